@@ -1,0 +1,2 @@
+//! Upstreams: routes, queue, pacing, state
+#![forbid(unsafe_code)]

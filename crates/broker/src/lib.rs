@@ -1,0 +1,2 @@
+//! Subscription tree, admission, fan-out, retained messages, wills, durable sessions
+#![forbid(unsafe_code)]

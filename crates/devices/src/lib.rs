@@ -1,0 +1,2 @@
+//! Serial, Modbus and GPIO devices as message sources
+#![forbid(unsafe_code)]

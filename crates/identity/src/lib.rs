@@ -1,0 +1,2 @@
+//! The gateway's CA, certificates, principals, keys, revocation
+#![forbid(unsafe_code)]

@@ -1,0 +1,328 @@
+//! The envelope: a message with all that travels with it through queues, rules and bridges.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::{Now, Principal, Topic, UnixMillis};
+
+/// A message's number in this gateway: grows with acceptance, never given twice, so that it is
+/// also the order of every queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct MessageId(pub u64);
+
+/// Ties together all that came of one accepted message: its republications, its log lines.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TraceId(pub u128);
+
+impl fmt::Display for TraceId {
+    /// As a UUID, the form of SQL's `traceid()`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let v = self.0;
+        write!(
+            f,
+            "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+            v >> 96,
+            (v >> 80) & 0xffff,
+            (v >> 64) & 0xffff,
+            (v >> 48) & 0xffff,
+            v & 0xffff_ffff_ffff
+        )
+    }
+}
+
+impl fmt::Debug for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// Quality of service (MQTT 3.1.1, 4.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "u8", try_from = "u8")]
+pub enum QoS {
+    /// At most once.
+    AtMostOnce = 0,
+    /// At least once.
+    AtLeastOnce = 1,
+    /// Exactly once.
+    ExactlyOnce = 2,
+}
+
+impl From<QoS> for u8 {
+    fn from(q: QoS) -> Self {
+        q as Self
+    }
+}
+
+impl TryFrom<u8> for QoS {
+    type Error = &'static str;
+    fn try_from(value: u8) -> Result<Self, Self::Error> {
+        match value {
+            0 => Ok(Self::AtMostOnce),
+            1 => Ok(Self::AtLeastOnce),
+            2 => Ok(Self::ExactlyOnce),
+            _ => Err("QoS is 0, 1 or 2"),
+        }
+    }
+}
+
+/// The way a message came in: the `protocol` label of metrics and logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// MQTT over TCP or TLS.
+    Mqtt,
+    /// MQTT over WebSocket.
+    WebSocket,
+    /// HTTP publish.
+    Http,
+    /// From inside the gateway.
+    Internal,
+}
+
+impl Protocol {
+    /// The label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Mqtt => "MQTT",
+            Self::WebSocket => "WebSocket",
+            Self::Http => "HTTP",
+            Self::Internal => "Internal",
+        }
+    }
+}
+
+/// Where a message entered the gateway. Kept through republish and queues.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "from", rename_all = "kebab-case")]
+pub enum Source {
+    /// A client that publishes over MQTT.
+    Mqtt,
+    /// A client that publishes over MQTT in WebSocket frames.
+    WebSocket,
+    /// An HTTP publish.
+    Http,
+    /// An upstream's inbound route: never sent back to that upstream.
+    Upstream {
+        /// The upstream's name.
+        name: Arc<str>,
+    },
+    /// A serial, Modbus or GPIO device.
+    Device {
+        /// Its name in the configuration.
+        name: Arc<str>,
+    },
+    /// A rule's republish action.
+    Rule {
+        /// The rule.
+        name: Arc<str>,
+    },
+    /// Another part of the daemon (shadows, lifecycle events, the control socket).
+    Service {
+        /// The room.
+        name: Arc<str>,
+    },
+}
+
+impl Source {
+    /// The protocol label.
+    pub fn protocol(&self) -> Protocol {
+        match self {
+            Self::Mqtt => Protocol::Mqtt,
+            Self::WebSocket => Protocol::WebSocket,
+            Self::Http => Protocol::Http,
+            _ => Protocol::Internal,
+        }
+    }
+
+    /// One text for a column: `mqtt`, `upstream:cloud`.
+    pub fn to_column(&self) -> String {
+        match self {
+            Self::Mqtt => "mqtt".into(),
+            Self::WebSocket => "websocket".into(),
+            Self::Http => "http".into(),
+            Self::Upstream { name } => format!("upstream:{name}"),
+            Self::Device { name } => format!("device:{name}"),
+            Self::Rule { name } => format!("rule:{name}"),
+            Self::Service { name } => format!("service:{name}"),
+        }
+    }
+
+    /// Back from [`Source::to_column`].
+    pub fn from_column(text: &str) -> Option<Self> {
+        match text {
+            "mqtt" => return Some(Self::Mqtt),
+            "websocket" => return Some(Self::WebSocket),
+            "http" => return Some(Self::Http),
+            _ => {}
+        }
+        let (kind, name) = text.split_once(':')?;
+        let name = Arc::from(name);
+        Some(match kind {
+            "upstream" => Self::Upstream { name },
+            "device" => Self::Device { name },
+            "rule" => Self::Rule { name },
+            "service" => Self::Service { name },
+            _ => return None,
+        })
+    }
+}
+
+/// MQTT 5's payload format indicator (MQTT 5, 3.3.2.3.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum PayloadFormat {
+    /// Unspecified bytes.
+    Bytes,
+    /// UTF-8 text.
+    Utf8,
+}
+
+/// A name and value of MQTT 5 (3.3.2.3.7); names may repeat and keep their order.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct UserProperty {
+    /// Name.
+    pub name: Arc<str>,
+    /// Value.
+    pub value: Arc<str>,
+}
+
+/// The MQTT 5 properties that travel with a message from publisher to receiver.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct Properties {
+    /// Payload format indicator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payload_format: Option<PayloadFormat>,
+    /// Content type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<Arc<str>>,
+    /// Response topic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_topic: Option<Topic>,
+    /// Correlation data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation_data: Option<Vec<u8>>,
+    /// User properties.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub user: Vec<UserProperty>,
+}
+
+/// A message with its envelope.
+///
+/// `id`, `accepted_at` and `trusted` are given by the broker when it accepts the message; until
+/// then they are zero. Everything else is the publisher's.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Message {
+    /// Its number, given at acceptance.
+    pub id: MessageId,
+    /// What it belongs to.
+    pub trace: TraceId,
+    /// How often a rule has republished it.
+    pub hops: u8,
+    /// Who published it.
+    pub principal: Arc<Principal>,
+    /// The client id it was published with; empty for what has none.
+    pub client_id: Arc<str>,
+    /// Where it came in.
+    pub source: Source,
+    /// Its topic.
+    pub topic: Topic,
+    /// Its bytes.
+    pub payload: Bytes,
+    /// The publisher's QoS.
+    pub qos: QoS,
+    /// The publisher's RETAIN flag.
+    pub retain: bool,
+    /// When it was accepted.
+    pub accepted_at: UnixMillis,
+    /// Whether the clock could be believed then.
+    pub trusted: bool,
+    /// How long it lives after `accepted_at`, in seconds (MQTT 5, 3.3.2.3.3).
+    pub expiry: Option<u32>,
+    /// MQTT 5 properties; `None` for most messages.
+    pub properties: Option<Box<Properties>>,
+}
+
+impl Message {
+    /// A message not yet accepted, from inside the gateway.
+    pub fn internal(service: &str, topic: Topic, payload: Bytes, qos: QoS) -> Self {
+        Self {
+            id: MessageId(0),
+            trace: TraceId(0),
+            hops: 0,
+            principal: Arc::new(Principal::service(service)),
+            client_id: Arc::from(""),
+            source: Source::Service {
+                name: Arc::from(service),
+            },
+            topic,
+            payload,
+            qos,
+            retain: false,
+            accepted_at: UnixMillis(0),
+            trusted: false,
+            expiry: None,
+            properties: None,
+        }
+    }
+
+    /// Whether it has expired. Only a trusted clock on both ends can say so.
+    pub fn is_expired(&self, now: &Now) -> bool {
+        match self.expiry {
+            Some(seconds) if self.trusted && now.trusted => {
+                now.wall.0 >= self.accepted_at.0.saturating_add(u64::from(seconds) * 1000)
+            }
+            _ => false,
+        }
+    }
+
+    /// Bytes that it costs to keep: payload, topic and a flat sum for the rest.
+    pub fn cost(&self) -> usize {
+        self.payload.len() + self.topic.as_str().len() + 64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_comes_back_from_its_column() {
+        for source in [
+            Source::Mqtt,
+            Source::WebSocket,
+            Source::Http,
+            Source::Upstream { name: "a:b".into() },
+            Source::Device { name: "d".into() },
+            Source::Rule { name: "r".into() },
+            Source::Service { name: "s".into() },
+        ] {
+            assert_eq!(Source::from_column(&source.to_column()), Some(source));
+        }
+        assert_eq!(Source::from_column("nothing"), None);
+    }
+
+    #[test]
+    fn an_untrusted_clock_expires_nothing() {
+        let mut message =
+            Message::internal("t", Topic::new("a").unwrap(), Bytes::new(), QoS::AtMostOnce);
+        message.expiry = Some(1);
+        let late = Now {
+            mono: 0,
+            wall: UnixMillis(1 << 50),
+            trusted: true,
+        };
+        assert!(
+            !message.is_expired(&late),
+            "accepted with an untrusted clock"
+        );
+        message.trusted = true;
+        assert!(message.is_expired(&late));
+        assert!(!message.is_expired(&Now {
+            trusted: false,
+            ..late
+        }));
+    }
+}

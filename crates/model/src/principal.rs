@@ -1,0 +1,137 @@
+//! Who a connection speaks for.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// The id of a certificate: SHA-256 of its DER, 64 lower-case hex digits, as in AWS IoT.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CertificateId(Arc<str>);
+
+impl CertificateId {
+    /// From the 32 bytes of the digest.
+    pub fn from_digest(digest: &[u8; 32]) -> Self {
+        use fmt::Write as _;
+        let mut text = String::with_capacity(64);
+        for byte in digest {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+        }
+        Self(Arc::from(text))
+    }
+
+    /// From its text; `None` unless it is 64 lower-case hex digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        let ok = text.len() == 64
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        ok.then(|| Self(Arc::from(text)))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for CertificateId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for CertificateId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How a principal proved itself.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum PrincipalKind {
+    /// An X.509 client certificate.
+    Certificate {
+        /// Which one.
+        id: CertificateId,
+    },
+    /// A name and password of the configuration.
+    User {
+        /// The name.
+        name: Arc<str>,
+    },
+    /// Nothing; the listener's policy says what it may do.
+    Anonymous {
+        /// The listener's address as configured.
+        listener: Arc<str>,
+    },
+    /// A process of this machine, by the kernel's word (Unix socket or control socket).
+    LocalUser {
+        /// Its user id.
+        uid: u32,
+    },
+    /// A part of the daemon itself; never asked for permission.
+    Service {
+        /// The room.
+        name: Arc<str>,
+    },
+}
+
+/// Who a connection speaks for. Cheap to share behind an `Arc`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Principal {
+    /// How it proved itself.
+    #[serde(flatten)]
+    pub kind: PrincipalKind,
+}
+
+impl Principal {
+    /// A certificate's principal.
+    pub fn certificate(id: CertificateId) -> Self {
+        Self {
+            kind: PrincipalKind::Certificate { id },
+        }
+    }
+
+    /// A part of the daemon.
+    pub fn service(name: &str) -> Self {
+        Self {
+            kind: PrincipalKind::Service {
+                name: Arc::from(name),
+            },
+        }
+    }
+
+    /// Whether it is a certificate.
+    pub fn certificate_id(&self) -> Option<&CertificateId> {
+        match &self.kind {
+            PrincipalKind::Certificate { id } => Some(id),
+            _ => None,
+        }
+    }
+
+    /// Whether it proved nothing.
+    pub fn is_anonymous(&self) -> bool {
+        matches!(self.kind, PrincipalKind::Anonymous { .. })
+    }
+
+    /// The text of logs, of the store and of SQL's `principal()`: the bare id for a certificate.
+    pub fn id(&self) -> Arc<str> {
+        match &self.kind {
+            PrincipalKind::Certificate { id } => id.0.clone(),
+            PrincipalKind::User { name } => Arc::from(format!("user:{name}")),
+            PrincipalKind::Anonymous { listener } => Arc::from(format!("anonymous:{listener}")),
+            PrincipalKind::LocalUser { uid } => Arc::from(format!("uid:{uid}")),
+            PrincipalKind::Service { name } => Arc::from(format!("service:{name}")),
+        }
+    }
+}
+
+impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.id())
+    }
+}

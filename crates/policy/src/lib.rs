@@ -1,0 +1,2 @@
+//! Policy documents: parse, evaluate, explain; pure
+#![forbid(unsafe_code)]

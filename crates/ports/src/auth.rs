@@ -1,0 +1,63 @@
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use iotedge_model::{Action, Principal};
+
+/// One question to the policies.
+#[derive(Debug, Clone, Copy)]
+pub struct AuthRequest<'a> {
+    /// Who asks.
+    pub principal: &'a Principal,
+    /// The client id of the connection, `""` where there is none (HTTP).
+    pub client_id: &'a str,
+    /// The peer's address, where it has one.
+    pub source_ip: Option<IpAddr>,
+    /// What it wants to do.
+    pub action: Action,
+    /// To what: topic, filter, client id, or `thing[/shadow]`, without the ARN's beginning.
+    pub resource: &'a str,
+}
+
+/// The answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// It may.
+    Allow,
+    /// It may not; the text says why, for the log and for `policy explain`.
+    Deny(Arc<str>),
+}
+
+impl Decision {
+    /// Whether it may.
+    pub fn is_allow(&self) -> bool {
+        matches!(self, Self::Allow)
+    }
+}
+
+/// Whether a principal may be here at all, whatever its policies say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PrincipalStatus {
+    /// Known and good.
+    Active,
+    /// A registered certificate that was switched off.
+    Inactive,
+    /// A registered certificate that was revoked.
+    Revoked,
+    /// Waits for its activation.
+    PendingActivation,
+    /// Not registered here.
+    Unknown,
+}
+
+/// Decides what principals may do. Evaluates on an immutable snapshot and never blocks.
+pub trait Authorizer: Send + Sync {
+    /// One decision.
+    fn authorize(&self, request: &AuthRequest<'_>) -> Decision;
+
+    /// Grows with each change of policies, attachments, certificates or things: an answer may be
+    /// kept as long as this stays the same.
+    fn generation(&self) -> u64;
+
+    /// The principal's standing; read after every handshake, resumed ones included.
+    fn status(&self, principal: &Principal) -> PrincipalStatus;
+}

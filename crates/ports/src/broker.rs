@@ -1,0 +1,384 @@
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use iotedge_model::{
+    ClientId, DropReason, Message, Principal, Properties, QoS, SharedFilter, Topic, TopicFilter,
+};
+
+use crate::{AckSink, Part};
+
+/// A live connection's number; never given twice in a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// Is told that there is something to drain. Called from any thread and under the broker's lock:
+/// must not block and must not call back.
+pub trait Wake: Send + Sync {
+    /// The mailbox has become non-empty since it was last drained to the end.
+    fn wake(&self);
+}
+
+/// Why the broker ends a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseReason {
+    /// Another connection took the client id over ([MQTT-3.1.4-2]).
+    SessionTakenOver,
+    /// It did not take its messages and its buffer is full.
+    SlowConsumer,
+    /// The certificate was revoked or switched off.
+    NotAuthorized,
+    /// The daemon stops.
+    ServerShuttingDown,
+    /// An operator closed it.
+    AdministrativeAction,
+}
+
+/// What the broker holds of a connection.
+pub trait ClientHandle: Wake {
+    /// Ends the connection. Must not block and must not call back.
+    fn close(&self, reason: CloseReason);
+}
+
+/// A will (MQTT 3.1.1, 3.1.2.5), already checked against the policies.
+#[derive(Debug, Clone)]
+pub struct Will {
+    /// Topic.
+    pub topic: Topic,
+    /// Payload.
+    pub payload: Bytes,
+    /// QoS.
+    pub qos: QoS,
+    /// RETAIN flag.
+    pub retain: bool,
+    /// Seconds between the loss of the connection and the will (MQTT 5, 3.1.3.2.2).
+    pub delay: u32,
+    /// Message expiry in seconds.
+    pub expiry: Option<u32>,
+    /// MQTT 5 properties.
+    pub properties: Option<Box<Properties>>,
+}
+
+/// A CONNECT that has passed authentication and policy.
+pub struct ConnectRequest {
+    /// The client id; the gateway has replaced an empty one.
+    pub client_id: ClientId,
+    /// Clean session (3.1.1) or clean start (5).
+    pub clean: bool,
+    /// Seconds that the session outlives the connection: 0 ends with it, `u32::MAX` never ends.
+    /// A 3.1.1 client with clean session off asks for the configured default.
+    pub session_expiry: u32,
+    /// Who it is.
+    pub principal: Arc<Principal>,
+    /// The will.
+    pub will: Option<Will>,
+    /// 4 for 3.1.1, 5 for 5.
+    pub protocol_level: u8,
+    /// Keep-alive in seconds, for status and events.
+    pub keep_alive: u16,
+    /// The peer.
+    pub remote: Option<SocketAddr>,
+    /// The listener's address as configured.
+    pub listener: Arc<str>,
+    /// The connection.
+    pub handle: Arc<dyn ClientHandle>,
+}
+
+/// Why the broker takes no such session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectRefused {
+    /// The session belongs to a certificate and an anonymous client asked for it.
+    NotYours,
+    /// More clients than `broker.max_connections`.
+    TooMany,
+    /// The daemon stops.
+    Stopping,
+}
+
+/// A session, attached.
+pub struct Connected {
+    /// The connection's number.
+    pub connection: ConnectionId,
+    /// Whether the session was there before ([MQTT-3.2.2-2]).
+    pub session_present: bool,
+    /// Where its messages come out.
+    pub mailbox: Arc<dyn Mailbox>,
+    /// What was sent and not acknowledged on the session's last connection, in the order sent. To
+    /// be sent again with DUP and the same packet ids ([MQTT-4.4.0-1]).
+    pub inflight: Vec<Inflight>,
+    /// The filters that a resumed session has: asked again of the policies ([`BrokerPort::unsubscribe`]
+    /// those that are denied now).
+    pub filters: Vec<Arc<str>>,
+}
+
+/// A delivery that was sent with a packet id and waits for its acknowledgement.
+#[derive(Debug, Clone)]
+pub struct Inflight {
+    /// The packet id on the wire.
+    pub packet_id: u16,
+    /// QoS 2: PUBREC has come, PUBREL has gone.
+    pub released: bool,
+    /// What was sent.
+    pub delivery: Delivery,
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndKind {
+    /// DISCONNECT: the will is discarded ([MQTT-3.1.2-10]).
+    ClientInitiated,
+    /// Anything else: the will is published.
+    Lost,
+}
+
+/// What a connection gives back when it ends.
+pub struct Detached {
+    /// Which.
+    pub connection: ConnectionId,
+    /// How.
+    pub end: EndKind,
+    /// Text for logs and lifecycle events, for example `CLIENT_INITIATED_DISCONNECT`.
+    pub reason: &'static str,
+    /// Sent and not acknowledged, in order.
+    pub inflight: Vec<Inflight>,
+    /// Drained from the mailbox but not sent, in order.
+    pub unsent: Vec<Delivery>,
+}
+
+/// What becomes of retained messages on SUBSCRIBE (MQTT 5, 3.8.3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RetainHandling {
+    /// Sent with each subscription; 3.1.1 always.
+    #[default]
+    Send,
+    /// Sent if the subscription is new.
+    SendIfNew,
+    /// Not sent.
+    DoNotSend,
+}
+
+/// The options of one filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SubscribeOptions {
+    /// Highest QoS of deliveries.
+    pub qos: QoS,
+    /// Not what the same connection published (MQTT 5).
+    pub no_local: bool,
+    /// Keep the RETAIN flag as published (MQTT 5).
+    pub retain_as_published: bool,
+    /// Retained messages at SUBSCRIBE.
+    pub retain_handling: RetainHandling,
+    /// Subscription identifier (MQTT 5).
+    pub identifier: Option<NonZeroU32>,
+}
+
+impl SubscribeOptions {
+    /// As a 3.1.1 client asks.
+    pub fn v311(qos: QoS) -> Self {
+        Self {
+            qos,
+            no_local: false,
+            retain_as_published: false,
+            retain_handling: RetainHandling::Send,
+            identifier: None,
+        }
+    }
+}
+
+/// One filter of a SUBSCRIBE that policy allows.
+#[derive(Debug, Clone)]
+pub struct Subscription {
+    /// The filter.
+    pub filter: SharedFilter,
+    /// The filter as the client wrote it.
+    pub text: Arc<str>,
+    /// Options.
+    pub options: SubscribeOptions,
+}
+
+/// The answer for one filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SubscribeResult {
+    /// Granted.
+    Granted(QoS),
+    /// More than the limit.
+    QuotaExceeded,
+}
+
+/// A message on its way to one taker.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// What. Shared between all takers.
+    pub message: Arc<Message>,
+    /// The lower of publisher's and subscription's QoS.
+    pub qos: QoS,
+    /// The RETAIN flag to send.
+    pub retain: bool,
+    /// It may have been sent before.
+    pub dup: bool,
+    /// A row in the store waits for [`Mailbox::acknowledge`] (or [`Mailbox::discard`]).
+    pub durable: bool,
+    /// The identifiers of all subscriptions that matched.
+    pub identifiers: Arc<[u32]>,
+}
+
+/// How much one drain takes.
+#[derive(Debug, Clone, Copy)]
+pub struct DrainLimit {
+    /// Deliveries of QoS 0.
+    pub qos0: usize,
+    /// Deliveries of QoS 1 and 2 (what is free of the in-flight window).
+    pub acknowledged: usize,
+    /// Bytes of all, roughly.
+    pub bytes: usize,
+}
+
+/// What is left after a drain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DrainState {
+    /// Nothing; the next arrival wakes.
+    Empty,
+    /// More; drain again when there is room.
+    More,
+}
+
+/// Where a taker's messages come out, in order. One consumer.
+pub trait Mailbox: Send + Sync {
+    /// Moves deliveries to `out`. May read the store (milliseconds at most).
+    fn drain(&self, limit: DrainLimit, out: &mut Vec<Delivery>) -> DrainState;
+
+    /// The receiver has these: rows go.
+    fn acknowledge(&self, deliveries: &[Delivery]);
+
+    /// These will not be delivered: rows go, drops are counted with the reason.
+    fn discard(&self, deliveries: &[Delivery], reason: DropReason);
+
+    /// Route only: starts again at the oldest row that is not acknowledged. What was drained and
+    /// not acknowledged comes out again, in order, marked `dup`.
+    fn rewind(&self);
+}
+
+/// Why a publication was not accepted. Nobody got it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// A durable taker that refuses when full is full.
+    QuotaExceeded,
+    /// The store takes nothing (disk full, broken).
+    StoreUnavailable,
+    /// The daemon stops.
+    Stopping,
+}
+
+/// What became of a publication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PublishOutcome {
+    /// Accepted, and nothing to wait for: acknowledge now. `matched` says whether anyone takes it.
+    Done {
+        /// Whether any taker was found.
+        matched: bool,
+    },
+    /// Accepted; the sink is told when it may be acknowledged.
+    Pending,
+    /// Not accepted.
+    Refused(Refusal),
+}
+
+/// A message to publish, and after the call what became of it.
+pub struct Publication {
+    /// The message. Taken by the call.
+    pub message: Option<Message>,
+    /// Who is told when it is durable, with a number of its own. `None` for QoS 0 and for
+    /// publishers that do not wait.
+    pub ack: Option<(Arc<dyn AckSink>, u64)>,
+    /// The answer.
+    pub outcome: PublishOutcome,
+    /// The connection that publishes, for MQTT 5's no local.
+    pub connection: Option<ConnectionId>,
+}
+
+impl Publication {
+    /// One to hand in.
+    pub fn new(message: Message, ack: Option<(Arc<dyn AckSink>, u64)>) -> Self {
+        Self {
+            message: Some(message),
+            ack,
+            outcome: PublishOutcome::Refused(Refusal::Stopping),
+            connection: None,
+        }
+    }
+}
+
+/// A room that takes messages inside the process.
+pub trait Service: Send + Sync {
+    /// A message on one of its filters, in the publisher's order. Must not block. `done` is there
+    /// when the publisher waits: finish it when the effect is durable.
+    fn deliver(&self, message: &Arc<Message>, done: Option<Part>);
+}
+
+/// A durable taker that is no session: a bridge's outbound route.
+pub struct AttachRoute {
+    /// Its name for ever: `upstream/route`. Its rows survive restarts under it.
+    pub name: Arc<str>,
+    /// What it takes.
+    pub filters: Vec<TopicFilter>,
+    /// Highest QoS.
+    pub qos: QoS,
+    /// The upstream whose own inbound messages are not sent back.
+    pub upstream: Arc<str>,
+    /// Byte limit of its queue.
+    pub max_bytes: u64,
+    /// Message limit of its queue.
+    pub max_messages: u64,
+    /// What happens at the limit.
+    pub on_full: crate::OnFull,
+    /// Is told of arrivals.
+    pub wake: Arc<dyn Wake>,
+}
+
+/// The broker, as everyone else sees it. Every call is synchronous and short.
+pub trait BrokerPort: Send + Sync {
+    /// Attaches a client to its session, new or resumed; takes over from a live connection.
+    fn connect(&self, request: ConnectRequest) -> Result<Connected, ConnectRefused>;
+
+    /// Ends a connection: its will, its session's fate. Nothing for a connection that was taken
+    /// over or already detached.
+    fn detach(&self, detached: Detached);
+
+    /// Adds subscriptions. The sink is told when they are durable, where the session is; `Ok(true)`
+    /// in the second place says that there is nothing to wait for.
+    fn subscribe(
+        &self,
+        connection: ConnectionId,
+        subscriptions: &[Subscription],
+        ack: (Arc<dyn AckSink>, u64),
+    ) -> (Vec<SubscribeResult>, bool);
+
+    /// Queues the retained messages that these subscriptions ask for. Called after the SUBACK is
+    /// written, with the results of [`BrokerPort::subscribe`].
+    fn send_retained(&self, connection: ConnectionId, subscriptions: &[Subscription]);
+
+    /// Removes filters by their text; says for each whether it was there. `true` in the second
+    /// place: nothing to wait for.
+    fn unsubscribe(
+        &self,
+        connection: ConnectionId,
+        filters: &[Arc<str>],
+        ack: (Arc<dyn AckSink>, u64),
+    ) -> (Vec<bool>, bool);
+
+    /// Publishes a batch in order; each gets its outcome.
+    fn publish(&self, batch: &mut [Publication]);
+
+    /// A room takes messages from now on. Filters of services match `$` topics like any other.
+    fn attach_service(&self, filters: &[TopicFilter], service: Arc<dyn Service>);
+
+    /// A route takes messages from now on, and what waits from before.
+    fn attach_route(&self, route: AttachRoute) -> Arc<dyn Mailbox>;
+
+    /// The retained message of one topic.
+    fn retained(&self, topic: &Topic) -> Option<Arc<Message>>;
+
+    /// Closes every connection of this principal; says how many.
+    fn close_principal(&self, principal: &Principal, reason: CloseReason) -> usize;
+}

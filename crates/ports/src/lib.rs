@@ -1,0 +1,28 @@
+//! The traits between rooms.
+//!
+//! A room that needs another asks for one of these; `daemon` binds them. No logic lives here but
+//! what joins several waits into one answer ([`Completion`]).
+#![forbid(unsafe_code)]
+
+mod auth;
+mod broker;
+mod clock;
+mod completion;
+mod http;
+mod rules;
+mod things;
+mod upstream;
+
+pub use auth::{AuthRequest, Authorizer, Decision, PrincipalStatus};
+pub use broker::{
+    AttachRoute, BrokerPort, ClientHandle, CloseReason, ConnectRefused, ConnectRequest, Connected,
+    ConnectionId, Delivery, Detached, DrainLimit, DrainState, EndKind, Inflight, Mailbox,
+    Publication, PublishOutcome, Refusal, RetainHandling, Service, SubscribeOptions,
+    SubscribeResult, Subscription, Wake, Will,
+};
+pub use clock::Clock;
+pub use completion::{AckSink, Completion, Failure, Part};
+pub use http::{BoxFuture, HttpBody, HttpMount, HttpRequest, HttpResponse, Method};
+pub use rules::RuleEngine;
+pub use things::{ShadowReader, ThingFacts, ThingRecord};
+pub use upstream::{LinkState, OnFull, RouteStatus, UpstreamPort, UpstreamStatus};

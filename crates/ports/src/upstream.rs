@@ -1,0 +1,90 @@
+use std::sync::Arc;
+
+use iotedge_model::UnixMillis;
+use serde::{Deserialize, Serialize};
+
+/// What a route does at its limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnFull {
+    /// The publisher is refused (nothing acknowledged is lost).
+    #[default]
+    Reject,
+    /// The oldest waiting message goes, counted.
+    DropOldest,
+    /// The new message is not queued here, counted.
+    DropNew,
+}
+
+/// Where a link stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LinkState {
+    /// On its way: name, TCP, TLS, CONNECT.
+    Connecting,
+    /// CONNACK has come.
+    Connected,
+    /// Waits before the next try.
+    BackingOff,
+    /// An operator paused it.
+    Paused,
+    /// Will not come up until the configuration changes.
+    Misconfigured,
+    /// The daemon stops.
+    Stopped,
+}
+
+/// The accounts of one route: accepted = delivered + queued + the sum of dropped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RouteStatus {
+    /// Its name.
+    pub name: Arc<str>,
+    /// `out` or `in`.
+    pub direction: &'static str,
+    /// Its filter.
+    pub filter: String,
+    /// Messages taken in, since ever.
+    pub accepted: u64,
+    /// Messages that the other side acknowledged, since ever.
+    pub delivered: u64,
+    /// Messages waiting.
+    pub queued: u64,
+    /// Their bytes.
+    pub queued_bytes: u64,
+    /// Drops since ever, by reason.
+    pub dropped: std::collections::BTreeMap<String, u64>,
+    /// Sent again after a lost connection, since start.
+    pub resent: u64,
+}
+
+/// One upstream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UpstreamStatus {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its URL without credentials.
+    pub url: String,
+    /// Where it stands.
+    pub state: LinkState,
+    /// Why it stands there.
+    pub reason: String,
+    /// Since when.
+    pub since: UnixMillis,
+    /// When the next try begins.
+    pub next_retry: Option<UnixMillis>,
+    /// Successful connections since start.
+    pub connects: u64,
+    /// Its routes.
+    pub routes: Vec<RouteStatus>,
+}
+
+/// The bridge, as others see it.
+pub trait UpstreamPort: Send + Sync {
+    /// All upstreams.
+    fn status(&self) -> Vec<UpstreamStatus>;
+    /// Stops sending to and receiving from an upstream; its queue goes on filling. `false`: no such
+    /// upstream.
+    fn pause(&self, upstream: &str) -> bool;
+    /// Undoes [`UpstreamPort::pause`].
+    fn resume(&self, upstream: &str) -> bool;
+}

@@ -1,0 +1,2 @@
+//! Things, types, attachments
+#![forbid(unsafe_code)]

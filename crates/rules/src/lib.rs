@@ -1,0 +1,2 @@
+//! Topic rules and their actions
+#![forbid(unsafe_code)]

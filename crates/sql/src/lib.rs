@@ -1,0 +1,2 @@
+//! AWS IoT SQL: parse, evaluate, substitution templates; pure
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Metric names, event names, drop reasons, log setup
+#![forbid(unsafe_code)]
