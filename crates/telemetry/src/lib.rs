@@ -1,2 +1,9 @@
-//! Metric names, event names, drop reasons, log setup
+//! What the daemon says of itself: metric names, event names, log setup.
 #![forbid(unsafe_code)]
+
+pub mod event;
+mod log;
+mod metrics;
+
+pub use log::{LogError, LogFormat, init};
+pub use metrics::{Gauge, METRICS, Metric, Metrics};
