@@ -1,1 +1,2 @@
 //! benches of the whole.
+#![forbid(unsafe_code)]

@@ -1,1 +1,3 @@
-//! tests of the whole.
+//! Tests of the whole: the walls between the rooms in `tests/`, and the stories in `stories/`,
+//! which drive the real binaries from outside.
+#![forbid(unsafe_code)]
