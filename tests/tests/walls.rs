@@ -4,6 +4,8 @@
 //! wall stands below as data with its reason; a wrong wall fails with a sentence. Dev-dependencies
 //! are free: a test may know everything.
 #![forbid(unsafe_code)]
+// The helpers of a test fail as the test does.
+#![allow(clippy::expect_used)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
