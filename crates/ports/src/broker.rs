@@ -1,5 +1,5 @@
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -102,25 +102,12 @@ pub struct Connected {
     pub connection: ConnectionId,
     /// Whether the session was there before ([MQTT-3.2.2-2]).
     pub session_present: bool,
-    /// Where its messages come out.
-    pub mailbox: Arc<dyn Mailbox>,
-    /// What was sent and not acknowledged on the session's last connection, in the order sent. To
-    /// be sent again with DUP and the same packet ids ([MQTT-4.4.0-1]).
-    pub inflight: Vec<Inflight>,
+    /// Where its messages come out. What was sent on the last connection and not acknowledged
+    /// comes first, with DUP and the same packet ids ([MQTT-4.4.0-1]).
+    pub mailbox: Arc<dyn SessionMailbox>,
     /// The filters that a resumed session has: asked again of the policies ([`BrokerPort::unsubscribe`]
     /// those that are denied now).
     pub filters: Vec<Arc<str>>,
-}
-
-/// A delivery that was sent with a packet id and waits for its acknowledgement.
-#[derive(Debug, Clone)]
-pub struct Inflight {
-    /// The packet id on the wire.
-    pub packet_id: u16,
-    /// QoS 2: PUBREC has come, PUBREL has gone.
-    pub released: bool,
-    /// What was sent.
-    pub delivery: Delivery,
 }
 
 /// How a connection ended.
@@ -140,10 +127,6 @@ pub struct Detached {
     pub end: EndKind,
     /// Text for logs and lifecycle events, for example `CLIENT_INITIATED_DISCONNECT`.
     pub reason: &'static str,
-    /// Sent and not acknowledged, in order.
-    pub inflight: Vec<Inflight>,
-    /// Drained from the mailbox but not sent, in order.
-    pub unsent: Vec<Delivery>,
 }
 
 /// What becomes of retained messages on SUBSCRIBE (MQTT 5, 3.8.3.1).
@@ -226,11 +209,9 @@ pub struct Delivery {
 /// How much one drain takes.
 #[derive(Debug, Clone, Copy)]
 pub struct DrainLimit {
-    /// Deliveries of QoS 0.
-    pub qos0: usize,
-    /// Deliveries of QoS 1 and 2 (what is free of the in-flight window).
-    pub acknowledged: usize,
-    /// Bytes of all, roughly.
+    /// Deliveries.
+    pub messages: usize,
+    /// Bytes of all, roughly: the delivery that goes over it is the last.
     pub bytes: usize,
 }
 
@@ -243,7 +224,30 @@ pub enum DrainState {
     More,
 }
 
-/// Where a taker's messages come out, in order. One consumer.
+/// A delivery to a client, with its packet id where the QoS has one.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    /// The packet id, given by the session.
+    pub packet_id: Option<NonZeroU16>,
+    /// What.
+    pub delivery: Delivery,
+}
+
+/// Where a session's messages come out for the connection it is attached to. The session keeps
+/// packet ids and what is in flight; a connection that was taken over finds it empty.
+pub trait SessionMailbox: Send + Sync {
+    /// Moves deliveries to `out`, no more of QoS 1 and 2 than the window allows. May read the store
+    /// (milliseconds at most).
+    fn drain(&self, limit: DrainLimit, out: &mut Vec<Outgoing>) -> DrainState;
+
+    /// PUBACK. `false`: no such packet id in flight, which the standard lets pass.
+    fn puback(&self, packet_id: NonZeroU16) -> bool;
+
+    /// A delivery will not be sent: its packet id is free again, the drop is counted.
+    fn discard(&self, outgoing: &Outgoing, reason: DropReason);
+}
+
+/// Where a route's messages come out, in order. One consumer.
 pub trait Mailbox: Send + Sync {
     /// Moves deliveries to `out`. May read the store (milliseconds at most).
     fn drain(&self, limit: DrainLimit, out: &mut Vec<Delivery>) -> DrainState;
@@ -254,7 +258,7 @@ pub trait Mailbox: Send + Sync {
     /// These will not be delivered: rows go, drops are counted with the reason.
     fn discard(&self, deliveries: &[Delivery], reason: DropReason);
 
-    /// Route only: starts again at the oldest row that is not acknowledged. What was drained and
+    /// Starts again at the oldest row that is not acknowledged. What was drained and
     /// not acknowledged comes out again, in order, marked `dup`.
     fn rewind(&self);
 }

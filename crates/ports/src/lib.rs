@@ -16,8 +16,8 @@ mod upstream;
 pub use auth::{AuthRequest, Authorizer, Decision, PrincipalStatus};
 pub use broker::{
     AttachRoute, BrokerPort, ClientHandle, CloseReason, ConnectRefused, ConnectRequest, Connected,
-    ConnectionId, Delivery, Detached, DrainLimit, DrainState, EndKind, Inflight, Mailbox,
-    Publication, PublishOutcome, Refusal, RetainHandling, Service, SubscribeOptions,
+    ConnectionId, Delivery, Detached, DrainLimit, DrainState, EndKind, Mailbox, Publication,
+    PublishOutcome, Refusal, RetainHandling, Service, SessionMailbox, SubscribeOptions,
     SubscribeResult, Subscription, Wake, Will,
 };
 pub use clock::Clock;
