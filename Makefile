@@ -1,0 +1,99 @@
+# What a person types. `make` alone lists it.
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help run test bench deb cross fmt check deny clean \
+	test-deps test-format test-clippy test-rust test-msrv test-binaries test-stories test-deb
+
+RUST := packaging/with-rust
+TARGET ?= aarch64-unknown-linux-gnu
+ARGS ?=
+say = @printf '\n== %s\n'
+
+help:
+	@echo "make run     build the gateway and start it on its embedded default (ARGS=... for iotedged)"
+	@echo "make test    install what the tests need, and run all of them"
+	@echo "make bench   compare with mosquitto and rumqttd on this machine (ARGS=... for benches/run.py)"
+	@echo "make deb     iotedge, libiotedge1 and libiotedge-dev for this architecture, in dist/"
+	@echo "make cross   the release binaries for TARGET=$(TARGET), with cross"
+	@echo "make check   format, lints and walls: the quick part of the tests"
+	@echo "make fmt     format the code"
+	@echo "make deny    licences and bans of all that is linked, with cargo-deny"
+
+# The profile "fast" is optimised but without LTO: a release build takes a Raspberry Pi too long
+# for a first try.
+run:
+	@$(RUST) cargo build --locked --profile fast -p iotedge
+	@exec target/fast/iotedged --dev $(ARGS)
+
+fmt:
+	@$(RUST) cargo fmt --all
+
+check: test-format test-clippy
+	@$(RUST) cargo test --locked -q -p iotedge-tests --test walls
+
+deny:
+	@command -v cargo-deny >/dev/null || { echo "cargo install --locked cargo-deny, then again"; exit 1; }
+	@cargo deny --locked check
+
+# The tests, from the cheap to the dear. Debug builds in one target directory.
+test: test-deps test-format test-clippy test-rust test-msrv test-binaries test-stories test-deb
+	$(say) "all tests passed"
+
+test-deps: .venv/ready
+	@. packaging/apt.sh && apt_install gcc libc6-dev mosquitto mosquitto-clients socat valgrind \
+		openssl curl
+
+.venv/ready: tests/requirements.txt
+	$(say) "Python for the stories"
+	@python3 -m venv --clear .venv >/dev/null 2>&1 || { \
+		. packaging/apt.sh && apt_install python3-venv && python3 -m venv --clear .venv; }
+	@.venv/bin/pip install -q -r tests/requirements.txt \
+		|| .venv/bin/pip install -q -r tests/requirements.txt
+	@touch $@
+
+test-format:
+	$(say) "format"
+	@$(RUST) cargo fmt --all --check
+
+test-clippy:
+	$(say) "clippy"
+	@$(RUST) cargo clippy --locked --workspace --all-targets -- -D warnings
+
+test-rust:
+	$(say) "tests of the rooms and the walls"
+	@$(RUST) cargo test --locked --workspace
+
+test-msrv:
+	$(say) "the oldest Rust we promise"
+	@$(RUST) .ci/msrv
+
+test-binaries:
+	@$(RUST) cargo build --locked -p iotedge -p iotedge-ffi
+
+test-stories: .venv/ready test-binaries
+	$(say) "stories: the real binaries from outside"
+	@.venv/bin/python -m pytest -q tests/stories $(ARGS)
+
+# The packages' layout does not depend on optimisation: debug binaries do.
+test-deb: test-binaries
+	$(say) "the Debian packages in a fresh root"
+	@packaging/test-chroot.sh target/debug
+
+bench:
+	@. packaging/apt.sh && apt_install mosquitto python3
+	@$(RUST) cargo build --locked --release -p iotedge
+	@$(RUST) cargo build --locked --release -p iotedge-benches --features peers
+	@python3 benches/run.py $(ARGS)
+
+deb:
+	@. packaging/apt.sh && apt_install dpkg-dev binutils
+	@$(RUST) cargo build --locked --release -p iotedge -p iotedge-ffi
+	@packaging/build-deb.sh target/release dist
+
+cross:
+	@command -v cross >/dev/null || { echo "needs cross and docker or podman: cargo install --locked cross"; exit 1; }
+	@cross build --locked --release --target $(TARGET) -p iotedge -p iotedge-ffi
+	@ls -l target/$(TARGET)/release/iotedged target/$(TARGET)/release/libiotedge.so
+
+clean:
+	@rm -rf target dist .venv
