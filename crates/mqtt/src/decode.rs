@@ -1,0 +1,221 @@
+//! Bytes to packets (MQTT 3.1.1, section 2.2).
+
+mod body;
+mod connect;
+mod reader;
+
+use std::fmt;
+
+use bytes::{Buf, BytesMut};
+
+use crate::{DecodeError, Packet, PacketType};
+
+/// Whose end of the connection a decoder reads for: it says which packets may come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// A server: CONNECT comes first and once.
+    Server,
+    /// A client: CONNACK comes first and once.
+    Client,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Server => "server",
+            Self::Client => "client",
+        })
+    }
+}
+
+/// How far a connection has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Nothing has come.
+    First,
+    /// CONNECT or CONNACK has come.
+    Open,
+    /// DISCONNECT has come.
+    Ended,
+    /// An error was found; it is told again at each call.
+    Failed(DecodeError),
+}
+
+/// Takes packets off the front of a connection's buffer. One for each connection: it knows that
+/// the first packet must be CONNECT (CONNACK), that there is no second one, and that nothing
+/// follows DISCONNECT.
+#[derive(Debug)]
+pub struct Decoder {
+    role: Role,
+    max_packet_bytes: usize,
+    stage: Stage,
+    missing: usize,
+}
+
+/// What the fixed header says.
+#[derive(Debug, Clone, Copy)]
+struct FixedHeader {
+    packet: PacketType,
+    flags: u8,
+    /// Bytes of the fixed header itself.
+    len: usize,
+    remaining: usize,
+}
+
+impl Decoder {
+    /// A decoder for a new connection. `max_packet_bytes` limits a whole packet, its fixed header
+    /// included.
+    pub fn new(role: Role, max_packet_bytes: usize) -> Self {
+        Self {
+            role,
+            max_packet_bytes,
+            stage: Stage::First,
+            missing: 0,
+        }
+    }
+
+    /// The next packet at the front of `buf`, or `None` when it is not whole yet. Strings and
+    /// payloads share the buffer; nothing is copied. What is wrong is said as early as it can be
+    /// seen: type, flags and size before the body arrives.
+    ///
+    /// After an error the connection is of no more use ([MQTT-4.8.0-1]): every further call tells
+    /// the same error and takes nothing.
+    pub fn decode(&mut self, buf: &mut BytesMut) -> Result<Option<Packet>, DecodeError> {
+        if let Stage::Failed(error) = self.stage {
+            return Err(error);
+        }
+        let result = self.next(buf);
+        if let Err(error) = result {
+            self.stage = Stage::Failed(error);
+        }
+        result
+    }
+
+    /// After `decode` returned `None`: how many bytes the packet needs at least. A hint for the
+    /// next read; allocating them at once would let a peer's five bytes cost the whole limit.
+    pub fn missing(&self) -> usize {
+        self.missing
+    }
+
+    fn next(&mut self, buf: &mut BytesMut) -> Result<Option<Packet>, DecodeError> {
+        let Some(header) = self.header(buf)? else {
+            return Ok(None);
+        };
+        let size = header.len + header.remaining;
+        if buf.len() < size {
+            self.missing = size - buf.len();
+            return Ok(None);
+        }
+        self.missing = 0;
+        buf.advance(header.len);
+        let packet = body::decode(header, buf)?;
+        match header.packet {
+            PacketType::Connect | PacketType::ConnAck => self.stage = Stage::Open,
+            PacketType::Disconnect => self.stage = Stage::Ended,
+            _ => {}
+        }
+        Ok(Some(packet))
+    }
+
+    /// Reads and checks the fixed header; `None` when it is not whole.
+    fn header(&mut self, buf: &BytesMut) -> Result<Option<FixedHeader>, DecodeError> {
+        let Some((&first, rest)) = buf.split_first() else {
+            self.missing = 2;
+            return Ok(None);
+        };
+        let packet =
+            PacketType::from_first_byte(first).ok_or(DecodeError::ReservedType(first >> 4))?;
+        let flags = first & 0x0f;
+        self.check_stage(packet)?;
+        check_flags(packet, flags)?;
+        let Some((remaining, length_bytes)) = remaining_length(rest)? else {
+            self.missing = 1;
+            return Ok(None);
+        };
+        let len = 1 + length_bytes;
+        check_length(packet, remaining)?;
+        let size = len + remaining;
+        if size > self.max_packet_bytes {
+            return Err(DecodeError::PacketTooLarge {
+                size,
+                max: self.max_packet_bytes,
+            });
+        }
+        Ok(Some(FixedHeader {
+            packet,
+            flags,
+            len,
+            remaining,
+        }))
+    }
+
+    fn check_stage(&self, packet: PacketType) -> Result<(), DecodeError> {
+        use PacketType as P;
+        let role = self.role;
+        let legal = match role {
+            Role::Server => !matches!(packet, P::ConnAck | P::SubAck | P::UnsubAck | P::PingResp),
+            Role::Client => !matches!(
+                packet,
+                P::Connect | P::Subscribe | P::Unsubscribe | P::PingReq | P::Disconnect
+            ),
+        };
+        if !legal {
+            return Err(DecodeError::UnexpectedPacket { packet, role });
+        }
+        let expected = match role {
+            Role::Server => P::Connect,
+            Role::Client => P::ConnAck,
+        };
+        match self.stage {
+            Stage::First if packet != expected => {
+                Err(DecodeError::WrongFirstPacket { packet, expected })
+            }
+            Stage::Open if packet == expected => Err(DecodeError::Repeated(packet)),
+            Stage::Ended => Err(DecodeError::AfterDisconnect),
+            Stage::Failed(error) => Err(error),
+            Stage::First | Stage::Open => Ok(()),
+        }
+    }
+}
+
+fn check_flags(packet: PacketType, flags: u8) -> Result<(), DecodeError> {
+    match packet.required_flags() {
+        Some(required) if required != flags => Err(DecodeError::ReservedFlags { packet, flags }),
+        Some(_) => Ok(()),
+        None => match flags & 0b1110 {
+            0b0110 | 0b1110 => Err(DecodeError::PublishQos),
+            0b1000 => Err(DecodeError::DupWithQos0),
+            _ => Ok(()),
+        },
+    }
+}
+
+/// Packets that have always the same length are checked before their body arrives.
+fn check_length(packet: PacketType, remaining: usize) -> Result<(), DecodeError> {
+    use PacketType as P;
+    let fixed = match packet {
+        P::PingReq | P::PingResp | P::Disconnect => 0,
+        P::ConnAck | P::PubAck | P::PubRec | P::PubRel | P::PubComp | P::UnsubAck => 2,
+        P::Connect | P::Publish | P::Subscribe | P::SubAck | P::Unsubscribe => return Ok(()),
+    };
+    if remaining == fixed {
+        Ok(())
+    } else {
+        Err(DecodeError::WrongLength { packet, remaining })
+    }
+}
+
+/// The remaining length and how many bytes it took; `None` when it is not whole (2.2.3).
+fn remaining_length(bytes: &[u8]) -> Result<Option<(usize, usize)>, DecodeError> {
+    let mut value = 0_usize;
+    for (index, &byte) in bytes.iter().take(4).enumerate() {
+        value |= usize::from(byte & 0x7f) << (7 * index);
+        if byte & 0x80 == 0 {
+            return Ok(Some((value, index + 1)));
+        }
+    }
+    if bytes.len() >= 4 {
+        return Err(DecodeError::RemainingLength);
+    }
+    Ok(None)
+}

@@ -1,0 +1,70 @@
+//! Fields off the front of a packet's body.
+
+use bytes::{Buf, Bytes};
+
+use crate::{DecodeError, Field, PacketId, PacketType, Str};
+
+/// The rest of one packet's body.
+pub(super) struct Reader {
+    packet: PacketType,
+    body: Bytes,
+}
+
+impl Reader {
+    pub(super) fn new(packet: PacketType, body: Bytes) -> Self {
+        Self { packet, body }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.body.is_empty()
+    }
+
+    pub(super) fn u8(&mut self) -> Result<u8, DecodeError> {
+        self.body
+            .try_get_u8()
+            .map_err(|_| DecodeError::Truncated(self.packet))
+    }
+
+    pub(super) fn u16(&mut self) -> Result<u16, DecodeError> {
+        self.body
+            .try_get_u16()
+            .map_err(|_| DecodeError::Truncated(self.packet))
+    }
+
+    pub(super) fn packet_id(&mut self) -> Result<PacketId, DecodeError> {
+        PacketId::new(self.u16()?).ok_or(DecodeError::PacketIdZero(self.packet))
+    }
+
+    /// Bytes behind a length of two bytes.
+    pub(super) fn binary(&mut self) -> Result<Bytes, DecodeError> {
+        let len = usize::from(self.u16()?);
+        if len > self.body.len() {
+            return Err(DecodeError::Truncated(self.packet));
+        }
+        Ok(self.body.split_to(len))
+    }
+
+    pub(super) fn str(&mut self, field: Field) -> Result<Str, DecodeError> {
+        Str::from_bytes(self.binary()?).map_err(|e| DecodeError::of_str(field, e))
+    }
+
+    /// A filter: a string that is not empty.
+    pub(super) fn filter(&mut self) -> Result<Str, DecodeError> {
+        let filter = self.str(Field::TopicFilter)?;
+        if filter.as_str().is_empty() {
+            return Err(DecodeError::EmptyFilter(self.packet));
+        }
+        Ok(filter)
+    }
+
+    /// Nothing may be left.
+    pub(super) fn finish(self) -> Result<(), DecodeError> {
+        match self.body.len() {
+            0 => Ok(()),
+            count => Err(DecodeError::TrailingBytes {
+                packet: self.packet,
+                count,
+            }),
+        }
+    }
+}

@@ -1,0 +1,103 @@
+use super::*;
+
+fn id(n: u16) -> PacketId {
+    PacketId::new(n).unwrap()
+}
+
+fn token(received: Received) -> u64 {
+    match received {
+        Received::New(token) => token,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn all_ready(inbound: &mut Inbound) -> Vec<Ack> {
+    std::iter::from_fn(|| inbound.next_ready()).collect()
+}
+
+#[test]
+fn acknowledgements_leave_in_the_order_of_receipt() {
+    let mut inbound = Inbound::new(10);
+    let a = token(inbound.received(id(5), QoS::AtLeastOnce));
+    let b = token(inbound.received(id(3), QoS::ExactlyOnce));
+    let c = token(inbound.received(id(4), QoS::AtLeastOnce));
+    assert!(!inbound.ready(c));
+    assert!(!inbound.ready(b));
+    assert_eq!(inbound.next_ready(), None);
+    assert!(inbound.ready(a));
+    assert_eq!(
+        all_ready(&mut inbound),
+        [Ack::PubAck(id(5)), Ack::PubRec(id(3)), Ack::PubAck(id(4))]
+    );
+    assert!(inbound.is_empty());
+}
+
+#[test]
+fn a_repeated_qos_2_message_is_answered_and_not_delivered() {
+    let mut inbound = Inbound::new(10);
+    let first = token(inbound.received(id(1), QoS::ExactlyOnce));
+    assert_eq!(
+        inbound.received(id(1), QoS::ExactlyOnce),
+        Received::Duplicate
+    );
+    assert_eq!(inbound.len(), 1, "one PUBREC answers both");
+    inbound.ready(first);
+    assert_eq!(all_ready(&mut inbound), [Ack::PubRec(id(1))]);
+    assert_eq!(
+        inbound.received(id(1), QoS::ExactlyOnce),
+        Received::Duplicate
+    );
+    assert_eq!(all_ready(&mut inbound), [Ack::PubRec(id(1))]);
+    let release = inbound.pubrel(id(1)).unwrap();
+    inbound.ready(release);
+    assert_eq!(all_ready(&mut inbound), [Ack::PubComp(id(1))]);
+    token(inbound.received(id(1), QoS::ExactlyOnce));
+}
+
+#[test]
+fn a_qos_2_id_survives_the_connection() {
+    let mut inbound = Inbound::new(10);
+    inbound.resume([id(9)]);
+    assert_eq!(
+        inbound.received(id(9), QoS::ExactlyOnce),
+        Received::Duplicate
+    );
+    assert_eq!(inbound.unreleased(), 1);
+    let release = inbound.pubrel(id(9)).unwrap();
+    assert_eq!(inbound.unreleased(), 0);
+    assert!(inbound.ready(release));
+}
+
+#[test]
+fn an_unknown_release_is_answered() {
+    let mut inbound = Inbound::new(10);
+    let release = inbound.pubrel(id(77)).unwrap();
+    inbound.ready(release);
+    assert_eq!(all_ready(&mut inbound), [Ack::PubComp(id(77))]);
+}
+
+#[test]
+fn at_the_limit_nothing_more_is_noted() {
+    let mut inbound = Inbound::new(1);
+    let only = token(inbound.received(id(1), QoS::AtLeastOnce));
+    assert!(inbound.is_full());
+    assert_eq!(inbound.received(id(2), QoS::ExactlyOnce), Received::Full);
+    assert_eq!(inbound.pubrel(id(2)), None);
+    assert_eq!(inbound.unreleased(), 0);
+    inbound.ready(only);
+    assert_eq!(inbound.next_ready(), Some(Ack::PubAck(id(1))));
+    token(inbound.received(id(2), QoS::ExactlyOnce));
+}
+
+#[test]
+fn a_token_that_is_not_outstanding_changes_nothing() {
+    let mut inbound = Inbound::new(2);
+    assert!(!inbound.ready(0));
+    let a = token(inbound.received(id(1), QoS::AtLeastOnce));
+    inbound.ready(a);
+    inbound.next_ready();
+    let b = token(inbound.received(id(2), QoS::AtLeastOnce));
+    assert!(!inbound.ready(a));
+    assert!(!inbound.ready(u64::MAX));
+    assert!(inbound.ready(b));
+}
