@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Sourced by the scripts that install what is missing: apt_install PACKAGE... installs what is
 # not there yet, says so first, and tries once more when the archive stumbles. Uses sudo when it
 # is not run by root. Returns 1, with a line, where that cannot be done.
