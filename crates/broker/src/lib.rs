@@ -1,2 +1,207 @@
-//! Subscription tree, admission, fan-out, retained messages, wills, durable sessions
+//! The broker: who takes which message, and what is kept for whom.
+//!
+//! # Invariants
+//! 1. **Admission is whole.** Whether every durable taker can have a message is decided before
+//!    anyone gets it; a refused message reaches nobody.
+//! 2. **Acknowledged means kept.** A publication's sink hears `Ok` after every durable taker's row,
+//!    the retained row and every service's effect are committed, and not before.
+//! 3. **Ids are order.** A message's id is given under the broker's lock and its rows are handed to
+//!    the store under the same lock, so that the rows of a taker become visible in id order: a
+//!    reader that has seen row *n* never misses a row before it.
+//! 4. **Memory does not hold a queue.** A taker has at most [`Limits::outbox_messages`] deliveries
+//!    in memory; behind that its rows wait in the store and are read in batches.
+//! 5. **A row goes when its taker has acknowledged it**, or when it is dropped with a reason that
+//!    is counted.
+//! 6. **One connection a session.** A connection that was taken over gets nothing and changes
+//!    nothing from then on.
+//!
+//! One synchronous struct behind a lock with short critical sections; no task, no socket, no
+//! channel. Whoever publishes does the work on its own thread.
 #![forbid(unsafe_code)]
+
+mod client;
+mod core;
+mod outbox;
+mod publish;
+mod retained;
+mod session;
+mod status;
+mod tree;
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use iotedge_model::{Message, Principal, Topic, TopicFilter};
+use iotedge_ports::{
+    AckSink, AttachRoute, BrokerPort, Clock, CloseReason, ConnectRefused, ConnectRequest, Connected,
+    ConnectionId, Detached, Mailbox, Publication, RuleEngine, Service, SubscribeResult,
+    Subscription,
+};
+use iotedge_store::{Opened, Store};
+
+pub use status::{BrokerStatus, ClientStatus};
+
+use crate::core::Core;
+
+/// What the broker bounds.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Live clients.
+    pub max_connections: usize,
+    /// Unacknowledged QoS ≥ 1 deliveries for a client.
+    pub max_inflight: u16,
+    /// Messages that wait for one session in the store.
+    pub max_queued_messages: u64,
+    /// Their bytes.
+    pub max_queued_bytes: u64,
+    /// Deliveries that wait for one taker in memory.
+    pub outbox_messages: usize,
+    /// Their bytes.
+    pub outbox_bytes: usize,
+    /// Subscriptions of a session.
+    pub max_subscriptions: usize,
+    /// Levels of a filter.
+    pub max_topic_levels: usize,
+    /// Retained messages.
+    pub retained_max: usize,
+    /// How often a rule may republish what came of a rule.
+    pub max_hops: u8,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: 10_000,
+            max_inflight: 100,
+            max_queued_messages: 1_000_000,
+            max_queued_bytes: 256 << 20,
+            outbox_messages: 10_000,
+            outbox_bytes: 1 << 20,
+            max_subscriptions: 1_000,
+            max_topic_levels: 128,
+            retained_max: 100_000,
+            max_hops: 10,
+        }
+    }
+}
+
+/// The broker. Cheap to clone.
+#[derive(Clone)]
+pub struct Broker(Arc<Shared>);
+
+pub(crate) struct Shared {
+    core: Mutex<Core>,
+    store: Store,
+    clock: Arc<dyn Clock>,
+    rules: OnceLock<Arc<dyn RuleEngine>>,
+    limits: Limits,
+}
+
+impl Broker {
+    /// Takes over what the store holds: sessions with their subscriptions, retained messages.
+    /// Nothing is counted or scanned: a session's queue is read when its client comes.
+    pub fn new(store: Store, opened: &mut Opened, clock: Arc<dyn Clock>, limits: Limits) -> Self {
+        let core = Core::load(&store, opened, &clock, &limits);
+        Self(Arc::new(Shared {
+            core: Mutex::new(core),
+            store,
+            clock,
+            rules: OnceLock::new(),
+            limits,
+        }))
+    }
+
+    /// Binds the rules; once, before the first message.
+    pub fn bind_rules(&self, rules: Arc<dyn RuleEngine>) {
+        if self.0.rules.set(rules).is_err() {
+            tracing::error!("rules were bound twice; the first stay");
+        }
+    }
+
+    /// Ends sessions whose time is over. Call about once a second.
+    pub fn tick(&self) {
+        self.0.expire_sessions();
+    }
+
+    /// Refuses new clients and publications and closes every connection.
+    pub fn stop(&self) {
+        let mut core = self.0.lock();
+        core.stopping = true;
+        for session in core.sessions.iter() {
+            if let Some(live) = &session.live {
+                live.handle.close(CloseReason::ServerShuttingDown);
+            }
+        }
+    }
+
+    /// What is going on.
+    pub fn status(&self) -> BrokerStatus {
+        status::status(&self.0)
+    }
+}
+
+impl Shared {
+    /// The lock. A panic under it means that the broker's state may be torn: the process ends and
+    /// starts again from the store, where nothing acknowledged is missing.
+    fn lock(&self) -> MutexGuard<'_, Core> {
+        match self.core.lock() {
+            Ok(guard) => guard,
+            Err(poisoned) => {
+                tracing::error!("the broker's state is torn by a panic; the process ends");
+                drop(PoisonError::into_inner(poisoned));
+                std::process::abort();
+            }
+        }
+    }
+}
+
+impl BrokerPort for Broker {
+    fn connect(&self, request: ConnectRequest) -> Result<Connected, ConnectRefused> {
+        self.0.connect(request)
+    }
+
+    fn detach(&self, detached: Detached) {
+        self.0.detach(detached);
+    }
+
+    fn subscribe(
+        &self,
+        connection: ConnectionId,
+        subscriptions: &[Subscription],
+        ack: (Arc<dyn AckSink>, u64),
+    ) -> (Vec<SubscribeResult>, bool) {
+        self.0.subscribe(connection, subscriptions, ack)
+    }
+
+    fn send_retained(&self, connection: ConnectionId, subscriptions: &[Subscription]) {
+        self.0.send_retained(connection, subscriptions);
+    }
+
+    fn unsubscribe(
+        &self,
+        connection: ConnectionId,
+        filters: &[Arc<str>],
+        ack: (Arc<dyn AckSink>, u64),
+    ) -> (Vec<bool>, bool) {
+        self.0.unsubscribe(connection, filters, ack)
+    }
+
+    fn publish(&self, batch: &mut [Publication]) {
+        self.0.publish(batch);
+    }
+
+    fn attach_service(&self, filters: &[TopicFilter], service: Arc<dyn Service>) {
+        self.0.lock().attach_service(filters, service);
+    }
+
+    fn attach_route(&self, route: AttachRoute) -> Arc<dyn Mailbox> {
+        self.0.attach_route(route)
+    }
+
+    fn retained(&self, topic: &Topic) -> Option<Arc<Message>> {
+        self.0.lock().retained.get(topic)
+    }
+
+    fn close_principal(&self, principal: &Principal, reason: CloseReason) -> usize {
+        self.0.lock().close_principal(principal, reason)
+    }
+}

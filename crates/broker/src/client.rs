@@ -1,0 +1,371 @@
+//! What connections ask: attach, detach, subscribe.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use iotedge_model::{ClientId, DropReason, Message, Now, QoS, Source, TraceId, UnixMillis};
+use iotedge_ports::{
+    AckSink, CloseReason, Completion, ConnectRefused, ConnectRequest, Connected, ConnectionId,
+    Delivery, Detached, EndKind, Failure, Part, Publication, RetainHandling, SubscribeResult,
+    Subscription, Will,
+};
+use iotedge_store::{Append, Done, SessionRecord, TakerKind, TakerRow};
+
+use crate::Shared;
+use crate::core::Core;
+use crate::outbox::SessionBox;
+use crate::session::{Live, Session, subscription_record};
+
+type Ack = (Arc<dyn AckSink>, u64);
+
+/// A store callback that answers a part.
+pub(crate) fn finish(part: Part) -> Done {
+    Box::new(move |outcome| part.finish(outcome.map_err(|_| Failure::Store)))
+}
+
+impl Shared {
+    pub(crate) fn connect(&self, request: ConnectRequest) -> Result<Connected, ConnectRefused> {
+        let mut will = None;
+        let connected = {
+            let mut core = self.lock();
+            self.admit(&core, &request)?;
+            let existing = core.by_client.get(&request.client_id).copied();
+            let mut resumed = None;
+            if let Some(key) = existing {
+                will = self.take_over(&mut core, key);
+                let keep = core.sessions.get(key).is_some_and(|s| s.record.is_some());
+                if request.clean || !keep {
+                    self.end_session(&mut core, key, DropReason::SessionEnded);
+                } else {
+                    resumed = Some(key);
+                }
+            }
+            let key = match resumed {
+                Some(key) => key,
+                None => self.new_session(&mut core, &request),
+            };
+            self.attach(&mut core, key, request, resumed.is_some())
+        };
+        if let Some((will, principal, client_id)) = will {
+            self.publish_will(will, principal, client_id);
+        }
+        connected.ok_or(ConnectRefused::Stopping)
+    }
+
+    fn admit(&self, core: &Core, request: &ConnectRequest) -> Result<(), ConnectRefused> {
+        if core.stopping {
+            return Err(ConnectRefused::Stopping);
+        }
+        let existing = core.by_client.get(&request.client_id).and_then(|k| core.sessions.get(*k));
+        if let Some(session) = existing {
+            // Decision 7: without proof of who it is, nobody gets a proven principal's session.
+            if request.principal.is_anonymous() && !session.principal.is_anonymous() {
+                return Err(ConnectRefused::NotYours);
+            }
+        }
+        let replaces = existing.is_some_and(|s| s.live.is_some());
+        if !replaces && core.by_connection.len() >= self.limits.max_connections {
+            return Err(ConnectRefused::TooMany);
+        }
+        Ok(())
+    }
+
+    /// Ends the live connection of a session, if there is one ([MQTT-3.1.4-2]); its will is due.
+    fn take_over(
+        &self,
+        core: &mut Core,
+        key: usize,
+    ) -> Option<(Will, Arc<iotedge_model::Principal>, ClientId)> {
+        let session = core.sessions.get_mut(key)?;
+        let live = session.live.take()?;
+        live.handle.close(CloseReason::SessionTakenOver);
+        session.mailbox.feed.detach();
+        let owner = (session.principal.clone(), session.client_id.clone());
+        core.by_connection.remove(&live.connection);
+        live.will.map(|will| (will, owner.0, owner.1))
+    }
+
+    /// Forgets a session and what waits for it.
+    pub(crate) fn end_session(&self, core: &mut Core, key: usize, reason: DropReason) {
+        let Some(session) = core.remove_session(key) else { return };
+        session.mailbox.feed.detach();
+        if let Some(record) = session.record {
+            self.store.remove_session(&record.client_id, None);
+            self.store.remove_taker(record.taker, reason, None);
+        }
+    }
+
+    fn new_session(&self, core: &mut Core, request: &ConnectRequest) -> usize {
+        let record = (request.session_expiry > 0).then(|| SessionRecord {
+            client_id: request.client_id.clone(),
+            taker: self.store.create_taker(TakerKind::Session, request.client_id.as_str()),
+            principal: request.principal.clone(),
+            protocol_level: request.protocol_level,
+            expiry: request.session_expiry,
+            created_at: self.clock.now().wall,
+            ended_at: None,
+            ended_trusted: false,
+            waited: 0,
+            subscriptions: Vec::new(),
+        });
+        let mailbox = SessionBox::new(
+            core.env.clone(),
+            record.as_ref().map(|r| r.taker),
+            self.limits.max_inflight,
+            true,
+        );
+        let key = core.sessions.insert(Session {
+            client_id: request.client_id.clone(),
+            principal: request.principal.clone(),
+            protocol_level: request.protocol_level,
+            expiry: request.session_expiry,
+            record,
+            mailbox: Arc::new(mailbox),
+            subscriptions: HashMap::new(),
+            live: None,
+            deadline: None,
+        });
+        core.by_client.insert(request.client_id.clone(), key);
+        key
+    }
+
+    fn attach(
+        &self,
+        core: &mut Core,
+        key: usize,
+        request: ConnectRequest,
+        session_present: bool,
+    ) -> Option<Connected> {
+        let connection = core.next_connection();
+        let session = core.sessions.get_mut(key)?;
+        session.principal = request.principal.clone();
+        session.protocol_level = request.protocol_level;
+        session.expiry = request.session_expiry;
+        session.deadline = None;
+        if let Some(record) = &mut session.record {
+            record.principal = request.principal;
+            record.protocol_level = request.protocol_level;
+            record.expiry = request.session_expiry;
+            record.ended_at = None;
+            record.waited = 0;
+            self.store.put_session(record, None);
+        }
+        let attached = session.mailbox.attach(request.handle.clone());
+        session.live = Some(Live {
+            connection,
+            handle: request.handle,
+            will: request.will,
+            remote: request.remote,
+            listener: request.listener,
+            keep_alive: request.keep_alive,
+        });
+        let filters = session.subscriptions.keys().cloned().collect();
+        core.by_connection.insert(connection, key);
+        Some(Connected { connection, session_present, mailbox: Arc::new(attached), filters })
+    }
+
+    pub(crate) fn detach(&self, detached: Detached) {
+        let now = self.clock.now();
+        let will = {
+            let mut core = self.lock();
+            let Some(key) = core.by_connection.remove(&detached.connection) else { return };
+            let Some(session) = core.sessions.get_mut(key) else { return };
+            let Some(live) = session.live.take() else { return };
+            session.mailbox.feed.detach();
+            let will = live
+                .will
+                .filter(|_| detached.end == EndKind::Lost)
+                .map(|will| (will, session.principal.clone(), session.client_id.clone()));
+            if session.record.is_some() && session.expiry > 0 {
+                self.leave_waiting(session, &now);
+            } else {
+                self.end_session(&mut core, key, DropReason::SessionEnded);
+            }
+            will
+        };
+        if let Some((will, principal, client_id)) = will {
+            self.publish_will(will, principal, client_id);
+        }
+    }
+
+    /// The session waits for its client from now on.
+    fn leave_waiting(&self, session: &mut Session, now: &Now) {
+        session.deadline = (session.expiry != u32::MAX)
+            .then(|| now.mono.saturating_add(u64::from(session.expiry) * 1000));
+        if let Some(record) = &mut session.record {
+            record.ended_at = Some(now.wall);
+            record.ended_trusted = now.trusted;
+            record.waited = 0;
+            self.store.put_session(record, None);
+        }
+    }
+
+    /// A will was checked against the policies when it was given.
+    fn publish_will(
+        &self,
+        will: Will,
+        principal: Arc<iotedge_model::Principal>,
+        client_id: ClientId,
+    ) {
+        let message = Message {
+            id: iotedge_model::MessageId(0),
+            trace: TraceId(0),
+            hops: 0,
+            principal,
+            client_id: client_id.shared(),
+            source: Source::Mqtt,
+            topic: will.topic,
+            payload: will.payload,
+            qos: will.qos,
+            retain: will.retain,
+            accepted_at: UnixMillis(0),
+            trusted: false,
+            expiry: will.expiry,
+            properties: will.properties,
+        };
+        self.publish(&mut [Publication::new(message, None)]);
+    }
+
+    pub(crate) fn expire_sessions(&self) {
+        let now = self.clock.now();
+        let mut core = self.lock();
+        let over: Vec<usize> = core
+            .sessions
+            .keyed()
+            .filter(|(_, s)| s.live.is_none() && s.deadline.is_some_and(|d| d <= now.mono))
+            .map(|(key, _)| key)
+            .collect();
+        for key in over {
+            if let Some(session) = core.sessions.get(key) {
+                tracing::info!(client_id = %session.client_id, "a session has expired");
+            }
+            self.end_session(&mut core, key, DropReason::SessionEnded);
+        }
+    }
+
+    pub(crate) fn subscribe(
+        &self,
+        connection: ConnectionId,
+        subscriptions: &[Subscription],
+        ack: Ack,
+    ) -> (Vec<SubscribeResult>, bool) {
+        let mut core = self.lock();
+        let Some(key) = core.session_of(connection) else {
+            return (vec![SubscribeResult::QuotaExceeded; subscriptions.len()], true);
+        };
+        let mut completion = None;
+        let mut results = Vec::with_capacity(subscriptions.len());
+        for subscription in subscriptions {
+            let Some(session) = core.sessions.get(key) else { break };
+            let new = !session.subscriptions.contains_key(&subscription.text);
+            let full = new && session.subscriptions.len() >= self.limits.max_subscriptions;
+            let deep = subscription.filter.filter.levels().count() > self.limits.max_topic_levels;
+            // Shared subscriptions are not offered before MQTT 5 is.
+            if full || deep || subscription.filter.share.is_some() {
+                results.push(SubscribeResult::QuotaExceeded);
+                continue;
+            }
+            if let Some(record) = &session.record {
+                let completion =
+                    completion.get_or_insert_with(|| Completion::new(ack.0.clone(), ack.1));
+                self.store.put_subscription(
+                    &record.client_id,
+                    &subscription_record(subscription),
+                    Some(finish(completion.part())),
+                );
+            }
+            core.add_subscription(
+                key,
+                subscription.text.clone(),
+                subscription.filter.filter.clone(),
+                subscription.options,
+            );
+            results.push(SubscribeResult::Granted(subscription.options.qos));
+        }
+        (results, completion.is_none())
+    }
+
+    pub(crate) fn unsubscribe(
+        &self,
+        connection: ConnectionId,
+        filters: &[Arc<str>],
+        ack: Ack,
+    ) -> (Vec<bool>, bool) {
+        let mut core = self.lock();
+        let Some(key) = core.session_of(connection) else {
+            return (vec![false; filters.len()], true);
+        };
+        let mut completion = None;
+        let mut removed = Vec::with_capacity(filters.len());
+        for filter in filters {
+            let was_there = core.remove_subscription(key, filter);
+            let record = core.sessions.get(key).and_then(|s| s.record.as_ref());
+            if let (true, Some(record)) = (was_there, record) {
+                let completion =
+                    completion.get_or_insert_with(|| Completion::new(ack.0.clone(), ack.1));
+                self.store.remove_subscription(
+                    &record.client_id,
+                    filter,
+                    Some(finish(completion.part())),
+                );
+            }
+            removed.push(was_there);
+        }
+        (removed, completion.is_none())
+    }
+
+    /// Retained messages for new subscriptions. For a session that outlives its connection each
+    /// becomes a row of its own, under a new id so that the queue's order stays its ids' order.
+    pub(crate) fn send_retained(&self, connection: ConnectionId, subscriptions: &[Subscription]) {
+        let mut core = self.lock();
+        let Some(key) = core.session_of(connection) else { return };
+        for subscription in subscriptions {
+            if subscription.filter.share.is_some()
+                || subscription.options.retain_handling == RetainHandling::DoNotSend
+            {
+                continue;
+            }
+            for message in core.retained.matching(&subscription.filter.filter) {
+                self.send_one_retained(&mut core, key, subscription, message);
+            }
+        }
+    }
+
+    fn send_one_retained(
+        &self,
+        core: &mut Core,
+        key: usize,
+        subscription: &Subscription,
+        message: Arc<Message>,
+    ) {
+        let qos = message.qos.min(subscription.options.qos);
+        let identifiers: Arc<[u32]> =
+            subscription.options.identifier.iter().map(|i| i.get()).collect();
+        let Some(taker) = core.sessions.get(key).map(Session::taker) else { return };
+        let durable = taker.filter(|_| qos > QoS::AtMostOnce);
+        let message = match durable {
+            Some(_) => Arc::new(Message { id: core.next_message(), ..(*message).clone() }),
+            None => message,
+        };
+        let delivery = Delivery {
+            message: message.clone(),
+            qos,
+            retain: true,
+            dup: false,
+            durable: durable.is_some(),
+            identifiers: identifiers.clone(),
+        };
+        let Some(session) = core.sessions.get(key) else { return };
+        match durable {
+            None => session.mailbox.feed.push_retained(delivery),
+            Some(taker) => {
+                session.mailbox.feed.append(delivery);
+                let mailbox = session.mailbox.clone();
+                let takers = vec![TakerRow { taker, qos, retain: true, identifiers }];
+                let append = Append { message, takers, retained: None };
+                self.store
+                    .append(vec![append], Some(Box::new(move |_| mailbox.feed.committed())));
+            }
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! The state behind the lock.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use iotedge_model::{ClientId, MessageId, Principal, QoS, SharedFilter, Topic, TopicFilter};
+use iotedge_ports::{
+    AttachRoute, Clock, CloseReason, ConnectionId, Mailbox, Service, SubscribeOptions,
+};
+use iotedge_store::{Opened, SessionRecord, Store, TakerKind};
+use slab::Slab;
+
+use crate::outbox::{Env, RouteBox, RouteLimits, SessionBox};
+use crate::retained::Retained;
+use crate::session::{Session, subscription_options};
+use crate::tree::Tree;
+use crate::{Limits, Shared};
+
+/// Who a subscription belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Taker {
+    Session(usize),
+    Route(usize),
+    Service(usize),
+}
+
+/// What one taker gets of a topic, its matching subscriptions taken together.
+#[derive(Clone)]
+pub(crate) struct Grant {
+    pub(crate) qos: QoS,
+    pub(crate) retain_as_published: bool,
+    pub(crate) identifiers: Arc<[u32]>,
+}
+
+/// A taker of a topic.
+#[derive(Clone)]
+pub(crate) struct Match {
+    pub(crate) taker: Taker,
+    /// What it gets of others' messages.
+    pub(crate) remote: Grant,
+    /// What it gets of its own (MQTT 5's no local may leave nothing).
+    pub(crate) local: Option<Grant>,
+}
+
+/// Topics whose takers are remembered.
+const CACHED_TOPICS: usize = 4_096;
+
+pub(crate) struct Core {
+    pub(crate) sessions: Sessions,
+    pub(crate) by_client: HashMap<ClientId, usize>,
+    pub(crate) by_connection: HashMap<ConnectionId, usize>,
+    pub(crate) routes: Vec<Arc<RouteBox>>,
+    pub(crate) services: Vec<Arc<dyn Service>>,
+    pub(crate) retained: Retained,
+    pub(crate) env: Arc<Env>,
+    pub(crate) stopping: bool,
+    tree: Tree<Taker, SubscribeOptions>,
+    cache: HashMap<Topic, Arc<[Match]>>,
+    next_message: u64,
+    next_connection: u64,
+}
+
+/// All sessions, by a number that the tree uses.
+#[derive(Default)]
+pub(crate) struct Sessions(Slab<Session>);
+
+impl Sessions {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Session> {
+        self.0.iter().map(|(_, s)| s)
+    }
+    pub(crate) fn keyed(&self) -> impl Iterator<Item = (usize, &Session)> {
+        self.0.iter()
+    }
+    pub(crate) fn get(&self, key: usize) -> Option<&Session> {
+        self.0.get(key)
+    }
+    pub(crate) fn get_mut(&mut self, key: usize) -> Option<&mut Session> {
+        self.0.get_mut(key)
+    }
+    pub(crate) fn insert(&mut self, session: Session) -> usize {
+        self.0.insert(session)
+    }
+    pub(crate) fn remove(&mut self, key: usize) -> Option<Session> {
+        self.0.try_remove(key)
+    }
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl Core {
+    pub(crate) fn load(
+        store: &Store,
+        opened: &mut Opened,
+        clock: &Arc<dyn Clock>,
+        limits: &Limits,
+    ) -> Self {
+        let env = Arc::new(Env {
+            store: store.clone(),
+            clock: clock.clone(),
+            max_messages: limits.outbox_messages,
+            max_bytes: limits.outbox_bytes,
+            first_id: MessageId(opened.next_message_id),
+        });
+        let mut core = Self {
+            sessions: Sessions::default(),
+            by_client: HashMap::new(),
+            by_connection: HashMap::new(),
+            routes: Vec::new(),
+            services: Vec::new(),
+            retained: Retained::default(),
+            env,
+            stopping: false,
+            tree: Tree::new(),
+            cache: HashMap::new(),
+            next_message: opened.next_message_id,
+            next_connection: 1,
+        };
+        for message in opened.retained.drain(..) {
+            core.retained.set(Arc::new(message));
+        }
+        let now = clock.now();
+        for record in opened.sessions.drain(..) {
+            core.load_session(record, &now, limits);
+        }
+        core
+    }
+
+    /// A session comes back. The time it waited counts where both ends of it are known.
+    fn load_session(&mut self, mut record: SessionRecord, now: &iotedge_model::Now, limits: &Limits) {
+        let waited = match record.ended_at {
+            Some(end) if record.ended_trusted && now.trusted => now.wall.0.saturating_sub(end.0),
+            Some(_) => record.waited,
+            None => 0,
+        };
+        let deadline = (record.expiry != u32::MAX).then(|| {
+            now.mono.saturating_add((u64::from(record.expiry) * 1000).saturating_sub(waited))
+        });
+        let subscriptions = std::mem::take(&mut record.subscriptions);
+        let mailbox = SessionBox::new(
+            self.env.clone(),
+            Some(record.taker),
+            limits.max_inflight,
+            false,
+        );
+        let client_id = record.client_id.clone();
+        let key = self.sessions.insert(Session {
+            client_id: client_id.clone(),
+            principal: record.principal.clone(),
+            protocol_level: record.protocol_level,
+            expiry: record.expiry,
+            record: Some(record),
+            mailbox: Arc::new(mailbox),
+            subscriptions: HashMap::new(),
+            live: None,
+            deadline,
+        });
+        self.by_client.insert(client_id, key);
+        for row in subscriptions {
+            match SharedFilter::new(&row.text) {
+                Ok(shared) => {
+                    self.add_subscription(key, row.text.clone(), shared.filter, subscription_options(&row));
+                }
+                Err(error) => {
+                    tracing::error!(filter = %row.text, %error, "a stored subscription is no filter");
+                }
+            }
+        }
+    }
+
+    /// `true` when the filter was not there before.
+    pub(crate) fn add_subscription(
+        &mut self,
+        key: usize,
+        text: Arc<str>,
+        filter: TopicFilter,
+        options: SubscribeOptions,
+    ) -> bool {
+        self.tree.insert(filter.as_str(), Taker::Session(key), options);
+        self.cache.clear();
+        match self.sessions.get_mut(key) {
+            Some(session) => session.subscriptions.insert(text, (filter, options)).is_none(),
+            None => false,
+        }
+    }
+
+    pub(crate) fn remove_subscription(&mut self, key: usize, text: &str) -> bool {
+        let removed = self.sessions.get_mut(key).and_then(|s| s.subscriptions.remove(text));
+        match removed {
+            Some((filter, _)) => {
+                self.tree.remove(filter.as_str(), Taker::Session(key));
+                self.cache.clear();
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Takes a session out of every index; its rows are the caller's business.
+    pub(crate) fn remove_session(&mut self, key: usize) -> Option<Session> {
+        let session = self.sessions.remove(key)?;
+        for (filter, _) in session.subscriptions.values() {
+            self.tree.remove(filter.as_str(), Taker::Session(key));
+        }
+        self.cache.clear();
+        self.by_client.remove(&session.client_id);
+        if let Some(live) = &session.live {
+            self.by_connection.remove(&live.connection);
+        }
+        Some(session)
+    }
+
+    pub(crate) fn attach_service(&mut self, filters: &[TopicFilter], service: Arc<dyn Service>) {
+        let key = Taker::Service(self.services.len());
+        self.services.push(service);
+        for filter in filters {
+            self.tree.insert(filter.as_str(), key, SubscribeOptions::v311(QoS::ExactlyOnce));
+        }
+        self.cache.clear();
+    }
+
+    pub(crate) fn session_of(&self, connection: ConnectionId) -> Option<usize> {
+        self.by_connection.get(&connection).copied()
+    }
+
+    pub(crate) fn next_connection(&mut self) -> ConnectionId {
+        let id = ConnectionId(self.next_connection);
+        self.next_connection += 1;
+        id
+    }
+
+    pub(crate) fn next_message(&mut self) -> MessageId {
+        let id = MessageId(self.next_message);
+        self.next_message += 1;
+        id
+    }
+
+    pub(crate) fn close_principal(&self, principal: &Principal, reason: CloseReason) -> usize {
+        self.sessions
+            .iter()
+            .filter(|session| *session.principal == *principal)
+            .filter_map(|session| session.live.as_ref())
+            .map(|live| live.handle.close(reason))
+            .count()
+    }
+
+    /// The takers of a topic, each once.
+    pub(crate) fn takers(&mut self, topic: &Topic) -> Arc<[Match]> {
+        if let Some(found) = self.cache.get(topic) {
+            return found.clone();
+        }
+        let mut found: Vec<Gathered> = Vec::new();
+        self.tree.matches(topic.as_str(), &mut |taker, options| {
+            match found.iter_mut().find(|g| g.taker == taker) {
+                Some(gathered) => gathered.add(options),
+                None => found.push(Gathered::new(taker, options)),
+            }
+        });
+        let matches: Arc<[Match]> = found.into_iter().map(Gathered::finish).collect();
+        if self.cache.len() >= CACHED_TOPICS {
+            self.cache.clear();
+        }
+        self.cache.insert(topic.clone(), matches.clone());
+        matches
+    }
+}
+
+/// A taker's matching subscriptions while they are collected.
+struct Gathered {
+    taker: Taker,
+    remote: Partial,
+    local: Partial,
+}
+
+#[derive(Default)]
+struct Partial {
+    qos: Option<QoS>,
+    retain_as_published: bool,
+    identifiers: Vec<u32>,
+}
+
+impl Partial {
+    fn add(&mut self, options: &SubscribeOptions) {
+        // MQTT-3.3.5-1: one copy with the highest QoS of all that match.
+        self.qos = self.qos.max(Some(options.qos));
+        self.retain_as_published |= options.retain_as_published;
+        self.identifiers.extend(options.identifier.map(std::num::NonZeroU32::get));
+    }
+
+    fn finish(self) -> Option<Grant> {
+        self.qos.map(|qos| Grant {
+            qos,
+            retain_as_published: self.retain_as_published,
+            identifiers: self.identifiers.into(),
+        })
+    }
+}
+
+impl Gathered {
+    fn new(taker: Taker, options: &SubscribeOptions) -> Self {
+        let mut gathered = Self { taker, remote: Partial::default(), local: Partial::default() };
+        gathered.add(options);
+        gathered
+    }
+
+    fn add(&mut self, options: &SubscribeOptions) {
+        self.remote.add(options);
+        if !options.no_local {
+            self.local.add(options);
+        }
+    }
+
+    fn finish(self) -> Match {
+        let nothing = Grant {
+            qos: QoS::AtMostOnce,
+            retain_as_published: false,
+            identifiers: Arc::from([]),
+        };
+        Match {
+            taker: self.taker,
+            remote: self.remote.finish().unwrap_or(nothing),
+            local: self.local.finish(),
+        }
+    }
+}
+
+impl Shared {
+    pub(crate) fn attach_route(&self, route: AttachRoute) -> Arc<dyn Mailbox> {
+        let taker = self.store.create_taker(TakerKind::Route, &route.name);
+        let mut core = self.lock();
+        let limits = RouteLimits {
+            max_bytes: route.max_bytes,
+            max_messages: route.max_messages,
+            on_full: route.on_full,
+        };
+        let mailbox = Arc::new(RouteBox::new(
+            core.env.clone(),
+            taker,
+            route.upstream,
+            route.qos,
+            limits,
+            route.wake,
+        ));
+        let key = Taker::Route(core.routes.len());
+        core.routes.push(mailbox.clone());
+        for filter in &route.filters {
+            core.tree.insert(filter.as_str(), key, SubscribeOptions::v311(route.qos));
+        }
+        core.cache.clear();
+        mailbox
+    }
+}

@@ -1,0 +1,12 @@
+//! What waits for one taker: a bounded part in memory, the rest as rows in the store.
+//!
+//! [`Feed`] is the queue itself. [`SessionBox`] puts packet ids and the in-flight window on top of
+//! it, [`RouteBox`] what a bridge has in flight.
+
+mod feed;
+mod route;
+mod session;
+
+pub(crate) use feed::{Env, Push};
+pub(crate) use route::{RouteBox, RouteLimits};
+pub(crate) use session::{Attached, SessionBox};

@@ -1,0 +1,362 @@
+//! The queue of one taker.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use iotedge_model::{DropReason, MessageId};
+use iotedge_ports::{Clock, Delivery, DrainLimit, DrainState, Wake};
+use iotedge_store::{Store, TakerId};
+use iotedge_telemetry::METRICS;
+
+/// What every queue uses.
+pub(crate) struct Env {
+    pub(crate) store: Store,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) max_messages: usize,
+    pub(crate) max_bytes: usize,
+    /// The first id that this process gives: what is older may have been sent before.
+    pub(crate) first_id: MessageId,
+}
+
+/// What became of a delivery handed to a queue.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Push {
+    /// It waits.
+    Queued,
+    /// There is no room in memory and it has no row: it is lost unless the taker is closed.
+    Full,
+    /// Nobody is attached and it has no row.
+    Absent,
+}
+
+/// Rows read from the store at once.
+const READ_ROWS: usize = 128;
+/// Their bytes.
+const READ_BYTES: usize = 256 * 1024;
+
+pub(crate) struct Feed {
+    pub(crate) env: Arc<Env>,
+    /// Where the taker's rows are; `None` for a session that ends with its connection.
+    pub(crate) taker: Option<TakerId>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+pub(crate) struct State {
+    /// Grows with each attachment: a drain of an older one gets nothing.
+    pub(crate) epoch: u64,
+    wake: Option<Arc<dyn Wake>>,
+    /// The consumer knows that there is something.
+    woken: bool,
+    /// QoS 0, with the order of arrival.
+    plain: VecDeque<(u64, Delivery)>,
+    /// QoS 1 and 2, and all of a route.
+    kept: VecDeque<(u64, Delivery)>,
+    arrivals: u64,
+    bytes: usize,
+    /// Every row that is committed is behind the cursor, and new ones come to `kept`. Otherwise
+    /// the consumer reads on from the cursor.
+    caught_up: bool,
+    cursor: Option<MessageId>,
+    /// Rows handed to the store and not committed.
+    pending: usize,
+    /// Rows handed to the store ever.
+    appended: u64,
+    /// The newest id that was ever taken out.
+    newest_out: Option<MessageId>,
+    /// Ids behind the cursor that are done with, though their rows may still be there.
+    skip: BTreeSet<MessageId>,
+}
+
+impl Feed {
+    pub(crate) fn new(env: Arc<Env>, taker: Option<TakerId>, caught_up: bool) -> Self {
+        Self { env, taker, state: Mutex::new(State { caught_up, ..State::default() }) }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        // No invariant of a queue is broken half-way through its short sections.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A consumer comes; the epoch that its drains must name.
+    pub(crate) fn attach(&self, wake: Arc<dyn Wake>) -> u64 {
+        let mut state = self.lock();
+        state.epoch += 1;
+        state.wake = Some(wake);
+        state.woken = false;
+        state.epoch
+    }
+
+    /// The consumer went: what has a row is read again later, the rest is gone.
+    pub(crate) fn detach(&self) {
+        let mut state = self.lock();
+        state.epoch += 1;
+        state.wake = None;
+        state.plain.clear();
+        state.forget_kept();
+    }
+
+    /// A delivery without a row.
+    pub(crate) fn push(&self, delivery: Delivery) -> Push {
+        let mut state = self.lock();
+        if state.wake.is_none() {
+            return Push::Absent;
+        }
+        if state.is_full(&self.env) {
+            return Push::Full;
+        }
+        state.enqueue(delivery);
+        Push::Queued
+    }
+
+    /// Like [`Feed::push`], beyond the limit: retained messages are in memory anyway.
+    pub(crate) fn push_retained(&self, delivery: Delivery) {
+        let mut state = self.lock();
+        if state.wake.is_some() {
+            state.enqueue(delivery);
+        }
+    }
+
+    /// A delivery whose row is being handed to the store, under the broker's lock. To be followed
+    /// by [`Feed::committed`].
+    pub(crate) fn append(&self, delivery: Delivery) {
+        let mut state = self.lock();
+        state.pending += 1;
+        state.appended += 1;
+        if state.caught_up && state.wake.is_some() && !state.is_full(&self.env) {
+            state.cursor = Some(delivery.message.id);
+            state.enqueue(delivery);
+        } else {
+            state.caught_up = false;
+        }
+    }
+
+    /// The store is done with one row.
+    pub(crate) fn committed(&self) {
+        let mut state = self.lock();
+        state.pending = state.pending.saturating_sub(1);
+        if !state.caught_up {
+            state.rouse();
+        }
+    }
+
+    /// Takes up to `limit`, at most `kept` of them with an acknowledgement to come. `None` when the
+    /// epoch is over.
+    pub(crate) fn take(
+        &self,
+        epoch: u64,
+        limit: DrainLimit,
+        kept: usize,
+        out: &mut Vec<Delivery>,
+    ) -> Option<DrainState> {
+        let mut taking = Taking { left: limit.messages, kept, bytes: limit.bytes };
+        loop {
+            let (after, idle, appended) = {
+                let mut state = self.lock();
+                if state.epoch != epoch {
+                    return None;
+                }
+                self.take_live(&mut state, &mut taking, out);
+                if taking.is_full() {
+                    return Some(DrainState::More);
+                }
+                if state.caught_up || taking.kept == 0 {
+                    // With a full window the next acknowledgement drains again; until then an
+                    // arrival of QoS 0 has to wake.
+                    state.woken = false;
+                    return Some(DrainState::Empty);
+                }
+                (state.cursor, state.pending == 0, state.appended)
+            };
+            let rows = self.read(after, &taking);
+            let mut state = self.lock();
+            if state.epoch != epoch {
+                return None;
+            }
+            let Ok(rows) = rows else {
+                state.woken = false;
+                return Some(DrainState::Empty);
+            };
+            if rows.is_empty() {
+                if idle && state.appended == appended {
+                    state.caught_up = true;
+                } else if state.pending > 0 {
+                    // The commit wakes.
+                    state.woken = false;
+                    return Some(DrainState::Empty);
+                }
+            }
+            self.take_rows(&mut state, rows, &mut taking, out);
+        }
+    }
+
+    fn read(
+        &self,
+        after: Option<MessageId>,
+        taking: &Taking,
+    ) -> Result<Vec<iotedge_store::QueuedRow>, ()> {
+        let Some(taker) = self.taker else { return Ok(Vec::new()) };
+        let rows = taking.kept.min(taking.left).min(READ_ROWS);
+        self.env.store.read(taker, after, rows, taking.bytes.min(READ_BYTES)).map_err(|error| {
+            tracing::error!(
+                event = iotedge_telemetry::event::STORE,
+                %error,
+                "a queue could not be read; its messages stay where they are"
+            );
+        })
+    }
+
+    fn take_rows(
+        &self,
+        state: &mut State,
+        rows: Vec<iotedge_store::QueuedRow>,
+        taking: &mut Taking,
+        out: &mut Vec<Delivery>,
+    ) {
+        for row in rows {
+            let id = row.message.id;
+            state.cursor = Some(id);
+            if state.skip.remove(&id) {
+                continue;
+            }
+            let delivery = Delivery {
+                qos: row.qos,
+                retain: row.retain,
+                dup: id < self.env.first_id || state.newest_out.is_some_and(|newest| id <= newest),
+                durable: true,
+                identifiers: row.identifiers,
+                message: Arc::new(row.message),
+            };
+            self.hand_out(state, delivery, taking, out);
+        }
+    }
+
+    fn take_live(&self, state: &mut State, taking: &mut Taking, out: &mut Vec<Delivery>) {
+        while !taking.is_full() {
+            let plain = state.plain.front().map(|(n, _)| *n);
+            let kept =
+                if taking.kept > 0 { state.kept.front().map(|(n, _)| *n) } else { None };
+            let queue = match (plain, kept) {
+                (None, None) => return,
+                (Some(p), Some(k)) if p < k => &mut state.plain,
+                (Some(_), None) => &mut state.plain,
+                _ => &mut state.kept,
+            };
+            let Some((_, delivery)) = queue.pop_front() else { return };
+            state.bytes = state.bytes.saturating_sub(delivery.message.cost());
+            self.hand_out(state, delivery, taking, out);
+        }
+    }
+
+    fn hand_out(
+        &self,
+        state: &mut State,
+        delivery: Delivery,
+        taking: &mut Taking,
+        out: &mut Vec<Delivery>,
+    ) {
+        let message = &delivery.message;
+        if message.expiry.is_some() && message.is_expired(&self.env.clock.now()) {
+            self.drop_one(&delivery, DropReason::Expired);
+            return;
+        }
+        taking.left = taking.left.saturating_sub(1);
+        taking.bytes = taking.bytes.saturating_sub(message.cost());
+        if delivery.durable || u8::from(delivery.qos) > 0 {
+            taking.kept = taking.kept.saturating_sub(1);
+            state.newest_out = state.newest_out.max(Some(message.id));
+        }
+        out.push(delivery);
+    }
+
+    /// Counts a drop and gives the row up.
+    pub(crate) fn drop_one(&self, delivery: &Delivery, reason: DropReason) {
+        METRICS.dropped(reason, 1);
+        if let (true, Some(taker)) = (delivery.durable, self.taker) {
+            self.env.store.discard(taker, &[delivery.message.id], reason);
+        }
+    }
+
+    /// Messages in memory.
+    pub(crate) fn in_memory(&self) -> usize {
+        let state = self.lock();
+        state.plain.len() + state.kept.len()
+    }
+}
+
+struct Taking {
+    left: usize,
+    kept: usize,
+    bytes: usize,
+}
+
+impl Taking {
+    fn is_full(&self) -> bool {
+        self.left == 0 || self.bytes == 0
+    }
+}
+
+impl State {
+    fn is_full(&self, env: &Env) -> bool {
+        self.plain.len() + self.kept.len() >= env.max_messages || self.bytes >= env.max_bytes
+    }
+
+    fn enqueue(&mut self, delivery: Delivery) {
+        self.bytes += delivery.message.cost();
+        let entry = (self.arrivals, delivery);
+        self.arrivals += 1;
+        if entry.1.durable || u8::from(entry.1.qos) > 0 {
+            self.kept.push_back(entry);
+        } else {
+            self.plain.push_back(entry);
+        }
+        self.rouse();
+    }
+
+    pub(crate) fn rouse(&mut self) {
+        if !self.woken {
+            if let Some(wake) = &self.wake {
+                self.woken = true;
+                wake.wake();
+            }
+        }
+    }
+
+    /// Lets go of what has a row; it is read again from the store.
+    pub(crate) fn forget_kept(&mut self) {
+        if let Some((_, first)) = self.kept.front() {
+            self.cursor = before(first.message.id);
+            self.caught_up = false;
+        }
+        self.kept.clear();
+        self.bytes = self.plain.iter().map(|(_, d)| d.message.cost()).sum();
+    }
+
+    /// Reads again from `id` on.
+    pub(crate) fn rewind_to(&mut self, id: MessageId) {
+        self.cursor = before(id);
+        self.caught_up = false;
+    }
+
+    /// Rows of these ids are not to come out again.
+    pub(crate) fn skip(&mut self, id: MessageId) {
+        self.skip.insert(id);
+        self.kept.retain(|(_, d)| d.message.id != id);
+    }
+
+    /// Forgets skipped ids before `id`.
+    pub(crate) fn trim_skip(&mut self, id: MessageId) {
+        self.skip = self.skip.split_off(&id);
+    }
+
+    /// Forgets skipped ids that will not be read again.
+    pub(crate) fn trim_skip_behind_cursor(&mut self) {
+        if let Some(cursor) = self.cursor {
+            self.trim_skip(cursor);
+        }
+    }
+}
+
+fn before(id: MessageId) -> Option<MessageId> {
+    id.0.checked_sub(1).map(MessageId)
+}

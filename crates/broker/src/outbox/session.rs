@@ -1,0 +1,138 @@
+//! A session's queue: packet ids and the in-flight window.
+
+use std::collections::VecDeque;
+use std::num::NonZeroU16;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use iotedge_model::{DropReason, QoS};
+use iotedge_mqtt::Outbound;
+use iotedge_ports::{Delivery, DrainLimit, DrainState, Outgoing, SessionMailbox, Wake};
+use iotedge_store::TakerId;
+use iotedge_telemetry::METRICS;
+
+use super::{feed::Feed, Env};
+
+/// Outlives connections.
+pub(crate) struct SessionBox {
+    pub(crate) feed: Feed,
+    flight: Mutex<Flight>,
+}
+
+struct Flight {
+    window: Outbound<Delivery>,
+    /// To be sent again before anything else.
+    resend: VecDeque<Outgoing>,
+}
+
+impl SessionBox {
+    pub(crate) fn new(
+        env: Arc<Env>,
+        taker: Option<TakerId>,
+        max_inflight: u16,
+        caught_up: bool,
+    ) -> Self {
+        Self {
+            feed: Feed::new(env, taker, caught_up),
+            flight: Mutex::new(Flight {
+                window: Outbound::new(max_inflight),
+                resend: VecDeque::new(),
+            }),
+        }
+    }
+
+    fn flight(&self) -> MutexGuard<'_, Flight> {
+        self.flight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection comes: what is in flight is sent again, in order ([MQTT-4.4.0-1]).
+    pub(crate) fn attach(self: &Arc<Self>, wake: Arc<dyn Wake>) -> Attached {
+        let mut flight = self.flight();
+        flight.resend = flight
+            .window
+            .iter()
+            .map(|sent| Outgoing {
+                packet_id: Some(sent.id),
+                delivery: Delivery { dup: true, ..sent.item.clone() },
+            })
+            .collect();
+        Attached { epoch: self.feed.attach(wake), session: self.clone() }
+    }
+}
+
+/// The session as one connection sees it.
+pub(crate) struct Attached {
+    epoch: u64,
+    session: Arc<SessionBox>,
+}
+
+impl Attached {
+    fn is_over(&self) -> bool {
+        self.session.feed.lock().epoch != self.epoch
+    }
+}
+
+impl SessionMailbox for Attached {
+    fn drain(&self, limit: DrainLimit, out: &mut Vec<Outgoing>) -> DrainState {
+        let session = &self.session;
+        let mut limit = limit;
+        let mut flight = session.flight();
+        if self.is_over() {
+            return DrainState::Empty;
+        }
+        while limit.messages > 0 {
+            let Some(outgoing) = flight.resend.pop_front() else { break };
+            out.push(outgoing);
+            limit.messages -= 1;
+        }
+        if limit.messages == 0 {
+            return DrainState::More;
+        }
+        let mut taken = Vec::new();
+        let state = session.feed.take(self.epoch, limit, flight.window.free(), &mut taken);
+        for delivery in taken {
+            let packet_id = match delivery.qos {
+                QoS::AtMostOnce => None,
+                qos => match flight.window.push(qos, delivery.clone()) {
+                    Some(id) => Some(id),
+                    None => {
+                        // The window had room when it was asked; a row is found again at resume.
+                        tracing::error!("the in-flight window had no packet id left");
+                        continue;
+                    }
+                },
+            };
+            out.push(Outgoing { packet_id, delivery });
+        }
+        state.unwrap_or(DrainState::Empty)
+    }
+
+    fn puback(&self, packet_id: NonZeroU16) -> bool {
+        if self.is_over() {
+            return false;
+        }
+        let delivery = {
+            let mut flight = self.session.flight();
+            if !flight.resend.is_empty() {
+                flight.resend.retain(|outgoing| outgoing.packet_id != Some(packet_id));
+            }
+            flight.window.puback(packet_id)
+        };
+        let Some(delivery) = delivery else { return false };
+        if let (true, Some(taker)) = (delivery.durable, self.session.feed.taker) {
+            self.session.feed.env.store.acknowledge(taker, &[delivery.message.id]);
+        }
+        true
+    }
+
+    fn discard(&self, outgoing: &Outgoing, reason: DropReason) {
+        match outgoing.packet_id {
+            Some(id) if !self.is_over() => {
+                if let Some(delivery) = self.session.flight().window.forget(id) {
+                    self.session.feed.drop_one(&delivery, reason);
+                }
+            }
+            Some(_) => {}
+            None => METRICS.dropped(reason, 1),
+        }
+    }
+}

@@ -1,0 +1,406 @@
+//! The way of a message through the broker: rules, takers, admission, fan-out.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use iotedge_model::{DropReason, Message, Now, QoS, Source, TraceId};
+use iotedge_ports::{
+    AckSink, CloseReason, Completion, ConnectionId, Delivery, Failure, OnFull, Part, Publication,
+    PublishOutcome, Refusal, Service,
+};
+use iotedge_store::{Append, RetainedChange, TakerRow};
+use iotedge_telemetry::{METRICS, event};
+
+use crate::Shared;
+use crate::core::{Core, Grant, Match, Taker};
+use crate::outbox::{Push, RouteBox, SessionBox};
+
+/// A message and its takers, before it is given an id.
+struct Planned {
+    message: Message,
+    matches: Arc<[Match]>,
+}
+
+/// A message for a service, handed over when the lock is free.
+type Handover = (Arc<dyn Service>, Arc<Message>, Option<Part>);
+
+/// Queues to tell when rows are committed.
+enum Committed {
+    Session(Arc<SessionBox>),
+    Route(Arc<RouteBox>),
+}
+
+impl Committed {
+    fn tell(&self) {
+        match self {
+            Self::Session(session) => session.feed.committed(),
+            Self::Route(route) => route.feed.committed(),
+        }
+    }
+}
+
+impl Shared {
+    pub(crate) fn publish(&self, batch: &mut [Publication]) {
+        let now = self.clock.now();
+        let mut derived: Vec<Vec<Message>> = Vec::new();
+        for publication in batch.iter_mut() {
+            let Some(message) = publication.message.as_mut() else {
+                derived.push(Vec::new());
+                continue;
+            };
+            message.accepted_at = now.wall;
+            message.trusted = now.trusted;
+            if message.trace == TraceId(0) {
+                message.trace = new_trace();
+            }
+            derived.push(self.evaluate_rules(message, &now));
+        }
+        let mut handovers = Vec::new();
+        {
+            let mut core = self.lock();
+            for (publication, derived) in batch.iter_mut().zip(derived) {
+                let Some(message) = publication.message.take() else { continue };
+                let group = Group {
+                    shared: self,
+                    connection: publication.connection,
+                    completion: None,
+                    ack: publication.ack.take(),
+                    handovers: &mut handovers,
+                };
+                publication.outcome = group.accept(&mut core, message, derived);
+            }
+        }
+        for (service, message, part) in handovers {
+            service.deliver(&message, part);
+        }
+    }
+
+    /// All that rules make of a message, and of what they made of it.
+    fn evaluate_rules(&self, message: &Message, now: &Now) -> Vec<Message> {
+        let Some(rules) = self.rules.get() else { return Vec::new() };
+        let mut derived = Vec::new();
+        rules.evaluate(message, now, &mut derived);
+        let mut next = 0;
+        while next < derived.len() {
+            let mut made = Vec::new();
+            if let Some(parent) = derived.get_mut(next) {
+                parent.accepted_at = now.wall;
+                parent.trusted = now.trusted;
+                rules.evaluate(parent, now, &mut made);
+            }
+            made.retain(|m| !self.is_loop(m));
+            derived.append(&mut made);
+            next += 1;
+        }
+        derived
+    }
+
+    fn is_loop(&self, message: &Message) -> bool {
+        if message.hops <= self.limits.max_hops {
+            return false;
+        }
+        METRICS.dropped(DropReason::Loop, 1);
+        tracing::warn!(
+            event = event::MESSAGE_DROPPED,
+            topic = %message.topic,
+            trace_id = %message.trace,
+            source = %message.source.to_column(),
+            "rules republish in a loop: dropped after {} republications",
+            self.limits.max_hops
+        );
+        true
+    }
+}
+
+/// One publication with what rules made of it: accepted or refused as a whole.
+struct Group<'a> {
+    shared: &'a Shared,
+    connection: Option<ConnectionId>,
+    completion: Option<Completion>,
+    ack: Option<(Arc<dyn AckSink>, u64)>,
+    handovers: &'a mut Vec<Handover>,
+}
+
+impl Group<'_> {
+    fn accept(
+        mut self,
+        core: &mut Core,
+        message: Message,
+        derived: Vec<Message>,
+    ) -> PublishOutcome {
+        if core.stopping {
+            return PublishOutcome::Refused(Refusal::Stopping);
+        }
+        let own = self.connection.and_then(|c| core.session_of(c));
+        let matches = core.takers(&message.topic);
+        let first = Planned { message, matches };
+        if let Err(refusal) = self.admit(core, &first, own) {
+            return PublishOutcome::Refused(refusal);
+        }
+        let mut planned = Vec::with_capacity(derived.len());
+        for message in derived {
+            let matches = core.takers(&message.topic);
+            let plan = Planned { message, matches };
+            if let Err(refusal) = self.admit(core, &plan, None) {
+                return PublishOutcome::Refused(refusal);
+            }
+            planned.push(plan);
+        }
+        let mut matched = false;
+        let mut appends = Vec::new();
+        let mut committed = Vec::new();
+        matched |= self.fan_out(core, first, own, &mut appends, &mut committed);
+        for plan in planned {
+            matched |= self.fan_out(core, plan, None, &mut appends, &mut committed);
+        }
+        if !appends.is_empty() {
+            let part = self.part();
+            let done = Box::new(move |outcome: Result<(), iotedge_store::StoreError>| {
+                for queue in &committed {
+                    queue.tell();
+                }
+                if let Some(part) = part {
+                    part.finish(outcome.map_err(|_| Failure::Store));
+                }
+            });
+            self.shared.store.append(appends, Some(done));
+        }
+        match self.completion {
+            Some(_) => PublishOutcome::Pending,
+            None => PublishOutcome::Done { matched },
+        }
+    }
+
+    /// Something that the publisher's acknowledgement waits for, where it waits for one.
+    fn part(&mut self) -> Option<Part> {
+        if self.completion.is_none() {
+            let (sink, token) = self.ack.take()?;
+            self.completion = Some(Completion::new(sink, token));
+        }
+        self.completion.as_ref().map(Completion::part)
+    }
+
+    /// Invariant 1: decides before anyone gets anything.
+    fn admit(&self, core: &Core, plan: &Planned, own: Option<usize>) -> Result<(), Refusal> {
+        let message = &plan.message;
+        if message.retain {
+            let new = !message.payload.is_empty() && !core.retained.contains(&message.topic);
+            if new && core.retained.len() >= self.shared.limits.retained_max {
+                return Err(Refusal::QuotaExceeded);
+            }
+            self.healthy()?;
+        }
+        let mut asked = message.retain;
+        for entry in plan.matches.iter() {
+            let durable = match entry.taker {
+                Taker::Session(key) => {
+                    let qos = grant(entry, Some(key) == own).map_or(QoS::AtMostOnce, |g| g.qos);
+                    qos.min(message.qos) > QoS::AtMostOnce
+                        && core.sessions.get(key).is_some_and(|s| s.record.is_some())
+                }
+                Taker::Route(key) => match core.routes.get(key) {
+                    Some(route) if takes(route, message) => {
+                        self.admit_route(route, message)?;
+                        true
+                    }
+                    _ => false,
+                },
+                Taker::Service(_) => false,
+            };
+            if durable && !asked {
+                asked = true;
+                self.healthy()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn healthy(&self) -> Result<(), Refusal> {
+        self.shared.store.health().map_err(|_| Refusal::StoreUnavailable)
+    }
+
+    fn admit_route(&self, route: &RouteBox, message: &Message) -> Result<(), Refusal> {
+        let full = route.on_full == OnFull::Reject && route.is_full(message.cost() as u64);
+        // QoS 0 was promised nothing: it is shed where a higher one is refused.
+        if full && message.qos > QoS::AtMostOnce {
+            return Err(Refusal::QuotaExceeded);
+        }
+        Ok(())
+    }
+
+    fn fan_out(
+        &mut self,
+        core: &mut Core,
+        plan: Planned,
+        own: Option<usize>,
+        appends: &mut Vec<Append>,
+        committed: &mut Vec<Committed>,
+    ) -> bool {
+        let mut message = plan.message;
+        message.id = core.next_message();
+        let message = Arc::new(message);
+        let mut rows = Vec::new();
+        let mut matched = false;
+        for entry in plan.matches.iter() {
+            match entry.taker {
+                Taker::Session(key) => {
+                    let Some(grant) = grant(entry, Some(key) == own) else { continue };
+                    matched = true;
+                    self.to_session(core, key, grant, &message, &mut rows, committed);
+                }
+                Taker::Route(key) => {
+                    let Some(route) = core.routes.get(key) else { continue };
+                    if takes(route, &message) {
+                        matched = true;
+                        to_route(route, &entry.remote, &message, &mut rows, committed);
+                    }
+                }
+                Taker::Service(key) => {
+                    if let Some(service) = core.services.get(key) {
+                        matched = true;
+                        let part = if message.qos > QoS::AtMostOnce { self.part() } else { None };
+                        self.handovers.push((service.clone(), message.clone(), part));
+                    }
+                }
+            }
+        }
+        let retained = retain(core, &message);
+        if !rows.is_empty() || retained.is_some() {
+            appends.push(Append { message, takers: rows, retained });
+        }
+        matched
+    }
+
+    fn to_session(
+        &self,
+        core: &Core,
+        key: usize,
+        grant: &Grant,
+        message: &Arc<Message>,
+        rows: &mut Vec<TakerRow>,
+        committed: &mut Vec<Committed>,
+    ) {
+        let Some(session) = core.sessions.get(key) else { return };
+        let qos = grant.qos.min(message.qos);
+        let durable = session.taker().filter(|_| qos > QoS::AtMostOnce);
+        // MQTT-3.3.1-9: to an established subscription RETAIN is 0, unless version 5 asks for it.
+        let retain = grant.retain_as_published && message.retain;
+        let delivery = Delivery {
+            message: message.clone(),
+            qos,
+            retain,
+            dup: false,
+            durable: durable.is_some(),
+            identifiers: grant.identifiers.clone(),
+        };
+        let Some(taker) = durable else {
+            match session.mailbox.feed.push(delivery) {
+                Push::Queued | Push::Absent => {}
+                Push::Full => {
+                    METRICS.dropped(DropReason::SlowConsumer, 1);
+                    // A QoS 1 message without a row cannot be left out silently.
+                    if qos > QoS::AtMostOnce {
+                        if let Some(live) = &session.live {
+                            live.handle.close(CloseReason::SlowConsumer);
+                        }
+                    }
+                }
+            }
+            return;
+        };
+        let depth = self.shared.store.depth(taker);
+        let limits = &self.shared.limits;
+        if depth.rows >= limits.max_queued_messages || depth.bytes >= limits.max_queued_bytes {
+            METRICS.dropped(DropReason::QueueFull, 1);
+            self.shared.store.count_drop(taker, DropReason::QueueFull, 1);
+            return;
+        }
+        session.mailbox.feed.append(delivery);
+        committed.push(Committed::Session(session.mailbox.clone()));
+        rows.push(TakerRow { taker, qos, retain, identifiers: grant.identifiers.clone() });
+    }
+}
+
+/// What a session gets, `None` when it is the publisher and wants none of its own.
+fn grant(entry: &Match, own: bool) -> Option<&Grant> {
+    if own { entry.local.as_ref() } else { Some(&entry.remote) }
+}
+
+/// A route does not send back what came from its own upstream.
+fn takes(route: &RouteBox, message: &Message) -> bool {
+    !matches!(&message.source, Source::Upstream { name } if *name == route.upstream)
+}
+
+fn to_route(
+    route: &Arc<RouteBox>,
+    grant: &Grant,
+    message: &Arc<Message>,
+    rows: &mut Vec<TakerRow>,
+    committed: &mut Vec<Committed>,
+) {
+    let store = &route.feed.env.store;
+    if route.is_full(message.cost() as u64) {
+        // `reject` comes here with QoS 0 only.
+        let made_room = route.on_full == OnFull::DropOldest && route.drop_oldest();
+        if !made_room {
+            METRICS.dropped(DropReason::QueueFull, 1);
+            store.count_drop(route.taker, DropReason::QueueFull, 1);
+            return;
+        }
+    }
+    if message.qos == QoS::AtMostOnce && store.health().is_err() {
+        METRICS.dropped(DropReason::StoreFull, 1);
+        store.count_drop(route.taker, DropReason::StoreFull, 1);
+        return;
+    }
+    let qos = grant.qos.min(message.qos).min(route.qos);
+    route.feed.append(Delivery {
+        message: message.clone(),
+        qos,
+        retain: message.retain,
+        dup: false,
+        durable: true,
+        identifiers: grant.identifiers.clone(),
+    });
+    committed.push(Committed::Route(route.clone()));
+    rows.push(TakerRow {
+        taker: route.taker,
+        qos,
+        retain: message.retain,
+        identifiers: grant.identifiers.clone(),
+    });
+}
+
+fn retain(core: &mut Core, message: &Arc<Message>) -> Option<RetainedChange> {
+    if !message.retain {
+        return None;
+    }
+    // MQTT-3.3.1-10: no payload removes, and is not retained itself.
+    if message.payload.is_empty() {
+        core.retained.clear(&message.topic);
+        Some(RetainedChange::Clear)
+    } else {
+        core.retained.set(message.clone());
+        Some(RetainedChange::Set)
+    }
+}
+
+/// A number that nobody else has: process-wide randomness beside a counter, mixed.
+pub(crate) fn new_trace() -> TraceId {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    use std::sync::OnceLock;
+    static SEED: OnceLock<(u64, u64)> = OnceLock::new();
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let (a, b) = *SEED.get_or_init(|| {
+        (RandomState::new().build_hasher().finish(), RandomState::new().build_hasher().finish())
+    });
+    let n = NEXT.fetch_add(1, Ordering::Relaxed);
+    TraceId((u128::from(mix(a ^ n)) << 64) | u128::from(mix(b.wrapping_add(n))))
+}
+
+/// SplitMix64's finaliser: a bijection, so that counters stay distinct.
+fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
