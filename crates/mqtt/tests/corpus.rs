@@ -1,0 +1,17 @@
+//! Replays the fuzz target's committed corpus, so that what fuzzing found stays found.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // the helpers of a test fail as the test does
+
+#[path = "support/exercise.rs"]
+mod exercise;
+
+#[test]
+fn the_corpus_holds() {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/mqtt_decode");
+    let mut count = 0;
+    for entry in std::fs::read_dir(dir).expect("the corpus is there") {
+        let path = entry.expect("readable").path();
+        exercise::exercise(&std::fs::read(&path).expect("readable"));
+        count += 1;
+    }
+    assert!(count >= 10, "{count} seeds");
+}
