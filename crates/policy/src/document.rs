@@ -1,0 +1,414 @@
+//! Documents: from JSON to something that can be asked.
+
+use iotedge_model::Action;
+
+use crate::condition::{self, Condition};
+use crate::context::Context;
+use crate::json::Node;
+use crate::pattern::{Match, Pattern, Wildcards};
+use crate::{PolicyError, Problem};
+
+/// Longest document, white space not counted (2016 guide, "Limits", "Policy document size").
+pub const MAX_DOCUMENT_CHARACTERS: usize = 2048;
+
+/// Most policies on one principal (2016 guide, "Limits").
+pub const MAX_POLICIES_PER_PRINCIPAL: usize = 10;
+
+/// What a statement does when it matches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Allows.
+    Allow,
+    /// Denies, whatever others allow.
+    Deny,
+}
+
+/// A policy document, compiled.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PolicyDocument {
+    pub(crate) statements: Vec<Statement>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Statement {
+    pub(crate) sid: Option<String>,
+    pub(crate) effect: Effect,
+    /// A bit for each of [`Action::ALL`].
+    pub(crate) actions: u32,
+    /// As written, for messages.
+    pub(crate) actions_text: Vec<String>,
+    /// The resources are those it is not about.
+    pub(crate) not_resource: bool,
+    pub(crate) resources: Vec<Pattern>,
+    pub(crate) conditions: Vec<Condition>,
+}
+
+pub(crate) fn action_bit(action: Action) -> u32 {
+    Action::ALL
+        .iter()
+        .position(|a| *a == action)
+        .map_or(0, |i| 1 << i)
+}
+
+impl PolicyDocument {
+    /// Checks and compiles a document as it would be for `CreatePolicy`.
+    ///
+    /// Errors name the statement (from 1), the member and the reason; for bad JSON line and column.
+    pub fn parse(text: &str) -> Result<Self, PolicyError> {
+        // JSON first: what is no JSON has no size worth talking of.
+        let node = Node::parse(text)?;
+        let length = text.chars().filter(|c| !c.is_whitespace()).count();
+        if length > MAX_DOCUMENT_CHARACTERS {
+            return Err(PolicyError::TooLong {
+                length,
+                max: MAX_DOCUMENT_CHARACTERS,
+            });
+        }
+        Self::from_node(&node)
+    }
+
+    fn from_node(node: &Node) -> Result<Self, PolicyError> {
+        let wrong = |field: &str, problem| PolicyError::Document {
+            field: field.to_owned(),
+            problem,
+        };
+        let Node::Object(members) = node else {
+            let expected = "an object with Version and Statement";
+            return Err(wrong("document", Problem::WrongType { expected }));
+        };
+        let (mut version, mut statements) = (None, None);
+        for (name, value) in members {
+            match name.as_str() {
+                "Version" => version = Some(value),
+                "Statement" => statements = Some(value),
+                "Id" if matches!(value, Node::String(_)) => {}
+                "Id" => return Err(wrong(name, STRING)),
+                _ => {
+                    let known = "Version, Id and Statement";
+                    return Err(wrong(name, Problem::UnknownMember { known }));
+                }
+            }
+        }
+        match version {
+            Some(Node::String(v)) if v == "2012-10-17" => {}
+            Some(Node::String(v)) => {
+                return Err(wrong("Version", Problem::Version { found: v.clone() }));
+            }
+            Some(_) => return Err(wrong("Version", STRING)),
+            None => return Err(wrong("Version", Problem::Missing)),
+        }
+        let statements = match statements {
+            Some(Node::Array(items)) if items.is_empty() => {
+                return Err(wrong("Statement", Problem::Empty));
+            }
+            Some(Node::Array(items)) => items.as_slice(),
+            Some(one @ Node::Object(_)) => std::slice::from_ref(one),
+            Some(_) => {
+                let expected = "an object or an array of objects";
+                return Err(wrong("Statement", Problem::WrongType { expected }));
+            }
+            None => return Err(wrong("Statement", Problem::Missing)),
+        };
+        let statements = statements
+            .iter()
+            .enumerate()
+            .map(|(i, node)| {
+                Statement::parse(node).map_err(|(field, problem)| PolicyError::Statement {
+                    statement: i + 1,
+                    field,
+                    problem,
+                })
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self { statements })
+    }
+
+    /// How many statements it has.
+    pub fn len(&self) -> usize {
+        self.statements.len()
+    }
+
+    /// Never: a document has at least one statement.
+    pub fn is_empty(&self) -> bool {
+        self.statements.is_empty()
+    }
+}
+
+const STRING: Problem = Problem::WrongType {
+    expected: "a string",
+};
+
+type Wrong = (String, Problem);
+
+fn wrong(field: &str, problem: Problem) -> Wrong {
+    (field.to_owned(), problem)
+}
+
+/// A string or a non-empty array of strings.
+fn strings<'n>(field: &str, node: &'n Node) -> Result<Vec<&'n str>, Wrong> {
+    let mistyped = || {
+        let expected = "a string or an array of strings";
+        wrong(field, Problem::WrongType { expected })
+    };
+    match node {
+        Node::String(text) => Ok(vec![text]),
+        Node::Array(items) if items.is_empty() => Err(wrong(field, Problem::Empty)),
+        Node::Array(items) => items
+            .iter()
+            .map(|item| match item {
+                Node::String(text) => Ok(text.as_str()),
+                _ => Err(mistyped()),
+            })
+            .collect(),
+        _ => Err(mistyped()),
+    }
+}
+
+/// One of two members, of which exactly one must stand there.
+fn one_of<'n>(
+    (name, value): (&'static str, Option<&'n Node>),
+    (not_name, not_value): (&'static str, Option<&'n Node>),
+) -> Result<(Vec<&'n str>, bool), Wrong> {
+    match (value, not_value) {
+        (Some(_), Some(_)) => Err(wrong(not_name, Problem::Both { other: name })),
+        (Some(node), None) => Ok((strings(name, node)?, false)),
+        (None, Some(node)) => Ok((strings(not_name, node)?, true)),
+        (None, None) => Err(wrong(name, Problem::Missing)),
+    }
+}
+
+impl Statement {
+    fn parse(node: &Node) -> Result<Self, Wrong> {
+        let Node::Object(members) = node else {
+            let expected = "an object";
+            return Err(wrong("statement", Problem::WrongType { expected }));
+        };
+        let (mut sid, mut effect, mut conditions) = (None, None, Vec::new());
+        let (mut action, mut not_action, mut resource, mut not_resource) = (None, None, None, None);
+        for (name, value) in members {
+            match (name.as_str(), value) {
+                ("Sid", Node::String(text)) => sid = Some(text.clone()),
+                ("Sid", _) => return Err(wrong("Sid", STRING)),
+                ("Effect", value) => effect = Some(parse_effect(value)?),
+                ("Action", value) => action = Some(value),
+                ("NotAction", value) => not_action = Some(value),
+                ("Resource", value) => resource = Some(value),
+                ("NotResource", value) => not_resource = Some(value),
+                ("Condition", value) => conditions = condition::parse_block(value)?,
+                (unknown, _) => {
+                    let known =
+                        "Sid, Effect, Action, NotAction, Resource, NotResource and Condition";
+                    return Err(wrong(unknown, Problem::UnknownMember { known }));
+                }
+            }
+        }
+        let effect = effect.ok_or_else(|| wrong("Effect", Problem::Missing))?;
+        let (actions, not) = one_of(("Action", action), ("NotAction", not_action))?;
+        let mut bits = 0;
+        for text in &actions {
+            let field = if not { "NotAction" } else { "Action" };
+            bits |= parse_action(text).map_err(|p| wrong(field, p))?;
+        }
+        let (resources, not_resource) =
+            one_of(("Resource", resource), ("NotResource", not_resource))?;
+        let field = if not_resource {
+            "NotResource"
+        } else {
+            "Resource"
+        };
+        Ok(Self {
+            sid,
+            effect,
+            actions: if not { !bits } else { bits },
+            actions_text: actions.iter().map(|a| (*a).to_owned()).collect(),
+            not_resource,
+            resources: resources
+                .iter()
+                .map(|text| parse_resource(text).map_err(|p| wrong(field, p)))
+                .collect::<Result<_, _>>()?,
+            conditions,
+        })
+    }
+
+    /// Whether it is about `arn`. Unresolved variables are decided by the effect: a Deny takes
+    /// everything that some value would make it take, an Allow nothing.
+    pub(crate) fn takes_resource(&self, arn: &str, context: &Context<'_>) -> bool {
+        let deny = self.effect == Effect::Deny;
+        let mut unresolved = false;
+        for pattern in &self.resources {
+            match pattern.matches(arn, context) {
+                Match::Yes => return !self.not_resource,
+                Match::No => {}
+                Match::Unresolved if !deny => unresolved = true,
+                Match::Unresolved if self.not_resource => {}
+                Match::Unresolved if pattern.may_match(arn, context) => return true,
+                Match::Unresolved => {}
+            }
+        }
+        self.not_resource && !unresolved
+    }
+
+    pub(crate) fn takes_conditions(&self, context: &Context<'_>) -> bool {
+        self.conditions
+            .iter()
+            .all(|c| self.takes_condition(c, context))
+    }
+
+    pub(crate) fn takes_condition(&self, condition: &Condition, context: &Context<'_>) -> bool {
+        match condition.check(context) {
+            Match::Yes => true,
+            Match::No => false,
+            Match::Unresolved => self.effect == Effect::Deny,
+        }
+    }
+}
+
+fn parse_effect(node: &Node) -> Result<Effect, Wrong> {
+    match node {
+        Node::String(text) if text == "Allow" => Ok(Effect::Allow),
+        Node::String(text) if text == "Deny" => Ok(Effect::Deny),
+        Node::String(text) => {
+            let found = text.clone();
+            Err(wrong("Effect", Problem::Effect { found }))
+        }
+        _ => Err(wrong("Effect", STRING)),
+    }
+}
+
+/// The beginnings of AWS IoT's other operations: nobody asks for them here, but documents written
+/// for the cloud name them.
+const OTHER_OPERATIONS: [&str; 38] = [
+    "accept",
+    "add",
+    "assume",
+    "attach",
+    "associate",
+    "cancel",
+    "clear",
+    "close",
+    "confirm",
+    "create",
+    "delete",
+    "deprecate",
+    "describe",
+    "detach",
+    "disable",
+    "disassociate",
+    "enable",
+    "get",
+    "list",
+    "open",
+    "put",
+    "register",
+    "reject",
+    "remove",
+    "replace",
+    "rotate",
+    "search",
+    "set",
+    "start",
+    "stop",
+    "tag",
+    "test",
+    "transfer",
+    "untag",
+    "update",
+    "validate",
+    "batch",
+    "discover",
+];
+
+/// The actions that `text` means, as bits; 0 when it means only operations that are not asked here.
+fn parse_action(text: &str) -> Result<u32, Problem> {
+    if text == "*" {
+        return Ok(u32::MAX);
+    }
+    let bad = || Problem::Action {
+        found: text.to_owned(),
+    };
+    let (service, operation) = text.split_once(':').ok_or_else(bad)?;
+    let services = ["iot", "iotjobsdata", "greengrass"];
+    if !services.iter().any(|s| service.eq_ignore_ascii_case(s)) {
+        return Err(bad());
+    }
+    let spelled = |b: u8| b.is_ascii_alphanumeric() || b == b'*' || b == b'?';
+    if operation.is_empty() || !operation.bytes().all(spelled) {
+        return Err(bad());
+    }
+    let lower = text.to_ascii_lowercase();
+    let mut bits = 0;
+    for action in Action::ALL {
+        if glob(
+            lower.as_bytes(),
+            action.as_str().to_ascii_lowercase().as_bytes(),
+        ) {
+            bits |= action_bit(action);
+        }
+    }
+    let operation = operation.to_ascii_lowercase();
+    let wildcard = operation.contains(['*', '?']);
+    if bits == 0 && !wildcard && !OTHER_OPERATIONS.iter().any(|o| operation.starts_with(o)) {
+        return Err(Problem::UnknownAction {
+            found: text.to_owned(),
+        });
+    }
+    Ok(bits)
+}
+
+/// `*` and `?` on ASCII. The last `*` takes one byte more whenever what follows does not fit;
+/// earlier ones are never tried again.
+fn glob(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut p, mut t) = (0, 0);
+    let mut star = None;
+    while let Some(&byte) = text.get(t) {
+        match pattern.get(p) {
+            Some(b'*') => {
+                p += 1;
+                star = Some((p, t));
+            }
+            Some(&want) if want == b'?' || want == byte => {
+                p += 1;
+                t += 1;
+            }
+            _ => {
+                let Some((after, begin)) = star else {
+                    return false;
+                };
+                p = after;
+                t = begin + 1;
+                star = Some((after, t));
+            }
+        }
+    }
+    pattern
+        .get(p..)
+        .is_none_or(|rest| rest.iter().all(|b| *b == b'*'))
+}
+
+/// `*`, or an ARN of AWS IoT whose first parts may hold wildcards.
+fn parse_resource(text: &str) -> Result<Pattern, Problem> {
+    let bad = || Problem::Resource {
+        found: text.to_owned(),
+    };
+    if text != "*" {
+        let mut parts = text.splitn(6, ':');
+        let part = |want: &[&str], have: Option<&str>| {
+            have.is_some_and(|h| h.contains(['*', '?', '$']) || want.contains(&h))
+        };
+        if parts.next() != Some("arn") {
+            return Err(bad());
+        }
+        let partition = parts.next();
+        if !partition.is_some_and(|p| p.starts_with("aws") || p.contains('*')) {
+            return Err(bad());
+        }
+        let service = parts.next();
+        let rest = parts.count();
+        // `arn:aws:iot:*` ends early: its last part stands for all that follow.
+        let whole = rest == 3 || text.ends_with('*');
+        if service.is_some() && !part(&["iot", "greengrass", "iotjobsdata"], service) || !whole {
+            return Err(bad());
+        }
+    }
+    Pattern::parse(text, Wildcards::Yes)
+}

@@ -1,0 +1,57 @@
+//! The decision.
+
+use crate::context::Request;
+use crate::document::{Effect, PolicyDocument, action_bit};
+
+/// Where a statement stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Index into the documents handed in.
+    pub policy: usize,
+    /// Index of the statement in its document, from 0.
+    pub statement: usize,
+}
+
+/// The answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// This statement allows it and none denies it.
+    Allow(Place),
+    /// This statement denies it.
+    ExplicitDeny(Place),
+    /// No statement allows it.
+    ImplicitDeny,
+}
+
+impl Verdict {
+    /// Whether it may be done.
+    pub fn is_allow(self) -> bool {
+        matches!(self, Self::Allow(_))
+    }
+}
+
+/// Decides one request by all documents of its principal.
+pub fn evaluate(policies: &[&PolicyDocument], request: &Request<'_>) -> Verdict {
+    let bit = action_bit(request.action);
+    let context = &request.context;
+    let arn = request.arn();
+    let mut allowed = None;
+    for (policy, document) in policies.iter().enumerate() {
+        for (statement, s) in document.statements.iter().enumerate() {
+            let idle = s.effect == Effect::Allow && allowed.is_some();
+            if idle
+                || s.actions & bit == 0
+                || !s.takes_resource(&arn, context)
+                || !s.takes_conditions(context)
+            {
+                continue;
+            }
+            let place = Place { policy, statement };
+            match s.effect {
+                Effect::Deny => return Verdict::ExplicitDeny(place),
+                Effect::Allow => allowed = Some(place),
+            }
+        }
+    }
+    allowed.map_or(Verdict::ImplicitDeny, Verdict::Allow)
+}
