@@ -1,2 +1,52 @@
-//! SQLite behind one writer thread a file: queues with takers, sessions, retained messages, versioned documents
+//! SQLite behind one writer thread a file: queues with takers, sessions, retained messages,
+//! versioned documents.
+//!
+//! What always holds:
+//!
+//! 1. **Done means there.** When a `done` callback gets `Ok`, its operation and every operation
+//!    handed to the same file before it are committed, and survive SIGKILL and (with
+//!    `synchronous=FULL`) the loss of power.
+//! 2. **Whole or not at all.** An append is in one transaction: all its rows, its retained change
+//!    and its counters, or none of them.
+//! 3. **The books balance** at every commit, for every taker: accepted = delivered + queued +
+//!    dropped. Counters change in the transaction that changes the rows. A row is settled once:
+//!    acknowledging it again, or one whose append failed, counts for nothing.
+//! 4. **Order.** One writer a file applies operations in the order handed in; callbacks come in
+//!    that order. Rows are read in the order of message ids.
+//! 5. **An id is not given twice.** [`Opened::next_message_id`] is above every id that was ever
+//!    appended: ids are reserved on disk in blocks of 2^32.
+//! 6. **What is gone before its commit was due is never written**, only counted: an append whose
+//!    takers have all acknowledged touches no message or queue row.
+//! 7. **A full disk is no loss.** Appends that find no room fail through `done`; acknowledgements
+//!    and removals are kept and tried again; [`Store::health`] refuses until there is room.
+//! 8. **A writer's end is final.** After any other error or a panic each later operation fails
+//!    with [`StoreError::WriterStopped`] and [`Options::on_fatal`] is told once. Nothing that was
+//!    acknowledged is lost by ending the process then.
+//! 9. **A damaged file never stops the start.** It is set aside, what can be read is brought
+//!    over, what is lost is counted as dropped and reported in [`Opened::damaged`].
+//! 10. **Ready without scanning.** Opening reads takers, sessions and retained messages; queues
+//!     are neither counted nor read.
+//!
+//! Calls do not wait for the disk, but for [`Store::read`], [`Store::oldest`] and the reads of
+//! [`Documents`]. What waits for a commit is in memory, bounded by what callers admit:
+//! [`Store::pending_bytes`] says how much.
 #![forbid(unsafe_code)]
+
+mod documents;
+mod error;
+mod file;
+mod queue;
+mod salvage;
+mod schema;
+mod space;
+mod store;
+mod types;
+mod writer;
+
+pub use documents::{Document, DocumentError, Documents, Expect};
+pub use error::StoreError;
+pub use store::Store;
+pub use types::{
+    Account, Append, Depth, Done, OnFatal, Opened, Options, QueuedRow, RetainedChange, Salvage,
+    SessionRecord, SubscriptionRecord, TakerId, TakerInfo, TakerKind, TakerRow,
+};

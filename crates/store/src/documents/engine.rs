@@ -1,0 +1,88 @@
+//! What the writer thread of `state.db` does.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use super::{Change, Overlay, write};
+use crate::space::Space;
+use crate::writer::{Engine, Job};
+use crate::{StoreError, file};
+
+/// Pause between probes of a full disk.
+const PROBE: Duration = Duration::from_secs(1);
+
+pub(crate) struct StateEngine {
+    pub(crate) path: PathBuf,
+    pub(crate) connection: Connection,
+    pub(crate) overlay: Arc<Mutex<Overlay>>,
+    pub(crate) space: Arc<Space>,
+    pub(crate) full: bool,
+}
+
+impl StateEngine {
+    fn transaction(&self, batch: &[Job<Change>]) -> rusqlite::Result<()> {
+        self.connection.execute_batch("BEGIN IMMEDIATE")?;
+        for job in batch {
+            write(&self.connection, &job.op)?;
+        }
+        self.connection.execute_batch("COMMIT")
+    }
+
+    fn settled<'a>(&self, jobs: impl Iterator<Item = &'a Job<Change>>) {
+        let mut overlay = self.overlay.lock().unwrap_or_else(PoisonError::into_inner);
+        jobs.for_each(|job| overlay.settled(&job.op));
+    }
+}
+
+impl Engine for StateEngine {
+    type Op = Change;
+
+    fn commit(&mut self, batch: &[Job<Change>]) -> Result<(), StoreError> {
+        let Err(error) = self.transaction(batch) else {
+            self.settled(batch.iter());
+            self.full = false;
+            self.space.committed(&self.connection, &self.path);
+            return Ok(());
+        };
+        let error = self.space.error(&self.path, &error);
+        self.full = matches!(error, StoreError::DiskFull { .. });
+        if !self.connection.is_autocommit() {
+            self.connection
+                .execute_batch("ROLLBACK")
+                .map_err(|e| self.space.error(&self.path, &e))?;
+        }
+        Err(error)
+    }
+
+    /// A change that someone waits for fails; the others are tried again.
+    fn keeps(&self, job: &Job<Change>) -> bool {
+        job.done.is_none()
+    }
+
+    fn undo(&mut self, job: &Job<Change>) {
+        self.settled(std::iter::once(job));
+    }
+
+    fn chore(&mut self) -> Result<Option<Duration>, StoreError> {
+        let outcome = if self.full {
+            file::probe(&self.connection).map(|()| Some(Duration::ZERO))
+        } else {
+            file::vacuum_step(&self.connection)
+        };
+        match outcome.map_err(|e| self.space.error(&self.path, &e)) {
+            Ok(pause) => {
+                self.full = false;
+                self.space.committed(&self.connection, &self.path);
+                Ok(pause)
+            }
+            Err(StoreError::DiskFull { .. }) => {
+                self.full = true;
+                Ok(Some(PROBE))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! One SQLite file: how it is opened, marked, migrated and kept small.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use crate::StoreError;
+use crate::schema::Schema;
+
+/// Free pages above which the file gives some back to the file system.
+const SLACK: i64 = 1024;
+/// Pages given back in one step.
+const STEP: i64 = 256;
+
+/// Holds the data directory: nobody else opens it while this lives.
+pub(crate) struct DirectoryLock(#[expect(dead_code)] File);
+
+impl DirectoryLock {
+    pub(crate) fn take(dir: &Path) -> Result<Self, StoreError> {
+        let path = dir.join("store.lock");
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(|e| StoreError::io(&path, &e))?;
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self(file)),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::Busy { path }),
+            Err(error) => Err(StoreError::io(&path, &error)),
+        }
+    }
+}
+
+fn marker(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".suspect");
+    PathBuf::from(name)
+}
+
+/// Notes that SQLite called the file broken, so that the next start examines it whole.
+pub(crate) fn suspect(path: &Path) {
+    if let Err(error) = File::create(marker(path)) {
+        tracing::error!(%error, path = %path.display(), "can not note that the file is damaged");
+    }
+}
+
+/// Opens the file for writing, makes it when it is not there, and brings it up to date.
+pub(crate) fn open(path: &Path, schema: &Schema) -> Result<Connection, StoreError> {
+    let sql = |e: rusqlite::Error| StoreError::sqlite(path, &e);
+    let connection = Connection::open(path).map_err(sql)?;
+    connection
+        .busy_timeout(Duration::from_secs(5))
+        .map_err(sql)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    let version = version(&connection, path, schema)?;
+    if version == 0 {
+        connection
+            .execute_batch("PRAGMA page_size = 4096; PRAGMA auto_vacuum = INCREMENTAL;")
+            .map_err(sql)?;
+    }
+    connection
+        .execute_batch(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
+             PRAGMA journal_size_limit = 8388608; PRAGMA cell_size_check = ON;",
+        )
+        .map_err(sql)?;
+    migrate(&connection, schema, version).map_err(sql)?;
+    let marker = marker(path);
+    if marker.exists() {
+        examine(&connection, path)?;
+        std::fs::remove_file(&marker).map_err(|e| StoreError::io(&marker, &e))?;
+    }
+    Ok(connection)
+}
+
+fn version(connection: &Connection, path: &Path, schema: &Schema) -> Result<usize, StoreError> {
+    let number = |sql: &str| -> Result<i64, StoreError> {
+        connection
+            .query_row(sql, [], |row| row.get(0))
+            .map_err(|e| StoreError::sqlite(path, &e))
+    };
+    let found = number("PRAGMA user_version")?;
+    let mark = number("PRAGMA application_id")?;
+    let tables = number("SELECT count(*) FROM sqlite_schema")?;
+    let ours = mark == schema.application_id && found > 0;
+    let empty = mark == 0 && found == 0 && tables == 0;
+    if !ours && !empty {
+        return Err(StoreError::Foreign {
+            path: path.to_path_buf(),
+        });
+    }
+    match usize::try_from(found) {
+        Ok(version) if version <= schema.migrations.len() => Ok(version),
+        _ => Err(StoreError::Newer {
+            path: path.to_path_buf(),
+            found,
+            known: i64::try_from(schema.migrations.len()).unwrap_or(i64::MAX),
+        }),
+    }
+}
+
+fn migrate(connection: &Connection, schema: &Schema, from: usize) -> rusqlite::Result<()> {
+    for (at, migration) in schema.migrations.iter().enumerate().skip(from) {
+        let version = at + 1;
+        connection.execute_batch(&format!(
+            "BEGIN IMMEDIATE; {migration}
+             PRAGMA application_id = {}; PRAGMA user_version = {version}; COMMIT;",
+            schema.application_id
+        ))?;
+    }
+    Ok(())
+}
+
+/// SQLite's own examination of the whole file.
+fn examine(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let answer: String = connection
+        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+        .map_err(|e| StoreError::sqlite(path, &e))?;
+    if answer == "ok" {
+        return Ok(());
+    }
+    Err(StoreError::Damaged {
+        path: path.to_path_buf(),
+        reason: answer,
+    })
+}
+
+/// A connection that only reads.
+pub(crate) fn reader(path: &Path) -> Result<Connection, StoreError> {
+    let sql = |e: rusqlite::Error| StoreError::sqlite(path, &e);
+    let connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )
+    .map_err(sql)?;
+    connection
+        .busy_timeout(Duration::from_secs(5))
+        .map_err(sql)?;
+    connection
+        .execute_batch("PRAGMA query_only = ON; PRAGMA cell_size_check = ON;")
+        .map_err(sql)?;
+    Ok(connection)
+}
+
+/// A commit of nothing much, to see whether there is room again.
+pub(crate) fn probe(connection: &Connection) -> rusqlite::Result<()> {
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    connection.execute_batch(&format!("PRAGMA user_version = {version}"))
+}
+
+/// Gives some free pages back to the file system; says how long until there is more to do.
+pub(crate) fn vacuum_step(connection: &Connection) -> rusqlite::Result<Option<Duration>> {
+    let free: i64 = connection
+        .prepare_cached("PRAGMA freelist_count")?
+        .query_row([], |row| row.get(0))?;
+    if free <= SLACK {
+        return Ok(None);
+    }
+    // The pragma frees one page a step: all rows have to be taken.
+    let mut statement = connection.prepare(&format!("PRAGMA incremental_vacuum({STEP})"))?;
+    let mut rows = statement.query([])?;
+    while rows.next()?.is_some() {}
+    Ok(Some(Duration::from_millis(100)))
+}

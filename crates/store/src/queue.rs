@@ -1,0 +1,74 @@
+//! `queue.db`: messages, the takers' queues and books, sessions, retained messages.
+
+use std::sync::Arc;
+
+use iotedge_model::{ClientId, DropReason, MessageId};
+
+use crate::{Append, SessionRecord, SubscriptionRecord, TakerId, TakerKind};
+
+pub(crate) mod batch;
+pub(crate) mod engine;
+pub(crate) mod load;
+pub(crate) mod mirror;
+pub(crate) mod read;
+pub(crate) mod rows;
+
+/// How a row ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Settled {
+    Delivered,
+    Dropped(DropReason),
+}
+
+/// What the writer can be asked.
+#[derive(Debug)]
+pub(crate) enum Op {
+    CreateTaker {
+        id: TakerId,
+        kind: TakerKind,
+        name: Arc<str>,
+    },
+    RemoveTaker {
+        id: TakerId,
+        reason: DropReason,
+    },
+    Append(Vec<Append>),
+    Settle {
+        taker: TakerId,
+        ids: Vec<MessageId>,
+        how: Settled,
+    },
+    CountDrop {
+        taker: TakerId,
+        reason: DropReason,
+        n: u64,
+    },
+    PutSession(Box<SessionRecord>),
+    RemoveSession {
+        client_id: Arc<str>,
+        taker: Option<TakerId>,
+    },
+    PutSubscription {
+        client_id: ClientId,
+        record: SubscriptionRecord,
+    },
+    RemoveSubscription {
+        client_id: Arc<str>,
+        text: Arc<str>,
+    },
+}
+
+impl Op {
+    /// Bytes that it holds while it waits, roughly.
+    pub(crate) fn cost(&self) -> u64 {
+        let bytes = match self {
+            Self::Append(entries) => entries
+                .iter()
+                .map(|e| e.message.cost() + e.takers.len() * size_of::<crate::TakerRow>())
+                .sum(),
+            Self::Settle { ids, .. } => ids.len() * size_of::<MessageId>(),
+            _ => 0,
+        };
+        u64::try_from(bytes).unwrap_or(u64::MAX) + 128
+    }
+}

@@ -1,0 +1,410 @@
+//! One transaction on `queue.db`.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use iotedge_model::{DropReason, Message, Topic};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::mirror::{REMOVED, Tallies, Tally, signed};
+use super::rows::{COLUMNS, Encoder, identifiers_column, json};
+use super::{Op, Settled};
+use crate::types::id_column;
+use crate::{Append, RetainedChange, SessionRecord, SubscriptionRecord, TakerId, TakerRow};
+
+type Sql<T> = rusqlite::Result<T>;
+
+/// Message ids are reserved in blocks of this size ([`crate::Opened::next_message_id`]).
+pub(crate) const ID_BLOCK: u64 = 1 << 32;
+
+struct Staged {
+    message: Arc<Message>,
+    rows: Vec<TakerRow>,
+}
+
+/// What one transaction collects before it writes: rows that come and go within it are never
+/// written, counters and reference counts are written once.
+pub(crate) struct Batch<'a> {
+    connection: &'a Connection,
+    encoder: &'a mut Encoder,
+    known: &'a mut HashSet<TakerId>,
+    reserved: &'a mut u64,
+    staged: BTreeMap<u64, Staged>,
+    retained: HashMap<Topic, Option<Arc<Message>>>,
+    released: HashMap<i64, i64>,
+    tallies: Tallies,
+    booked_removed: Tally,
+    highest: u64,
+}
+
+impl<'a> Batch<'a> {
+    pub(crate) fn new(
+        connection: &'a Connection,
+        encoder: &'a mut Encoder,
+        known: &'a mut HashSet<TakerId>,
+        reserved: &'a mut u64,
+    ) -> Self {
+        Self {
+            connection,
+            encoder,
+            known,
+            reserved,
+            staged: BTreeMap::new(),
+            retained: HashMap::new(),
+            released: HashMap::new(),
+            tallies: Tallies::new(),
+            booked_removed: Tally::default(),
+            highest: 0,
+        }
+    }
+
+    pub(crate) fn apply(&mut self, op: &Op) -> Sql<()> {
+        match op {
+            Op::CreateTaker { id, kind, name } => {
+                self.known.insert(*id);
+                self.connection
+                    .prepare_cached("INSERT INTO takers(id, kind, name) VALUES (?1, ?2, ?3)")?
+                    .execute(params![signed(id.0), kind.as_str(), &**name])?;
+                Ok(())
+            }
+            Op::RemoveTaker { id, reason } => self.remove_taker(*id, *reason),
+            Op::Append(entries) => {
+                entries.iter().for_each(|entry| self.stage(entry));
+                Ok(())
+            }
+            Op::Settle { taker, ids, how } => ids
+                .iter()
+                .try_for_each(|id| self.settle(*taker, id.0, *how)),
+            Op::CountDrop { taker, reason, n } => {
+                if self.known.contains(taker) {
+                    let tally = self.tallies.entry(*taker).or_default();
+                    tally.accepted += signed(*n);
+                    tally.drop(*reason, signed(*n));
+                }
+                Ok(())
+            }
+            Op::PutSession(session) => self.put_session(session),
+            Op::RemoveSession { client_id, taker } => {
+                self.connection
+                    .prepare_cached("DELETE FROM sessions WHERE client_id = ?1")?
+                    .execute([&**client_id])?;
+                self.connection
+                    .prepare_cached("DELETE FROM subscriptions WHERE client_id = ?1")?
+                    .execute([&**client_id])?;
+                match taker {
+                    Some(taker) => self.remove_taker(*taker, DropReason::SessionEnded),
+                    None => Ok(()),
+                }
+            }
+            Op::PutSubscription { client_id, record } => {
+                self.put_subscription(client_id.as_str(), record)
+            }
+            Op::RemoveSubscription { client_id, text } => {
+                self.connection
+                    .prepare_cached("DELETE FROM subscriptions WHERE client_id = ?1 AND text = ?2")?
+                    .execute([&**client_id, &**text])?;
+                Ok(())
+            }
+        }
+    }
+
+    fn stage(&mut self, entry: &Append) {
+        let message = &entry.message;
+        self.highest = self.highest.max(message.id.0);
+        match entry.retained {
+            Some(RetainedChange::Set) => {
+                self.retained
+                    .insert(message.topic.clone(), Some(message.clone()));
+            }
+            Some(RetainedChange::Clear) => {
+                self.retained.insert(message.topic.clone(), None);
+            }
+            None => {}
+        }
+        for row in &entry.takers {
+            if !self.known.contains(&row.taker) {
+                continue;
+            }
+            let staged = self.staged.entry(message.id.0).or_insert_with(|| Staged {
+                message: message.clone(),
+                rows: Vec::with_capacity(entry.takers.len()),
+            });
+            if staged.rows.iter().any(|r| r.taker == row.taker) {
+                continue;
+            }
+            staged.rows.push(row.clone());
+            let tally = self.tallies.entry(row.taker).or_default();
+            tally.accepted += 1;
+            tally.rows += 1;
+            tally.bytes += cost(message);
+        }
+    }
+
+    /// A row goes: out of this very transaction, or out of the file.
+    fn settle(&mut self, taker: TakerId, id: u64, how: Settled) -> Sql<()> {
+        let bytes = match self.unstage(taker, id) {
+            Some(bytes) => Some(bytes),
+            None => {
+                let id = signed(id);
+                let bytes: Option<i64> = self
+                    .connection
+                    .prepare_cached(
+                        "DELETE FROM queue WHERE taker = ?1 AND message = ?2 RETURNING bytes",
+                    )?
+                    .query_row([signed(taker.0), id], |row| row.get(0))
+                    .optional()?;
+                if bytes.is_some() {
+                    *self.released.entry(id).or_default() += 1;
+                }
+                bytes
+            }
+        };
+        // No row: it was settled before, or its append failed. It counts once or not at all.
+        let Some(bytes) = bytes else { return Ok(()) };
+        let tally = self.tallies.entry(taker).or_default();
+        tally.rows -= 1;
+        tally.bytes -= bytes;
+        match how {
+            Settled::Delivered => tally.delivered += 1,
+            Settled::Dropped(reason) => tally.drop(reason, 1),
+        }
+        Ok(())
+    }
+
+    fn unstage(&mut self, taker: TakerId, id: u64) -> Option<i64> {
+        let staged = self.staged.get_mut(&id)?;
+        let at = staged.rows.iter().position(|r| r.taker == taker)?;
+        staged.rows.swap_remove(at);
+        Some(cost(&staged.message))
+    }
+
+    /// Its books go to those of the removed; what still waits counts as dropped. The rows
+    /// themselves are cleared away later, in small steps.
+    fn remove_taker(&mut self, id: TakerId, reason: DropReason) -> Sql<()> {
+        if !self.known.remove(&id) {
+            return Ok(());
+        }
+        self.write_staged()?;
+        if let Some(tally) = self.tallies.remove(&id) {
+            write_tally(self.connection, id, &tally)?;
+        }
+        let key = signed(id.0);
+        let mut moved = Tally::default();
+        let mut queued = 0;
+        self.connection
+            .prepare_cached("DELETE FROM takers WHERE id = ?1 RETURNING accepted, delivered, rows")?
+            .query_row([key], |row| {
+                moved.accepted = row.get(0)?;
+                moved.delivered = row.get(1)?;
+                queued = row.get(2)?;
+                Ok(())
+            })
+            .optional()?;
+        for (known, count) in super::load::drops(self.connection, key)? {
+            moved.drop(known, count);
+        }
+        moved.drop(reason, queued);
+        self.connection
+            .prepare_cached("DELETE FROM drops WHERE taker = ?1")?
+            .execute([key])?;
+        self.connection
+            .prepare_cached("INSERT INTO garbage(taker) VALUES (?1)")?
+            .execute([key])?;
+        self.booked_removed.add(&moved, 1);
+        write_tally(self.connection, REMOVED, &moved)
+    }
+
+    fn put_session(&mut self, s: &SessionRecord) -> Sql<()> {
+        let principal = json(s.principal.as_ref())?;
+        self.connection
+            .prepare_cached(
+                "INSERT OR REPLACE INTO sessions(client_id, taker, principal, protocol_level,
+                 expiry, created_at, ended_at, ended_trusted, waited)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            )?
+            .execute(params![
+                s.client_id.as_str(),
+                signed(s.taker.0),
+                principal,
+                s.protocol_level,
+                s.expiry,
+                signed(s.created_at.0),
+                s.ended_at.map(|at| signed(at.0)),
+                s.ended_trusted,
+                signed(s.waited),
+            ])?;
+        Ok(())
+    }
+
+    fn put_subscription(&mut self, client_id: &str, s: &SubscriptionRecord) -> Sql<()> {
+        self.connection
+            .prepare_cached(
+                "INSERT OR REPLACE INTO subscriptions(client_id, text, qos, no_local,
+                 retain_as_published, retain_handling, identifier)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            )?
+            .execute(params![
+                client_id,
+                &*s.text,
+                u8::from(s.qos),
+                s.no_local,
+                s.retain_as_published,
+                s.retain_handling,
+                s.identifier.map(std::num::NonZeroU32::get),
+            ])?;
+        Ok(())
+    }
+
+    fn write_staged(&mut self) -> Sql<()> {
+        for staged in std::mem::take(&mut self.staged).into_values() {
+            if staged.rows.is_empty() {
+                continue;
+            }
+            let message = &*staged.message;
+            let mut refs = 0;
+            for row in &staged.rows {
+                refs += self.write_row(message, row)?;
+            }
+            if refs > 0 {
+                write_message(self.connection, self.encoder, message, refs)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// 1, or 0 when the taker has this message already.
+    fn write_row(&mut self, message: &Message, row: &TakerRow) -> Sql<i64> {
+        let written = self
+            .connection
+            .prepare_cached(
+                "INSERT INTO queue(taker, message, qos, retain, bytes, identifiers)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
+            )?
+            .execute(params![
+                signed(row.taker.0),
+                id_column(message.id),
+                u8::from(row.qos),
+                row.retain,
+                cost(message),
+                identifiers_column(&row.identifiers),
+            ])?;
+        if written == 0 {
+            let tally = self.tallies.entry(row.taker).or_default();
+            tally.accepted -= 1;
+            tally.rows -= 1;
+            tally.bytes -= cost(message);
+            return Ok(0);
+        }
+        Ok(1)
+    }
+
+    /// Writes what was collected; gives the changes of the books.
+    pub(crate) fn finish(mut self) -> Sql<Tallies> {
+        self.write_staged()?;
+        for (topic, message) in std::mem::take(&mut self.retained) {
+            match message {
+                Some(message) => {
+                    let sql = retained_sql();
+                    self.encoder.insert(self.connection, sql, &message, None)?;
+                }
+                None => {
+                    self.connection
+                        .prepare_cached("DELETE FROM retained WHERE topic = ?1")?
+                        .execute([topic.as_str()])?;
+                }
+            }
+        }
+        for (id, count) in &self.released {
+            release(self.connection, *id, *count)?;
+        }
+        for (id, tally) in &self.tallies {
+            write_tally(self.connection, *id, tally)?;
+        }
+        if self.highest.saturating_add(ID_BLOCK / 2) > *self.reserved {
+            let reserved = self.highest.saturating_add(ID_BLOCK);
+            write_reserved(self.connection, reserved)?;
+            *self.reserved = reserved;
+        }
+        if self.booked_removed != Tally::default() {
+            self.tallies.insert(REMOVED, self.booked_removed);
+        }
+        Ok(self.tallies)
+    }
+}
+
+fn cost(message: &Message) -> i64 {
+    i64::try_from(message.cost()).unwrap_or(i64::MAX)
+}
+
+pub(crate) fn write_reserved(connection: &Connection, reserved: u64) -> Sql<()> {
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO meta(name, value) VALUES ('next_message_id', ?1)")?
+        .execute([signed(reserved)])?;
+    Ok(())
+}
+
+fn write_message(
+    connection: &Connection,
+    encoder: &mut Encoder,
+    message: &Message,
+    refs: i64,
+) -> Sql<()> {
+    static SQL: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    let sql = SQL.get_or_init(|| {
+        format!(
+            "INSERT INTO messages(id, {COLUMNS}, refs)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
+             ON CONFLICT(id) DO UPDATE SET refs = refs + excluded.refs"
+        )
+    });
+    encoder.insert(connection, sql, message, Some(refs))?;
+    Ok(())
+}
+
+fn retained_sql() -> &'static str {
+    static SQL: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    SQL.get_or_init(|| {
+        format!(
+            "INSERT OR REPLACE INTO retained(id, {COLUMNS})
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)"
+        )
+    })
+}
+
+/// `count` rows of a message went; it goes with the last.
+pub(crate) fn release(connection: &Connection, id: i64, count: i64) -> Sql<()> {
+    let gone = connection
+        .prepare_cached("DELETE FROM messages WHERE id = ?1 AND refs <= ?2")?
+        .execute([id, count])?;
+    if gone == 0 {
+        connection
+            .prepare_cached("UPDATE messages SET refs = refs - ?2 WHERE id = ?1")?
+            .execute([id, count])?;
+    }
+    Ok(())
+}
+
+fn write_tally(connection: &Connection, id: TakerId, tally: &Tally) -> Sql<()> {
+    let key = signed(id.0);
+    connection
+        .prepare_cached(
+            "UPDATE takers SET accepted = accepted + ?2, delivered = delivered + ?3,
+             rows = rows + ?4, bytes = bytes + ?5 WHERE id = ?1",
+        )?
+        .execute([
+            key,
+            tally.accepted,
+            tally.delivered,
+            tally.rows,
+            tally.bytes,
+        ])?;
+    for (reason, count) in &tally.dropped {
+        connection
+            .prepare_cached(
+                "INSERT INTO drops(taker, reason, count) VALUES (?1, ?2, ?3)
+                 ON CONFLICT(taker, reason) DO UPDATE SET count = count + excluded.count",
+            )?
+            .execute(params![key, reason.as_str(), count])?;
+    }
+    Ok(())
+}

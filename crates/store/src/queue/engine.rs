@@ -1,0 +1,212 @@
+//! What the writer thread of `queue.db` does.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension};
+
+use super::batch::{Batch, release};
+use super::mirror::{Mirror, Tallies, signed};
+use super::rows::Encoder;
+use super::{Op, Settled};
+use crate::space::Space;
+use crate::writer::{Engine, Job};
+use crate::{StoreError, TakerId, file};
+
+/// Rows of removed takers cleared away in one step.
+const STEP: usize = 500;
+/// Pause between probes of a full disk.
+const PROBE: Duration = Duration::from_secs(1);
+
+pub(crate) struct QueueEngine {
+    pub(crate) path: PathBuf,
+    pub(crate) connection: Connection,
+    pub(crate) mirror: Arc<Mutex<Mirror>>,
+    pub(crate) space: Arc<Space>,
+    pub(crate) known: HashSet<TakerId>,
+    pub(crate) reserved: u64,
+    pub(crate) encoder: Encoder,
+    pub(crate) full: bool,
+}
+
+impl QueueEngine {
+    fn transaction(&mut self, batch: &[Job<Op>]) -> rusqlite::Result<Tallies> {
+        self.connection.execute_batch("BEGIN IMMEDIATE")?;
+        let mut inside = Batch::new(
+            &self.connection,
+            &mut self.encoder,
+            &mut self.known,
+            &mut self.reserved,
+        );
+        for job in batch {
+            inside.apply(&job.op)?;
+        }
+        let booked = inside.finish()?;
+        self.connection.execute_batch("COMMIT")?;
+        Ok(booked)
+    }
+
+    /// After an error: nothing of the transaction stays, here or in the file.
+    fn roll_back(&mut self) -> rusqlite::Result<()> {
+        if !self.connection.is_autocommit() {
+            self.connection.execute_batch("ROLLBACK")?;
+        }
+        self.known = super::load::known(&self.connection)?;
+        self.reserved = super::load::reserved(&self.connection)?;
+        Ok(())
+    }
+
+    fn error(&self, error: &rusqlite::Error) -> StoreError {
+        self.space.error(&self.path, error)
+    }
+
+    fn settle(&self, expected: &Tallies, booked: &Tallies) {
+        self.mirror
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .settle(expected, booked);
+    }
+
+    /// Clears some rows of removed takers; `false` when there are none left.
+    fn clear_garbage(&mut self) -> rusqlite::Result<bool> {
+        let taker: Option<i64> = self
+            .connection
+            .prepare_cached("SELECT taker FROM garbage LIMIT 1")?
+            .query_row([], |row| row.get(0))
+            .optional()?;
+        let Some(taker) = taker else {
+            return Ok(false);
+        };
+        self.connection.execute_batch("BEGIN IMMEDIATE")?;
+        let ids: Vec<i64> = self
+            .connection
+            .prepare_cached("SELECT message FROM queue WHERE taker = ?1 ORDER BY message LIMIT ?2")?
+            .query_map([taker, i64::try_from(STEP).unwrap_or(500)], |row| {
+                row.get(0)
+            })?
+            .collect::<Result<_, _>>()?;
+        for id in &ids {
+            self.connection
+                .prepare_cached("DELETE FROM queue WHERE taker = ?1 AND message = ?2")?
+                .execute([taker, *id])?;
+            release(&self.connection, *id, 1)?;
+        }
+        if ids.len() < STEP {
+            self.connection
+                .prepare_cached("DELETE FROM garbage WHERE taker = ?1")?
+                .execute([taker])?;
+        }
+        self.connection.execute_batch("COMMIT")?;
+        Ok(true)
+    }
+}
+
+impl Engine for QueueEngine {
+    type Op = Op;
+
+    fn commit(&mut self, batch: &[Job<Op>]) -> Result<(), StoreError> {
+        match self.transaction(batch) {
+            Ok(booked) => {
+                self.settle(&expected(batch.iter()), &booked);
+                self.full = false;
+                self.space.committed(&self.connection, &self.path);
+                Ok(())
+            }
+            Err(error) => {
+                let error = self.error(&error);
+                self.roll_back().map_err(|e| self.error(&e))?;
+                self.full = matches!(error, StoreError::DiskFull { .. });
+                Err(error)
+            }
+        }
+    }
+
+    fn keeps(&self, job: &Job<Op>) -> bool {
+        !matches!(
+            job.op,
+            Op::Append(_) | Op::PutSession(_) | Op::PutSubscription { .. }
+        ) || (job.done.is_none() && !matches!(job.op, Op::Append(_)))
+    }
+
+    fn undo(&mut self, job: &Job<Op>) {
+        self.settle(&expected(std::iter::once(job)), &Tallies::new());
+    }
+
+    fn chore(&mut self) -> Result<Option<Duration>, StoreError> {
+        if self.full {
+            let probe = file::probe(&self.connection);
+            return match probe.map_err(|e| self.error(&e)) {
+                Ok(()) => {
+                    self.full = false;
+                    self.space.committed(&self.connection, &self.path);
+                    Ok(Some(Duration::ZERO))
+                }
+                Err(StoreError::DiskFull { .. }) => Ok(Some(PROBE)),
+                Err(error) => Err(error),
+            };
+        }
+        let step = match self.clear_garbage() {
+            Ok(true) => Ok(Some(Duration::ZERO)),
+            Ok(false) => file::vacuum_step(&self.connection),
+            Err(error) => Err(error),
+        };
+        self.space.committed(&self.connection, &self.path);
+        match step.map_err(|e| self.error(&e)) {
+            Ok(pause) => Ok(pause),
+            Err(StoreError::DiskFull { .. }) => {
+                self.roll_back().map_err(|e| self.error(&e))?;
+                self.full = true;
+                Ok(Some(PROBE))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// What the mirror was told to expect of these jobs.
+fn expected<'a>(jobs: impl Iterator<Item = &'a Job<Op>>) -> Tallies {
+    let mut tallies = Tallies::new();
+    for job in jobs {
+        job.op
+            .expect(|taker, change| change(tallies.entry(taker).or_default()));
+    }
+    tallies
+}
+
+impl Op {
+    /// Tells what this will do to the books if all goes well. Bytes of settled rows are known only
+    /// to the file.
+    pub(crate) fn expect(&self, mut tell: impl FnMut(TakerId, &dyn Fn(&mut super::mirror::Tally))) {
+        match self {
+            Self::Append(entries) => {
+                for entry in entries {
+                    let bytes = i64::try_from(entry.message.cost()).unwrap_or(i64::MAX);
+                    for row in &entry.takers {
+                        tell(row.taker, &|t| {
+                            t.accepted += 1;
+                            t.rows += 1;
+                            t.bytes += bytes;
+                        });
+                    }
+                }
+            }
+            Self::Settle { taker, ids, how } => {
+                let n = i64::try_from(ids.len()).unwrap_or(i64::MAX);
+                tell(*taker, &|t| {
+                    t.rows -= n;
+                    match how {
+                        Settled::Delivered => t.delivered += n,
+                        Settled::Dropped(reason) => t.drop(*reason, n),
+                    }
+                });
+            }
+            Self::CountDrop { taker, reason, n } => tell(*taker, &|t| {
+                t.accepted += signed(*n);
+                t.drop(*reason, signed(*n));
+            }),
+            _ => {}
+        }
+    }
+}

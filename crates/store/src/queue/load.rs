@@ -1,0 +1,162 @@
+//! What is read at start.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use iotedge_model::{ClientId, DropReason, UnixMillis};
+use rusqlite::{Connection, OptionalExtension, Row};
+
+use super::rows::{Bad, COLUMNS, Decoder, qos, unsigned};
+use crate::{Account, Opened, SessionRecord, SubscriptionRecord, TakerId, TakerInfo, TakerKind};
+
+/// A taker's drops as the file has them. A reason that this version does not know is an error of
+/// the file, not one to be forgotten.
+pub(crate) fn drops(
+    connection: &Connection,
+    taker: i64,
+) -> rusqlite::Result<Vec<(DropReason, i64)>> {
+    let mut statement =
+        connection.prepare_cached("SELECT reason, count FROM drops WHERE taker = ?1")?;
+    let rows = statement.query_map([taker], |row| {
+        let text: String = row.get(0)?;
+        let reason = DropReason::parse(&text).ok_or_else(|| {
+            rusqlite::Error::FromSqlConversionFailure(
+                0,
+                rusqlite::types::Type::Text,
+                format!("unknown drop reason {text:?}").into(),
+            )
+        })?;
+        Ok((reason, row.get(1)?))
+    })?;
+    rows.collect()
+}
+
+pub(crate) fn known(connection: &Connection) -> rusqlite::Result<HashSet<TakerId>> {
+    connection
+        .prepare_cached("SELECT id FROM takers WHERE id > 0")?
+        .query_map([], |row| {
+            row.get(0).map(|id: i64| TakerId(id.unsigned_abs()))
+        })?
+        .collect()
+}
+
+pub(crate) fn reserved(connection: &Connection) -> rusqlite::Result<u64> {
+    let value: Option<i64> = connection
+        .prepare_cached("SELECT value FROM meta WHERE name = 'next_message_id'")?
+        .query_row([], |row| row.get(0))
+        .optional()?;
+    Ok(value.and_then(|v| u64::try_from(v).ok()).unwrap_or(1))
+}
+
+/// The first number for a new taker: above all that have rows.
+pub(crate) fn next_taker(connection: &Connection) -> rusqlite::Result<u64> {
+    let highest: i64 = connection.query_row(
+        "SELECT max((SELECT ifnull(max(id), 0) FROM takers), (SELECT ifnull(max(taker), 0) FROM garbage))",
+        [],
+        |row| row.get(0),
+    )?;
+    Ok(highest.unsigned_abs() + 1)
+}
+
+/// The books of one taker.
+fn account(connection: &Connection, row: &Row<'_>) -> Result<Account, Bad> {
+    let id: i64 = row.get(0)?;
+    Ok(Account {
+        accepted: unsigned(row, 3)?,
+        delivered: unsigned(row, 4)?,
+        queued: unsigned(row, 5)?,
+        queued_bytes: unsigned(row, 6)?,
+        dropped: drops(connection, id)?
+            .into_iter()
+            .map(|(reason, n)| (reason, n.unsigned_abs()))
+            .collect::<BTreeMap<_, _>>(),
+    })
+}
+
+/// Fills in all but the next message id; gives the books of removed takers.
+pub(crate) fn load(connection: &Connection, opened: &mut Opened) -> Result<Account, Bad> {
+    let mut removed = Account::default();
+    let mut statement = connection.prepare(
+        "SELECT id, kind, name, accepted, delivered, rows, bytes FROM takers ORDER BY id",
+    )?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let books = account(connection, row)?;
+        let id = unsigned(row, 0)?;
+        if id == 0 {
+            removed = books;
+            continue;
+        }
+        let kind: String = row.get(1)?;
+        opened.takers.push(TakerInfo {
+            id: TakerId(id),
+            kind: TakerKind::parse(&kind).ok_or(Bad::Content("the kind of a taker"))?,
+            name: row.get(2)?,
+            account: books,
+        });
+    }
+    drop(rows);
+    opened.sessions = sessions(connection)?;
+    let mut decoder = Decoder::default();
+    let mut statement = connection.prepare(&format!("SELECT id, {COLUMNS} FROM retained"))?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        opened.retained.push(decoder.message(row, 0)?);
+    }
+    Ok(removed)
+}
+
+fn sessions(connection: &Connection) -> Result<Vec<SessionRecord>, Bad> {
+    let mut subscriptions = subscriptions(connection)?;
+    let mut decoder = Decoder::default();
+    let mut sessions = Vec::new();
+    let mut statement = connection.prepare(
+        "SELECT client_id, taker, principal, protocol_level, expiry, created_at, ended_at,
+         ended_trusted, waited FROM sessions",
+    )?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let client_id: String = row.get(0)?;
+        let principal: String = row.get(2)?;
+        let ended_at: Option<i64> = row.get(6)?;
+        sessions.push(SessionRecord {
+            subscriptions: subscriptions.remove(&client_id).unwrap_or_default(),
+            client_id: ClientId::new(&client_id).map_err(|_| Bad::Content("a client id"))?,
+            taker: TakerId(unsigned(row, 1)?),
+            principal: decoder.principal(&principal)?,
+            protocol_level: row.get(3)?,
+            expiry: row.get(4)?,
+            created_at: UnixMillis(unsigned(row, 5)?),
+            ended_at: ended_at.map(|at| UnixMillis(at.unsigned_abs())),
+            ended_trusted: row.get(7)?,
+            waited: unsigned(row, 8)?,
+        });
+    }
+    Ok(sessions)
+}
+
+fn subscriptions(connection: &Connection) -> Result<HashMap<String, Vec<SubscriptionRecord>>, Bad> {
+    let mut by_client: HashMap<String, Vec<SubscriptionRecord>> = HashMap::new();
+    let mut statement = connection.prepare(
+        "SELECT client_id, text, qos, no_local, retain_as_published, retain_handling, identifier
+         FROM subscriptions",
+    )?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let text: String = row.get(1)?;
+        let identifier: Option<u32> = row.get(6)?;
+        by_client
+            .entry(row.get(0)?)
+            .or_default()
+            .push(SubscriptionRecord {
+                text: Arc::from(text),
+                qos: qos(row, 2)?,
+                no_local: row.get(3)?,
+                retain_as_published: row.get(4)?,
+                retain_handling: row.get(5)?,
+                identifier: identifier.and_then(NonZeroU32::new),
+            });
+    }
+    Ok(by_client)
+}

@@ -1,0 +1,200 @@
+//! The takers' books in memory: what is committed, and what is on its way.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use iotedge_model::DropReason;
+
+use crate::{Account, Depth, TakerId, TakerInfo, TakerKind};
+
+/// Changes of one taker's books.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) accepted: i64,
+    pub(crate) delivered: i64,
+    pub(crate) rows: i64,
+    pub(crate) bytes: i64,
+    pub(crate) dropped: BTreeMap<DropReason, i64>,
+}
+
+impl Tally {
+    pub(crate) fn add(&mut self, other: &Self, sign: i64) {
+        self.accepted += sign * other.accepted;
+        self.delivered += sign * other.delivered;
+        self.rows += sign * other.rows;
+        self.bytes += sign * other.bytes;
+        for (reason, n) in &other.dropped {
+            self.drop(*reason, sign * n);
+        }
+    }
+
+    pub(crate) fn drop(&mut self, reason: DropReason, n: i64) {
+        let count = self.dropped.entry(reason).or_default();
+        *count += n;
+        if *count == 0 {
+            self.dropped.remove(&reason);
+        }
+    }
+
+    fn account(&self) -> Account {
+        Account {
+            accepted: count(self.accepted),
+            delivered: count(self.delivered),
+            queued: count(self.rows),
+            queued_bytes: count(self.bytes),
+            dropped: self.dropped.iter().map(|(r, n)| (*r, count(*n))).collect(),
+        }
+    }
+}
+
+impl From<&Account> for Tally {
+    fn from(account: &Account) -> Self {
+        Self {
+            accepted: signed(account.accepted),
+            delivered: signed(account.delivered),
+            rows: signed(account.queued),
+            bytes: signed(account.queued_bytes),
+            dropped: account
+                .dropped
+                .iter()
+                .map(|(r, n)| (*r, signed(*n)))
+                .collect(),
+        }
+    }
+}
+
+fn count(n: i64) -> u64 {
+    u64::try_from(n).unwrap_or(0)
+}
+
+pub(crate) fn signed(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+/// Changes by taker.
+pub(crate) type Tallies = HashMap<TakerId, Tally>;
+
+struct Entry {
+    kind: TakerKind,
+    name: Arc<str>,
+    committed: Tally,
+    pending: Tally,
+}
+
+/// All takers.
+pub(crate) struct Mirror {
+    takers: HashMap<TakerId, Entry>,
+    names: HashMap<(TakerKind, Arc<str>), TakerId>,
+    next: u64,
+    removed: Tally,
+}
+
+impl Mirror {
+    pub(crate) fn new(takers: &[TakerInfo], removed: &Account, next: u64) -> Self {
+        let mut mirror = Self {
+            takers: HashMap::new(),
+            names: HashMap::new(),
+            next,
+            removed: Tally::from(removed),
+        };
+        for taker in takers {
+            mirror.insert(taker.id, taker.kind, taker.name.clone());
+            if let Some(entry) = mirror.takers.get_mut(&taker.id) {
+                entry.committed = Tally::from(&taker.account);
+            }
+        }
+        mirror
+    }
+
+    fn insert(&mut self, id: TakerId, kind: TakerKind, name: Arc<str>) {
+        self.names.insert((kind, name.clone()), id);
+        self.takers.insert(
+            id,
+            Entry {
+                kind,
+                name,
+                committed: Tally::default(),
+                pending: Tally::default(),
+            },
+        );
+    }
+
+    pub(crate) fn find(&self, kind: TakerKind, name: &str) -> Option<TakerId> {
+        self.names.get(&(kind, Arc::from(name))).copied()
+    }
+
+    pub(crate) fn create(&mut self, kind: TakerKind, name: &str) -> TakerId {
+        let id = TakerId(self.next);
+        self.next += 1;
+        self.insert(id, kind, Arc::from(name));
+        id
+    }
+
+    pub(crate) fn remove(&mut self, id: TakerId) -> bool {
+        let Some(entry) = self.takers.remove(&id) else {
+            return false;
+        };
+        self.names.remove(&(entry.kind, entry.name));
+        true
+    }
+
+    /// An operation was handed in.
+    pub(crate) fn expect(&mut self, id: TakerId, change: impl FnOnce(&mut Tally)) {
+        if let Some(entry) = self.takers.get_mut(&id) {
+            change(&mut entry.pending);
+        }
+    }
+
+    /// Operations ended: what was expected of them goes, what they did is booked.
+    pub(crate) fn settle(&mut self, expected: &Tallies, booked: &Tallies) {
+        for (id, tally) in expected {
+            if let Some(entry) = self.takers.get_mut(id) {
+                entry.pending.add(tally, -1);
+            }
+        }
+        for (id, tally) in booked {
+            if *id == REMOVED {
+                self.removed.add(tally, 1);
+            } else if let Some(entry) = self.takers.get_mut(id) {
+                entry.committed.add(tally, 1);
+            }
+        }
+    }
+
+    pub(crate) fn account(&self, id: TakerId) -> Account {
+        self.takers.get(&id).map_or_else(Account::default, |e| {
+            let mut sum = e.committed.clone();
+            sum.add(&e.pending, 1);
+            sum.account()
+        })
+    }
+
+    pub(crate) fn depth(&self, id: TakerId) -> Depth {
+        self.takers.get(&id).map_or_else(Depth::default, |e| Depth {
+            rows: count(e.committed.rows + e.pending.rows),
+            bytes: count(e.committed.bytes + e.pending.bytes),
+        })
+    }
+
+    pub(crate) fn removed(&self) -> Account {
+        self.removed.account()
+    }
+
+    pub(crate) fn takers(&self) -> Vec<TakerInfo> {
+        let mut takers: Vec<_> = self
+            .takers
+            .iter()
+            .map(|(id, e)| TakerInfo {
+                id: *id,
+                kind: e.kind,
+                name: e.name.clone(),
+                account: self.account(*id),
+            })
+            .collect();
+        takers.sort_by_key(|t| t.id);
+        takers
+    }
+}
+
+/// The taker under which the books of removed takers go on.
+pub(crate) const REMOVED: TakerId = TakerId(0);

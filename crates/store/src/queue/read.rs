@@ -1,0 +1,132 @@
+//! Reading committed rows, from any thread.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use iotedge_model::MessageId;
+use rusqlite::{Connection, Row};
+
+use super::mirror::signed;
+use super::rows::{Bad, COLUMNS, Decoder, identifiers, qos};
+use crate::{QueuedRow, StoreError, TakerId, file};
+
+/// Connections kept open for readers.
+const POOL: usize = 2;
+
+/// A few connections that only read.
+pub(crate) struct Readers {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Readers {
+    pub(crate) fn new(path: &Path) -> Self {
+        Self {
+            path: path.to_path_buf(),
+            idle: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Runs `work` on a connection of the pool, or on a new one when all are out.
+    pub(crate) fn with<T>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        let taken = self
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
+        let connection = match taken {
+            Some(connection) => connection,
+            None => file::reader(&self.path)?,
+        };
+        let outcome = work(&connection).map_err(|e| StoreError::sqlite(&self.path, &e));
+        if matches!(outcome, Err(StoreError::Damaged { .. })) {
+            file::suspect(&self.path);
+        }
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < POOL {
+            idle.push(connection);
+        }
+        outcome
+    }
+}
+
+/// What one read gives: rows, and ids of rows that are no messages.
+#[derive(Default)]
+pub(crate) struct Read {
+    pub(crate) rows: Vec<QueuedRow>,
+    pub(crate) unreadable: Vec<MessageId>,
+}
+
+/// Rows of `taker` after `after`, at most `max_rows`, and at most `max_bytes` but at least one.
+pub(crate) fn read(
+    connection: &Connection,
+    taker: TakerId,
+    after: Option<MessageId>,
+    max_rows: usize,
+    max_bytes: usize,
+) -> rusqlite::Result<Read> {
+    let mut statement = connection.prepare_cached(&select())?;
+    let limit = i64::try_from(max_rows).unwrap_or(i64::MAX);
+    let after = after.map_or(-1, |id| signed(id.0));
+    let mut found = statement.query([signed(taker.0), after, limit])?;
+    let mut decoder = Decoder::default();
+    let mut read = Read::default();
+    let mut bytes = 0usize;
+    while let Some(row) = found.next()? {
+        match decode(&mut decoder, row) {
+            Ok(queued) => {
+                bytes = bytes.saturating_add(queued.message.cost());
+                if bytes > max_bytes && !read.rows.is_empty() {
+                    break;
+                }
+                read.rows.push(queued);
+            }
+            Err(Bad::Sqlite(error)) => return Err(error),
+            Err(Bad::Content(what)) => {
+                let id: i64 = row.get(0)?;
+                tracing::error!(message = id, what, "a stored message can not be read");
+                read.unreadable.push(MessageId(id.unsigned_abs()));
+            }
+        }
+    }
+    Ok(read)
+}
+
+fn select() -> String {
+    format!(
+        "SELECT q.message, q.qos, q.retain, q.identifiers, m.* FROM queue q LEFT JOIN
+         (SELECT id, {COLUMNS} FROM messages) m ON m.id = q.message
+         WHERE q.taker = ?1 AND q.message > ?2 ORDER BY q.message LIMIT ?3"
+    )
+}
+
+fn decode(decoder: &mut Decoder, row: &Row<'_>) -> Result<QueuedRow, Bad> {
+    let id: Option<i64> = row.get(4)?;
+    if id.is_none() {
+        return Err(Bad::Content("its message is gone"));
+    }
+    Ok(QueuedRow {
+        qos: qos(row, 1)?,
+        retain: row.get(2)?,
+        identifiers: identifiers(row, 3)?,
+        message: decoder.message(row, 4)?,
+    })
+}
+
+/// The oldest `n` committed rows.
+pub(crate) fn oldest(
+    connection: &Connection,
+    taker: TakerId,
+    n: usize,
+) -> rusqlite::Result<Vec<MessageId>> {
+    connection
+        .prepare_cached("SELECT message FROM queue WHERE taker = ?1 ORDER BY message LIMIT ?2")?
+        .query_map(
+            [signed(taker.0), i64::try_from(n).unwrap_or(i64::MAX)],
+            |row| row.get(0).map(|id: i64| MessageId(id.unsigned_abs())),
+        )?
+        .collect()
+}

@@ -1,0 +1,132 @@
+//! How much room there is: the file's size, the disk's floor.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+
+use crate::StoreError;
+
+/// How long an answer of the file system is believed.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// The room of one data directory, shared by both files.
+pub(crate) struct Space {
+    dir: PathBuf,
+    max_bytes: u64,
+    min_free: u64,
+    free: AtomicU64,
+    asked: Mutex<Option<Instant>>,
+    used: Mutex<Vec<(PathBuf, u64)>>,
+    sum: AtomicU64,
+    /// Files whose last commit found the disk full.
+    full: Mutex<Vec<PathBuf>>,
+}
+
+impl Space {
+    pub(crate) fn new(dir: &Path, max_bytes: u64, min_free: u64) -> Self {
+        Self {
+            dir: dir.to_path_buf(),
+            max_bytes,
+            min_free,
+            free: AtomicU64::new(u64::MAX),
+            asked: Mutex::new(None),
+            used: Mutex::new(Vec::new()),
+            sum: AtomicU64::new(0),
+            full: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// A commit went through: notes how large the file is.
+    pub(crate) fn committed(&self, connection: &Connection, path: &Path) {
+        lock(&self.full).retain(|p| p != path);
+        let number = |sql: &str| -> rusqlite::Result<u64> {
+            let value: i64 = connection
+                .prepare_cached(sql)?
+                .query_row([], |r| r.get(0))?;
+            Ok(value.unsigned_abs())
+        };
+        let used = (|| {
+            let pages = number("PRAGMA page_count")?;
+            let unused = number("PRAGMA freelist_count")?;
+            Ok::<_, rusqlite::Error>(pages.saturating_sub(unused) * number("PRAGMA page_size")?)
+        })();
+        // The quota keeps its last figure when SQLite can not say; the next commit will.
+        let Ok(bytes) = used else { return };
+        let mut used = lock(&self.used);
+        match used.iter_mut().find(|(p, _)| p == path) {
+            Some((_, known)) => *known = bytes,
+            None => used.push((path.to_path_buf(), bytes)),
+        }
+        self.sum
+            .store(used.iter().map(|(_, b)| b).sum(), Ordering::Relaxed);
+    }
+
+    /// Names an error; remembers a full disk.
+    pub(crate) fn error(&self, path: &Path, error: &rusqlite::Error) -> StoreError {
+        match StoreError::sqlite(path, error) {
+            StoreError::DiskFull { .. } => {
+                let mut full = lock(&self.full);
+                if !full.iter().any(|p| p == path) {
+                    full.push(path.to_path_buf());
+                }
+                drop(full);
+                self.ask();
+                self.disk_full()
+            }
+            damaged @ StoreError::Damaged { .. } => {
+                crate::file::suspect(path);
+                damaged
+            }
+            other => other,
+        }
+    }
+
+    fn disk_full(&self) -> StoreError {
+        StoreError::DiskFull {
+            path: self.dir.clone(),
+            free: self.free.load(Ordering::Relaxed),
+            floor: self.min_free,
+        }
+    }
+
+    fn ask(&self) {
+        if let Ok(stat) = rustix::fs::statvfs(&self.dir) {
+            self.free.store(
+                stat.f_bavail.saturating_mul(stat.f_frsize),
+                Ordering::Relaxed,
+            );
+        }
+        *lock(&self.asked) = Some(Instant::now());
+    }
+
+    /// Bytes in both files.
+    pub(crate) fn used(&self) -> u64 {
+        self.sum.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is room for more; `pending` bytes are on their way.
+    pub(crate) fn check(&self, pending: u64) -> Result<(), StoreError> {
+        let stale = lock(&self.asked).is_none_or(|at| at.elapsed() > FRESH);
+        if stale {
+            self.ask();
+        }
+        if self.free.load(Ordering::Relaxed) < self.min_free || !lock(&self.full).is_empty() {
+            return Err(self.disk_full());
+        }
+        let used = self.used().saturating_add(pending);
+        if used >= self.max_bytes {
+            return Err(StoreError::QuotaExceeded {
+                used,
+                limit: self.max_bytes,
+            });
+        }
+        Ok(())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

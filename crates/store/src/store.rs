@@ -1,0 +1,315 @@
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use iotedge_model::{ClientId, DropReason, MessageId};
+
+use crate::documents::engine::StateEngine;
+use crate::documents::{Documents, Overlay, StateFile};
+use crate::file::DirectoryLock;
+use crate::queue::engine::QueueEngine;
+use crate::queue::mirror::Mirror;
+use crate::queue::read::Readers;
+use crate::queue::rows::Encoder;
+use crate::queue::{Op, Settled, batch, read};
+use crate::schema::{QUEUE, STATE};
+use crate::space::Space;
+use crate::writer::{Job, Writer};
+use crate::{
+    Account, Append, Depth, Done, Opened, Options, QueuedRow, SessionRecord, StoreError,
+    SubscriptionRecord, TakerId, TakerInfo, TakerKind, salvage,
+};
+
+/// Both files of a data directory. Cheap to clone; the last clone to go commits what waits.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    queue: Writer<Op>,
+    readers: Readers,
+    mirror: Arc<Mutex<Mirror>>,
+    state: Arc<StateFile>,
+    space: Arc<Space>,
+    // Last, so that the directory is free only when both writers are done.
+    _lock: DirectoryLock,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.queue.close();
+        self.state.writer.close();
+    }
+}
+
+impl Store {
+    /// Opens `queue.db` and `state.db` in `dir`, which must exist. A damaged file is set aside and
+    /// salvaged.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`], [`StoreError::Newer`], [`StoreError::Foreign`], [`StoreError::Io`],
+    /// and [`StoreError::DiskFull`] when not even opening finds room.
+    pub fn open(dir: &Path, options: Options) -> Result<(Self, Opened), StoreError> {
+        let lock = DirectoryLock::take(dir)?;
+        let space = Arc::new(Space::new(dir, options.max_bytes, options.min_free_disk));
+        let mut opened = Opened::default();
+
+        let path = dir.join(QUEUE.file);
+        let (connection, found) = salvage::open_queue(&path, &mut opened)?;
+        let mirror = Mirror::new(&opened.takers, &found.removed, found.next_taker);
+        let mirror = Arc::new(Mutex::new(mirror));
+        opened.next_message_id = found.next_message_id;
+        space.committed(&connection, &path);
+        let engine = QueueEngine {
+            connection,
+            mirror: mirror.clone(),
+            space: space.clone(),
+            known: opened.takers.iter().map(|t| t.id).collect(),
+            reserved: found.next_message_id.saturating_add(batch::ID_BLOCK),
+            encoder: Encoder::default(),
+            full: false,
+            path: path.clone(),
+        };
+        let readers = Readers::new(&path);
+        let queue = Writer::start(&path, options.linger, options.on_fatal.clone(), engine)?;
+
+        let path = dir.join(STATE.file);
+        let connection = salvage::open_state(&path, &mut opened)?;
+        space.committed(&connection, &path);
+        let overlay = Arc::new(Mutex::new(Overlay::default()));
+        let engine = StateEngine {
+            path: path.clone(),
+            connection,
+            overlay: overlay.clone(),
+            space: space.clone(),
+            full: false,
+        };
+        let writer = Writer::start(&path, options.linger, options.on_fatal, engine)?;
+        let state = Arc::new(StateFile {
+            writer,
+            readers: Readers::new(&path),
+            overlay,
+        });
+        let inner = Inner {
+            queue,
+            readers,
+            mirror,
+            state,
+            space,
+            _lock: lock,
+        };
+        Ok((Self(Arc::new(inner)), opened))
+    }
+
+    fn mirror(&self) -> MutexGuard<'_, Mirror> {
+        self.0.mirror.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Books what the operation is expected to do and hands it to the writer, both under the
+    /// mirror's lock: the writer gets operations in the order in which the books changed.
+    fn push(&self, mut mirror: MutexGuard<'_, Mirror>, op: Op, done: Option<Done>) {
+        let job = Job {
+            urgent: done.is_some() || matches!(op, Op::Append(_)),
+            cost: op.cost(),
+            op,
+            done,
+        };
+        job.op
+            .expect(|taker, change| mirror.expect(taker, |tally| change(tally)));
+        let refused = self.0.queue.push(job);
+        drop(mirror);
+        if let Err(refused) = refused {
+            refused.tell();
+        }
+    }
+
+    /// The taker of this kind and name; made when there is none. Durable with the next commit, and
+    /// not later than any row of it.
+    pub fn create_taker(&self, kind: TakerKind, name: &str) -> TakerId {
+        let mut mirror = self.mirror();
+        if let Some(id) = mirror.find(kind, name) {
+            return id;
+        }
+        let id = mirror.create(kind, name);
+        let name = Arc::from(name);
+        self.push(mirror, Op::CreateTaker { id, kind, name }, None);
+        id
+    }
+
+    /// The taker of this kind and name, if there is one.
+    pub fn find_taker(&self, kind: TakerKind, name: &str) -> Option<TakerId> {
+        self.mirror().find(kind, name)
+    }
+
+    /// All takers with their books, in the order of their making.
+    pub fn takers(&self) -> Vec<TakerInfo> {
+        self.mirror().takers()
+    }
+
+    /// Removes a taker: what waits for it counts as dropped, its books go on in
+    /// [`Store::removed_account`]. `done` is called when that is durable; the rows are cleared away
+    /// in small steps after it. Later operations on the id do nothing.
+    pub fn remove_taker(&self, id: TakerId, reason: DropReason, done: Option<Done>) {
+        let mut mirror = self.mirror();
+        mirror.remove(id);
+        self.push(mirror, Op::RemoveTaker { id, reason }, done);
+    }
+
+    /// Appends, all or nothing, in one transaction. Messages must come in the order of their ids,
+    /// taker by taker: [`Store::read`] goes by them. Rows of takers that are not there (any more)
+    /// are left out.
+    pub fn append(&self, entries: Vec<Append>, done: Option<Done>) {
+        let mirror = self.mirror();
+        self.push(mirror, Op::Append(entries), done);
+    }
+
+    /// The taker has these: their rows go, counted as delivered. Rows that are not there count for
+    /// nothing. Durable with the next commit or about 50 ms later.
+    pub fn acknowledge(&self, taker: TakerId, ids: &[MessageId]) {
+        self.settle(taker, ids, Settled::Delivered);
+    }
+
+    /// The taker will not get these: their rows go, counted as dropped.
+    pub fn discard(&self, taker: TakerId, ids: &[MessageId], reason: DropReason) {
+        self.settle(taker, ids, Settled::Dropped(reason));
+    }
+
+    fn settle(&self, taker: TakerId, ids: &[MessageId], how: Settled) {
+        if ids.is_empty() {
+            return;
+        }
+        let ids = ids.to_vec();
+        let mirror = self.mirror();
+        self.push(mirror, Op::Settle { taker, ids, how }, None);
+    }
+
+    /// Counts `n` messages as accepted for the taker and dropped before they became rows.
+    pub fn count_drop(&self, taker: TakerId, reason: DropReason, n: u64) {
+        let mirror = self.mirror();
+        self.push(mirror, Op::CountDrop { taker, reason, n }, None);
+    }
+
+    /// Committed rows of `taker` after `after`, oldest first: at most `max_rows`, and at most
+    /// `max_bytes` ([`iotedge_model::Message::cost`]) but at least one. A row that is no message any more is
+    /// discarded with the reason `damaged`.
+    pub fn read(
+        &self,
+        taker: TakerId,
+        after: Option<MessageId>,
+        max_rows: usize,
+        max_bytes: usize,
+    ) -> Result<Vec<QueuedRow>, StoreError> {
+        loop {
+            let found = self
+                .0
+                .readers
+                .with(|c| read::read(c, taker, after, max_rows, max_bytes))?;
+            self.discard(taker, &found.unreadable, DropReason::Damaged);
+            let Some(last) = found.unreadable.last() else {
+                return Ok(found.rows);
+            };
+            if !found.rows.is_empty() || max_rows == 0 {
+                return Ok(found.rows);
+            }
+            // Nothing but unreadable rows: an empty answer would mean that nothing waits.
+            return self.read(taker, Some(*last), max_rows, max_bytes);
+        }
+    }
+
+    /// The ids of the oldest `n` committed rows.
+    pub fn oldest(&self, taker: TakerId, n: usize) -> Result<Vec<MessageId>, StoreError> {
+        self.0.readers.with(|c| read::oldest(c, taker, n))
+    }
+
+    /// What waits for the taker, operations on their way included. Bytes of rows that were
+    /// acknowledged count until that is committed (about 50 ms).
+    pub fn depth(&self, taker: TakerId) -> Depth {
+        self.mirror().depth(taker)
+    }
+
+    /// The taker's books, operations on their way included.
+    pub fn account(&self, taker: TakerId) -> Account {
+        self.mirror().account(taker)
+    }
+
+    /// The books of all takers that were removed, together.
+    pub fn removed_account(&self) -> Account {
+        self.mirror().removed()
+    }
+
+    /// Writes a session's record (not its subscriptions).
+    pub fn put_session(&self, session: SessionRecord, done: Option<Done>) {
+        let mirror = self.mirror();
+        self.push(mirror, Op::PutSession(Box::new(session)), done);
+    }
+
+    /// Removes a session with its subscriptions and its taker (kind session, named by the client
+    /// id), whose rows count as dropped with the reason `session-ended`.
+    pub fn remove_session(&self, client_id: &str, done: Option<Done>) {
+        let mut mirror = self.mirror();
+        let taker = mirror.find(TakerKind::Session, client_id);
+        if let Some(taker) = taker {
+            mirror.remove(taker);
+        }
+        let client_id = Arc::from(client_id);
+        self.push(mirror, Op::RemoveSession { client_id, taker }, done);
+    }
+
+    /// Writes one subscription of a session, new or changed.
+    pub fn put_subscription(
+        &self,
+        client_id: &ClientId,
+        record: SubscriptionRecord,
+        done: Option<Done>,
+    ) {
+        let client_id = client_id.clone();
+        let mirror = self.mirror();
+        self.push(mirror, Op::PutSubscription { client_id, record }, done);
+    }
+
+    /// Removes one subscription of a session by its text.
+    pub fn remove_subscription(&self, client_id: &str, text: &str, done: Option<Done>) {
+        let (client_id, text) = (Arc::from(client_id), Arc::from(text));
+        let mirror = self.mirror();
+        self.push(mirror, Op::RemoveSubscription { client_id, text }, done);
+    }
+
+    /// Calls `done` when everything handed in so far is in `queue.db`.
+    pub fn flush(&self, done: Done) {
+        self.append(Vec::new(), Some(done));
+    }
+
+    /// A collection of versioned documents.
+    pub fn documents(&self, collection: &'static str) -> Documents {
+        Documents {
+            file: self.0.state.clone(),
+            collection,
+        }
+    }
+
+    /// Whether more may be appended: both writers run, the quota and the disk's floor are kept.
+    /// Cheap; the file system is asked once a second at most.
+    pub fn health(&self) -> Result<(), StoreError> {
+        for ended in [self.0.queue.ended(), self.0.state.writer.ended()] {
+            if let Some(error) = ended {
+                return Err(error);
+            }
+        }
+        self.0.space.check(self.pending_bytes())
+    }
+
+    /// Bytes of operations that wait for their commit.
+    pub fn pending_bytes(&self) -> u64 {
+        self.0.queue.pending_bytes() + self.0.state.writer.pending_bytes()
+    }
+
+    /// Bytes used in both files.
+    pub fn used_bytes(&self) -> u64 {
+        self.0.space.used()
+    }
+
+    /// Commits what waits and ends both writers. What other clones hand in after it fails with
+    /// [`StoreError::Closed`].
+    pub fn close(self) {
+        self.0.queue.close();
+        self.0.state.writer.close();
+    }
+}

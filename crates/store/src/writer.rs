@@ -1,0 +1,352 @@
+//! One thread that writes one file: takes all that waits, commits it in one transaction, then
+//! tells everyone in order.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::{Done, OnFatal, StoreError};
+
+/// How long an operation that nobody waits for may stay uncommitted.
+const LAZY: Duration = Duration::from_millis(50);
+/// Bytes waiting at which a lingering commit is due at once.
+const ENOUGH: u64 = 1 << 20;
+/// Pause before a batch is tried again on a full disk.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// An operation and who waits for it.
+pub(crate) struct Job<Op> {
+    pub(crate) op: Op,
+    pub(crate) done: Option<Done>,
+    /// Bytes it holds in memory.
+    pub(crate) cost: u64,
+    /// Whether it makes a commit due after the linger; otherwise it rides along.
+    pub(crate) urgent: bool,
+}
+
+/// An operation that came after the writer's end.
+pub(crate) struct Refused<Op> {
+    pub(crate) job: Job<Op>,
+    pub(crate) error: StoreError,
+}
+
+impl<Op> Refused<Op> {
+    pub(crate) fn tell(self) {
+        if let Some(done) = self.job.done {
+            done(Err(self.error));
+        }
+    }
+}
+
+/// What the thread does with operations.
+pub(crate) trait Engine: Send + 'static {
+    type Op: Send + 'static;
+
+    /// One transaction. On an error nothing of it is in the file.
+    fn commit(&mut self, batch: &[Job<Self::Op>]) -> Result<(), StoreError>;
+
+    /// Whether, after a full disk, the job is tried again; otherwise its waiter is told.
+    fn keeps(&self, job: &Job<Self::Op>) -> bool;
+
+    /// The job was given up: its effects in memory must go.
+    fn undo(&mut self, job: &Job<Self::Op>);
+
+    /// Work for a quiet moment; says how long until there is more of it.
+    fn chore(&mut self) -> Result<Option<Duration>, StoreError>;
+}
+
+struct State<Op> {
+    waiting: Vec<Job<Op>>,
+    bytes: u64,
+    urgent_since: Option<Instant>,
+    lazy_since: Option<Instant>,
+    /// A batch failed on a full disk: nothing is due before this.
+    not_before: Option<Instant>,
+    closing: bool,
+    ended: Option<StoreError>,
+}
+
+struct Shared<Op> {
+    path: PathBuf,
+    linger: Duration,
+    on_fatal: Option<OnFatal>,
+    state: Mutex<State<Op>>,
+    arrived: Condvar,
+}
+
+impl<Op> Shared<Op> {
+    fn lock(&self) -> MutexGuard<'_, State<Op>> {
+        // The state is whole at every unlock; a panic elsewhere does not change that.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The caller's end of a writer thread.
+pub(crate) struct Writer<Op> {
+    shared: Arc<Shared<Op>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl<Op: Send + 'static> Writer<Op> {
+    pub(crate) fn start<E: Engine<Op = Op>>(
+        path: &Path,
+        linger: Duration,
+        on_fatal: Option<OnFatal>,
+        engine: E,
+    ) -> Result<Self, StoreError> {
+        let shared = Arc::new(Shared {
+            path: path.to_path_buf(),
+            linger,
+            on_fatal,
+            state: Mutex::new(State {
+                waiting: Vec::new(),
+                bytes: 0,
+                urgent_since: None,
+                lazy_since: None,
+                not_before: None,
+                closing: false,
+                ended: None,
+            }),
+            arrived: Condvar::new(),
+        });
+        let name = path.file_stem().map_or_else(
+            || "store".to_owned(),
+            |stem| format!("store-{}", stem.to_string_lossy()),
+        );
+        let inside = shared.clone();
+        let thread = std::thread::Builder::new()
+            .name(name)
+            .spawn(move || body(&inside, engine))
+            .map_err(|e| StoreError::io(path, &e))?;
+        Ok(Self {
+            shared,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// Hands an operation in. After the writer's end it comes back, for the caller to tell its
+    /// waiter when no lock is held.
+    pub(crate) fn push(&self, job: Job<Op>) -> Result<(), Refused<Op>> {
+        let mut state = self.shared.lock();
+        if let Some(error) = state.ended.clone() {
+            return Err(Refused { job, error });
+        }
+        let since = if job.urgent {
+            &mut state.urgent_since
+        } else {
+            &mut state.lazy_since
+        };
+        let first = since.is_none();
+        if first {
+            *since = Some(Instant::now());
+        }
+        let before = state.bytes;
+        state.bytes += job.cost;
+        let filled = before < ENOUGH && state.bytes >= ENOUGH;
+        state.waiting.push(job);
+        drop(state);
+        if first || filled {
+            self.shared.arrived.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Bytes of operations that wait.
+    pub(crate) fn pending_bytes(&self) -> u64 {
+        self.shared.lock().bytes
+    }
+
+    /// What ended the writer, if anything did.
+    pub(crate) fn ended(&self) -> Option<StoreError> {
+        self.shared.lock().ended.clone()
+    }
+
+    /// Commits what waits and ends the thread. From the writer's own thread (the last owner went
+    /// in a callback) it only asks for that.
+    pub(crate) fn close(&self) {
+        self.shared.lock().closing = true;
+        self.shared.arrived.notify_one();
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(thread) = thread {
+            if thread.thread().id() != std::thread::current().id() {
+                // A panic inside was caught and recorded by `body`.
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+impl<Op> Drop for Writer<Op> {
+    fn drop(&mut self) {
+        self.shared.lock().closing = true;
+        self.shared.arrived.notify_one();
+    }
+}
+
+enum Taken<Op> {
+    Batch(Vec<Job<Op>>),
+    Chore,
+    End,
+}
+
+/// Waits until something is due.
+fn take<Op>(shared: &Shared<Op>, chore_at: Option<Instant>) -> Taken<Op> {
+    let mut state = shared.lock();
+    loop {
+        let now = Instant::now();
+        if state.closing && state.waiting.is_empty() {
+            return Taken::End;
+        }
+        let due = due(&state, shared.linger, now);
+        if due.is_some_and(|due| due <= now) {
+            state.bytes = 0;
+            state.urgent_since = None;
+            state.lazy_since = None;
+            return Taken::Batch(std::mem::take(&mut state.waiting));
+        }
+        if chore_at.is_some_and(|at| at <= now) {
+            return Taken::Chore;
+        }
+        let next = [due, chore_at].into_iter().flatten().min();
+        state = match next {
+            Some(next) => {
+                shared
+                    .arrived
+                    .wait_timeout(state, next.saturating_duration_since(now))
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .0
+            }
+            None => shared
+                .arrived
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner),
+        };
+    }
+}
+
+fn due<Op>(state: &State<Op>, linger: Duration, now: Instant) -> Option<Instant> {
+    if state.closing && !state.waiting.is_empty() {
+        return Some(now);
+    }
+    let urgent = state.urgent_since.map(|since| since + linger);
+    let lazy = state.lazy_since.map(|since| since + LAZY);
+    let mut due = [urgent, lazy].into_iter().flatten().min()?;
+    if state.bytes >= ENOUGH {
+        due = now;
+    }
+    Some(state.not_before.map_or(due, |not| due.max(not)))
+}
+
+fn body<E: Engine>(shared: &Shared<E::Op>, mut engine: E) {
+    let outcome = catch_unwind(AssertUnwindSafe(|| run(shared, &mut engine)));
+    let error = match outcome {
+        Ok(Ok(())) => StoreError::Closed,
+        Ok(Err(error @ StoreError::WriterStopped { .. })) => error,
+        Ok(Err(error)) => StoreError::WriterStopped {
+            path: shared.path.clone(),
+            reason: error.to_string(),
+        },
+        Err(panic) => StoreError::WriterStopped {
+            path: shared.path.clone(),
+            reason: panic_text(&*panic),
+        },
+    };
+    let left = {
+        let mut state = shared.lock();
+        state.ended = Some(error.clone());
+        state.bytes = 0;
+        std::mem::take(&mut state.waiting)
+    };
+    tell(left, &Err(error.clone()));
+    if error != StoreError::Closed {
+        tracing::error!(%error, "a store writer has stopped");
+        if let Some(on_fatal) = &shared.on_fatal {
+            on_fatal(&error);
+        }
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(ToString::to_string)
+        .or_else(|| panic.downcast_ref::<String>().cloned());
+    format!("panic: {}", text.unwrap_or_default())
+}
+
+fn tell<Op>(batch: Vec<Job<Op>>, outcome: &Result<(), StoreError>) {
+    for job in batch {
+        if let Some(done) = job.done {
+            done(outcome.clone());
+        }
+    }
+}
+
+fn run<E: Engine>(shared: &Shared<E::Op>, engine: &mut E) -> Result<(), StoreError> {
+    let mut chore_at = Some(Instant::now());
+    loop {
+        match take(shared, chore_at) {
+            Taken::End => return Ok(()),
+            Taken::Chore => chore_at = engine.chore()?.map(|pause| Instant::now() + pause),
+            Taken::Batch(batch) => {
+                commit(shared, engine, batch)?;
+                // A commit may have left something to clear away.
+                chore_at = chore_at.or_else(|| Some(Instant::now() + LAZY));
+            }
+        }
+    }
+}
+
+fn commit<E: Engine>(
+    shared: &Shared<E::Op>,
+    engine: &mut E,
+    batch: Vec<Job<E::Op>>,
+) -> Result<(), StoreError> {
+    let error = match catch_unwind(AssertUnwindSafe(|| engine.commit(&batch))) {
+        Ok(Ok(())) => {
+            shared.lock().not_before = None;
+            tell(batch, &Ok(()));
+            return Ok(());
+        }
+        Ok(Err(error)) => error,
+        Err(panic) => StoreError::WriterStopped {
+            path: shared.path.clone(),
+            reason: panic_text(&*panic),
+        },
+    };
+    if !matches!(error, StoreError::DiskFull { .. }) {
+        shared.lock().ended = Some(error.clone());
+        tell(batch, &Err(error.clone()));
+        return Err(error);
+    }
+    tracing::warn!(%error, "a commit found no room");
+    let (kept, given_up): (Vec<_>, Vec<_>) = batch.into_iter().partition(|job| engine.keeps(job));
+    for job in &given_up {
+        engine.undo(job);
+    }
+    let mut state = shared.lock();
+    if state.closing {
+        // The last chance has passed: say so to everyone.
+        drop(state);
+        tell(given_up, &Err(error.clone()));
+        tell(kept, &Err(error));
+        return Ok(());
+    }
+    let now = Instant::now();
+    state.not_before = Some(now + RETRY);
+    if !kept.is_empty() {
+        state.lazy_since = Some(now);
+    }
+    state.bytes += kept.iter().map(|job| job.cost).sum::<u64>();
+    let arrived = std::mem::replace(&mut state.waiting, kept);
+    state.waiting.extend(arrived);
+    drop(state);
+    tell(given_up, &Err(error));
+    Ok(())
+}

@@ -1,0 +1,338 @@
+//! What the queue promises, seen from outside.
+
+mod common;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::{append, commit, message, open, row, wait};
+use iotedge_model::{DropReason, MessageId, Principal, QoS, UnixMillis};
+use iotedge_store::{
+    Append, Options, RetainedChange, SessionRecord, Store, StoreError, SubscriptionRecord,
+    TakerKind,
+};
+
+fn ids(store: &Store, taker: iotedge_store::TakerId) -> Vec<u64> {
+    let rows = store.read(taker, None, usize::MAX, usize::MAX).unwrap();
+    rows.iter().map(|r| r.message.id.0).collect()
+}
+
+#[test]
+fn a_committed_message_comes_back_whole_after_reopening() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, opened) = open(dir.path());
+    let taker = store.create_taker(TakerKind::Route, "cloud/out");
+    let mut sent = message(opened.next_message_id, "a/b", "payload");
+    sent.expiry = Some(60);
+    sent.hops = 3;
+    sent.trace = iotedge_model::TraceId(u128::MAX - 5);
+    sent.properties = Some(Box::new(iotedge_model::Properties {
+        content_type: Some("text/plain".into()),
+        correlation_data: Some(vec![0, 255]),
+        ..Default::default()
+    }));
+    let mut taken = row(taker);
+    taken.identifiers = Arc::from([1u32, 268_435_455]);
+    append(&store, &[(sent.clone(), vec![taken])]).unwrap();
+    store.close();
+
+    let (store, opened) = open(dir.path());
+    assert_eq!(opened.takers.len(), 1);
+    assert_eq!(store.find_taker(TakerKind::Route, "cloud/out"), Some(taker));
+    let rows = store.read(taker, None, 10, 1 << 20).unwrap();
+    assert_eq!(rows.len(), 1);
+    assert_eq!(rows[0].message, sent);
+    assert_eq!(&*rows[0].identifiers, [1, 268_435_455]);
+    assert_eq!(opened.takers[0].account.accepted, 1);
+    assert!(opened.next_message_id > sent.id.0);
+}
+
+#[test]
+fn an_acknowledged_row_goes_and_the_message_with_its_last_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let a = store.create_taker(TakerKind::Session, "a");
+    let b = store.create_taker(TakerKind::Session, "b");
+    append(&store, &[(message(1, "t", "x"), vec![row(a), row(b)])]).unwrap();
+    store.acknowledge(a, &[MessageId(1)]);
+    commit(&store);
+    assert!(ids(&store, a).is_empty());
+    assert_eq!(ids(&store, b), [1]);
+    store.acknowledge(b, &[MessageId(1), MessageId(1), MessageId(77)]);
+    commit(&store);
+    let account = store.account(b);
+    assert_eq!(
+        (account.accepted, account.delivered, account.queued),
+        (1, 1, 0)
+    );
+    assert_eq!(
+        common::count(dir.path(), "SELECT count(*) FROM messages"),
+        0
+    );
+}
+
+#[test]
+fn what_is_acknowledged_before_its_commit_is_counted_and_never_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options {
+        linger: Duration::from_millis(200),
+        min_free_disk: 0,
+        ..Options::default()
+    };
+    let (store, _) = Store::open(dir.path(), options).unwrap();
+    let taker = store.create_taker(TakerKind::Route, "r");
+    let (done, told) = wait();
+    store.append(
+        vec![Append {
+            message: Arc::new(message(1, "t", "x")),
+            takers: vec![row(taker)],
+            retained: None,
+        }],
+        Some(done),
+    );
+    store.acknowledge(taker, &[MessageId(1)]);
+    told.recv().unwrap().unwrap();
+    let account = store.account(taker);
+    assert_eq!(
+        (account.accepted, account.delivered, account.queued),
+        (1, 1, 0)
+    );
+    assert_eq!(
+        common::count(dir.path(), "SELECT count(*) FROM messages"),
+        0
+    );
+    assert_eq!(
+        common::count(
+            dir.path(),
+            "SELECT accepted + delivered FROM takers WHERE name = 'r'"
+        ),
+        2
+    );
+}
+
+#[test]
+fn acknowledgements_alone_are_committed_within_their_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let taker = store.create_taker(TakerKind::Route, "r");
+    append(&store, &[(message(1, "t", "x"), vec![row(taker)])]).unwrap();
+    store.acknowledge(taker, &[MessageId(1)]);
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    while common::count(dir.path(), "SELECT count(*) FROM queue") > 0 {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "the row is still there"
+        );
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn reads_go_on_after_an_id_and_stop_at_their_limits() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let taker = store.create_taker(TakerKind::Route, "r");
+    let entries: Vec<_> = (1..=10)
+        .map(|id| (message(id, "t", &"x".repeat(100)), vec![row(taker)]))
+        .collect();
+    append(&store, &entries).unwrap();
+    let some = |after: Option<u64>, rows, bytes| -> Vec<u64> {
+        let rows = store
+            .read(taker, after.map(MessageId), rows, bytes)
+            .unwrap();
+        rows.iter().map(|r| r.message.id.0).collect()
+    };
+    assert_eq!(some(None, 3, usize::MAX), [1, 2, 3]);
+    assert_eq!(some(Some(3), 2, usize::MAX), [4, 5]);
+    assert_eq!(some(Some(5), 10, 340), [6, 7], "165 bytes each");
+    assert_eq!(some(Some(5), 10, 1), [6], "one row always comes");
+    assert_eq!(
+        store.oldest(taker, 2).unwrap(),
+        [MessageId(1), MessageId(2)]
+    );
+    assert_eq!(store.depth(taker).rows, 10);
+    assert_eq!(store.depth(taker).bytes, 1650);
+}
+
+#[test]
+fn a_removed_taker_leaves_its_books_and_no_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let gone = store.create_taker(TakerKind::Session, "gone");
+    let stays = store.create_taker(TakerKind::Session, "stays");
+    let entries: Vec<_> = (1..=1200)
+        .map(|id| (message(id, "t", "x"), vec![row(gone), row(stays)]))
+        .collect();
+    append(&store, &entries).unwrap();
+    store.acknowledge(gone, &[MessageId(1)]);
+    store.count_drop(gone, DropReason::QueueFull, 5);
+    let (done, told) = wait();
+    store.remove_taker(gone, DropReason::SessionEnded, Some(done));
+    let again = store.create_taker(TakerKind::Session, "gone");
+    assert_ne!(gone, again);
+    told.recv().unwrap().unwrap();
+    let removed = store.removed_account();
+    assert!(removed.balances());
+    assert_eq!(removed.accepted, 1205);
+    assert_eq!(removed.delivered, 1);
+    assert_eq!(removed.dropped[&DropReason::SessionEnded], 1199);
+    assert_eq!(removed.dropped[&DropReason::QueueFull], 5);
+    assert_eq!(store.account(again).accepted, 0);
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while common::count(dir.path(), "SELECT count(*) FROM queue") > 1200 {
+        assert!(std::time::Instant::now() < deadline, "rows are still there");
+        std::thread::yield_now();
+    }
+    assert_eq!(ids(&store, stays).len(), 1200);
+    store.close();
+    let (store, _) = open(dir.path());
+    assert_eq!(store.removed_account(), removed);
+}
+
+#[test]
+fn sessions_and_subscriptions_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let client = iotedge_model::ClientId::new("é/client").unwrap();
+    let mut session = SessionRecord {
+        client_id: client.clone(),
+        taker: store.create_taker(TakerKind::Session, client.as_str()),
+        principal: Arc::new(Principal::service("test")),
+        protocol_level: 4,
+        expiry: u32::MAX,
+        created_at: UnixMillis(5),
+        ended_at: None,
+        ended_trusted: false,
+        waited: 0,
+        subscriptions: vec![],
+    };
+    let subscription = |text: &str| SubscriptionRecord {
+        text: Arc::from(text),
+        qos: QoS::AtLeastOnce,
+        no_local: false,
+        retain_as_published: true,
+        retain_handling: 2,
+        identifier: std::num::NonZeroU32::new(7),
+    };
+    store.put_session(session.clone(), None);
+    store.put_subscription(&client, subscription("a/#"), None);
+    store.put_subscription(&client, subscription("b/+"), None);
+    store.remove_subscription(client.as_str(), "b/+", None);
+    store.close();
+    let (store, opened) = open(dir.path());
+    session.subscriptions = vec![subscription("a/#")];
+    assert_eq!(opened.sessions, [session]);
+    let (done, told) = wait();
+    store.remove_session(client.as_str(), Some(done));
+    told.recv().unwrap().unwrap();
+    store.close();
+    let (_store, opened) = open(dir.path());
+    assert!(opened.sessions.is_empty() && opened.takers.is_empty());
+}
+
+#[test]
+fn retained_messages_are_set_replaced_and_cleared() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let change = |id, topic: &str, payload: &str, change| {
+        let (done, told) = wait();
+        store.append(
+            vec![Append {
+                message: Arc::new(message(id, topic, payload)),
+                takers: vec![],
+                retained: Some(change),
+            }],
+            Some(done),
+        );
+        told.recv().unwrap().unwrap();
+    };
+    change(1, "a", "1", RetainedChange::Set);
+    change(2, "b", "2", RetainedChange::Set);
+    change(3, "a", "3", RetainedChange::Set);
+    change(4, "b", "", RetainedChange::Clear);
+    store.close();
+    let (_store, opened) = open(dir.path());
+    assert_eq!(opened.retained, [message(3, "a", "3")]);
+}
+
+#[test]
+fn ids_are_not_given_again_though_nothing_was_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, first) = open(dir.path());
+    drop(store);
+    let (store, second) = open(dir.path());
+    assert!(second.next_message_id > first.next_message_id + 1_000_000);
+    let far = second.next_message_id + (1 << 40);
+    append(&store, &[(message(far, "t", "x"), vec![])]).unwrap();
+    drop(store);
+    let (_store, third) = open(dir.path());
+    assert!(third.next_message_id > far);
+}
+
+#[test]
+fn a_second_process_can_not_open_the_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let again = Store::open(dir.path(), Options::default()).err();
+    assert!(matches!(again, Some(StoreError::Busy { .. })), "{again:?}");
+    drop(store);
+    open(dir.path());
+}
+
+#[test]
+fn the_quota_and_the_floor_refuse() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    store.health().unwrap();
+    drop(store);
+    let options = Options {
+        max_bytes: 1000,
+        min_free_disk: 0,
+        ..Options::default()
+    };
+    let (store, _) = Store::open(dir.path(), options).unwrap();
+    assert!(matches!(
+        store.health(),
+        Err(StoreError::QuotaExceeded { limit: 1000, .. })
+    ));
+    drop(store);
+    let options = Options {
+        min_free_disk: u64::MAX,
+        ..Options::default()
+    };
+    let (store, _) = Store::open(dir.path(), options).unwrap();
+    assert!(matches!(store.health(), Err(StoreError::DiskFull { .. })));
+}
+
+#[test]
+fn operations_after_the_close_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let other = store.clone();
+    store.close();
+    let (done, told) = wait();
+    other.append(vec![], Some(done));
+    assert_eq!(told.recv().unwrap(), Err(StoreError::Closed));
+}
+
+#[test]
+fn a_panic_in_a_callback_ends_the_writer_and_is_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    let (tell, fatal) = std::sync::mpsc::channel();
+    let tell = std::sync::Mutex::new(tell);
+    let options = Options {
+        min_free_disk: 0,
+        on_fatal: Some(Arc::new(move |error: &StoreError| {
+            tell.lock().unwrap().send(error.clone()).unwrap();
+        })),
+        ..Options::default()
+    };
+    let (store, _) = Store::open(dir.path(), options).unwrap();
+    store.flush(Box::new(|_| panic!("deliberate")));
+    let error = fatal.recv().unwrap();
+    assert!(error.to_string().contains("deliberate"), "{error}");
+    let (done, told) = wait();
+    store.flush(done);
+    assert_eq!(told.recv().unwrap(), Err(error.clone()));
+    assert_eq!(store.health(), Err(error));
+}
