@@ -197,20 +197,18 @@ impl Store {
         max_rows: usize,
         max_bytes: usize,
     ) -> Result<Vec<QueuedRow>, StoreError> {
+        let mut after = after;
         loop {
             let found = self
                 .0
                 .readers
                 .with(|c| read::read(c, taker, after, max_rows, max_bytes))?;
             self.discard(taker, &found.unreadable, DropReason::Damaged);
-            let Some(last) = found.unreadable.last() else {
-                return Ok(found.rows);
-            };
-            if !found.rows.is_empty() || max_rows == 0 {
+            if !found.rows.is_empty() || found.unreadable.is_empty() {
                 return Ok(found.rows);
             }
             // Nothing but unreadable rows: an empty answer would mean that nothing waits.
-            return self.read(taker, Some(*last), max_rows, max_bytes);
+            after = found.unreadable.last().copied();
         }
     }
 
@@ -288,10 +286,9 @@ impl Store {
     /// Whether more may be appended: both writers run, the quota and the disk's floor are kept.
     /// Cheap; the file system is asked once a second at most.
     pub fn health(&self) -> Result<(), StoreError> {
-        for ended in [self.0.queue.ended(), self.0.state.writer.ended()] {
-            if let Some(error) = ended {
-                return Err(error);
-            }
+        let ended = self.0.queue.ended().or(self.0.state.writer.ended());
+        if let Some(error) = ended {
+            return Err(error);
         }
         self.0.space.check(self.pending_bytes())
     }

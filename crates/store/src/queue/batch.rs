@@ -1,7 +1,7 @@
 //! One transaction on `queue.db`.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use iotedge_model::{DropReason, Message, Topic};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -349,7 +349,7 @@ fn write_message(
     message: &Message,
     refs: i64,
 ) -> Sql<()> {
-    static SQL: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    static SQL: OnceLock<String> = OnceLock::new();
     let sql = SQL.get_or_init(|| {
         format!(
             "INSERT INTO messages(id, {COLUMNS}, refs)
@@ -362,7 +362,7 @@ fn write_message(
 }
 
 fn retained_sql() -> &'static str {
-    static SQL: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    static SQL: OnceLock<String> = OnceLock::new();
     SQL.get_or_init(|| {
         format!(
             "INSERT OR REPLACE INTO retained(id, {COLUMNS})

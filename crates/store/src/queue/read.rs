@@ -1,7 +1,7 @@
 //! Reading committed rows, from any thread.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use iotedge_model::MessageId;
 use rusqlite::{Connection, Row};
@@ -68,7 +68,7 @@ pub(crate) fn read(
     max_rows: usize,
     max_bytes: usize,
 ) -> rusqlite::Result<Read> {
-    let mut statement = connection.prepare_cached(&select())?;
+    let mut statement = connection.prepare_cached(select())?;
     let limit = i64::try_from(max_rows).unwrap_or(i64::MAX);
     let after = after.map_or(-1, |id| signed(id.0));
     let mut found = statement.query([signed(taker.0), after, limit])?;
@@ -95,12 +95,15 @@ pub(crate) fn read(
     Ok(read)
 }
 
-fn select() -> String {
-    format!(
-        "SELECT q.message, q.qos, q.retain, q.identifiers, m.* FROM queue q LEFT JOIN
-         (SELECT id, {COLUMNS} FROM messages) m ON m.id = q.message
-         WHERE q.taker = ?1 AND q.message > ?2 ORDER BY q.message LIMIT ?3"
-    )
+fn select() -> &'static str {
+    static SQL: OnceLock<String> = OnceLock::new();
+    SQL.get_or_init(|| {
+        format!(
+            "SELECT q.message, q.qos, q.retain, q.identifiers, m.* FROM queue q LEFT JOIN
+             (SELECT id, {COLUMNS} FROM messages) m ON m.id = q.message
+             WHERE q.taker = ?1 AND q.message > ?2 ORDER BY q.message LIMIT ?3"
+        )
+    })
 }
 
 fn decode(decoder: &mut Decoder, row: &Row<'_>) -> Result<QueuedRow, Bad> {
