@@ -1,2 +1,29 @@
-//! The gateway's CA, certificates, principals, keys, revocation
+//! Who may come in: the gateway's own CA, the certificates that it knows, the policies attached to
+//! them, and the TLS that listeners speak.
+//!
+//! A client's identity is the SHA-256 of its certificate ([`principal_of`]). The gateway makes
+//! certificates itself ([`Identity::create_certificate`]) or takes foreign ones
+//! ([`Identity::register_certificate`]); which of them a handshake accepts stands in the module
+//! `verifier`. Policies are kept here as texts by name; what they mean is another room's knowledge.
 #![forbid(unsafe_code)]
+
+mod ca;
+mod certificate;
+mod directory;
+mod documents;
+mod error;
+mod files;
+mod policies;
+mod tls;
+mod verifier;
+mod x509;
+
+pub use ca::{CertificateAuthority, CreatedCertificate, host_names};
+pub use certificate::{Certificate, CertificateOrigin, CertificateStatus};
+pub use directory::{Identity, OnChange, Snapshot};
+pub use error::{CaError, CertificateError, ClientRefused, IdentityError, TlsError};
+pub use policies::{Policy, PolicyOrigin, PolicyVersion};
+pub use tls::{ClientAuth, TlsOptions};
+pub use x509::{
+    CertificateFacts, NameValues, certificate_of_pem, certificates_of_pem, facts, principal_of,
+};

@@ -1,0 +1,457 @@
+//! The certificates and policies that the gateway knows: in the store, and as an immutable
+//! snapshot in memory that is swapped whole after each commit.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+use iotedge_model::CertificateId;
+use iotedge_ports::{Clock, PrincipalStatus};
+use iotedge_store::Store;
+
+use crate::ca::{CertificateAuthority, CreatedCertificate};
+use crate::certificate::{self, Certificate, CertificateOrigin, CertificateStatus, Record};
+use crate::documents::Collection;
+use crate::policies::{self, Policy, PolicyOrigin, PolicyRecord, PolicyVersion};
+use crate::{IdentityError, x509};
+
+/// Everything that is asked while clients connect and publish. Immutable.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    generation: u64,
+    certificates: HashMap<CertificateId, Arc<Certificate>>,
+    policies: BTreeMap<Arc<str>, Arc<Policy>>,
+}
+
+impl Snapshot {
+    /// Grows with each change.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// A registered certificate.
+    pub fn certificate(&self, id: &CertificateId) -> Option<&Arc<Certificate>> {
+        self.certificates.get(id)
+    }
+
+    /// All registered certificates, in no order.
+    pub fn certificates(&self) -> impl Iterator<Item = &Arc<Certificate>> {
+        self.certificates.values()
+    }
+
+    /// A policy by name.
+    pub fn policy(&self, name: &str) -> Option<&Arc<Policy>> {
+        self.policies.get(name)
+    }
+
+    /// All policies by name.
+    pub fn policies(&self) -> impl Iterator<Item = &Arc<Policy>> {
+        self.policies.values()
+    }
+
+    /// To how many certificates a policy is attached.
+    pub fn attachments(&self, policy: &str) -> usize {
+        self.certificates
+            .values()
+            .filter(|c| c.policies.contains(policy))
+            .count()
+    }
+}
+
+/// Is told of each new snapshot, in their order. Must not change identities itself.
+pub type OnChange = Arc<dyn Fn(&Arc<Snapshot>) + Send + Sync>;
+
+/// What the handshake's verifier reads.
+#[derive(Default)]
+pub(crate) struct Shared {
+    snapshot: ArcSwap<Snapshot>,
+}
+
+impl Shared {
+    pub(crate) fn snapshot(&self) -> arc_swap::Guard<Arc<Snapshot>> {
+        self.snapshot.load()
+    }
+}
+
+/// What only one change at a time may touch.
+#[derive(Default)]
+struct Changes {
+    hook: Option<OnChange>,
+}
+
+/// The gateway's CA, and the certificates and policies that it knows.
+///
+/// Calls that change something return when the change is durable: they block on the disk, so an
+/// async caller makes them on a blocking thread. Calls that read never block.
+pub struct Identity {
+    pub(crate) ca: CertificateAuthority,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) shared: Arc<Shared>,
+    certificates: Collection,
+    policies: Collection,
+    changes: Mutex<Changes>,
+}
+
+impl Identity {
+    /// Opens the CA in `ca_directory` (made at the first start) and reads what the store knows.
+    pub fn open(
+        ca_directory: &Path,
+        store: &Store,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, IdentityError> {
+        let identity = Self {
+            ca: CertificateAuthority::open(ca_directory)?,
+            clock,
+            shared: Arc::new(Shared::default()),
+            certificates: Collection::new(store, "certificates"),
+            policies: Collection::new(store, "policies"),
+            changes: Mutex::default(),
+        };
+        let mut snapshot = Snapshot::default();
+        for (key, record) in identity.certificates.all::<Record>()? {
+            let certificate = record
+                .certificate()
+                .map_err(|e| identity.certificates.damaged(&key, e.to_string()))?;
+            if certificate.id.as_str() != key {
+                let reason = format!("it holds certificate {}", certificate.id);
+                return Err(identity.certificates.damaged(&key, reason));
+            }
+            snapshot
+                .certificates
+                .insert(certificate.id.clone(), Arc::new(certificate));
+        }
+        for (key, record) in identity.policies.all::<PolicyRecord>()? {
+            let policy = record.policy(&key).ok_or_else(|| {
+                identity
+                    .policies
+                    .damaged(&key, "its default version is missing".into())
+            })?;
+            snapshot
+                .policies
+                .insert(policy.name.clone(), Arc::new(policy));
+        }
+        identity.shared.snapshot.store(Arc::new(snapshot));
+        Ok(identity)
+    }
+
+    /// What is known now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.shared.snapshot.load_full()
+    }
+
+    /// Grows with each change.
+    pub fn generation(&self) -> u64 {
+        self.shared.snapshot().generation
+    }
+
+    /// The CA's certificate, PEM.
+    pub fn ca_pem(&self) -> &str {
+        self.ca.pem()
+    }
+
+    /// The standing of a certificate.
+    pub fn status(&self, id: &CertificateId) -> PrincipalStatus {
+        match self.shared.snapshot().certificate(id) {
+            Some(certificate) => certificate.status.into(),
+            None => PrincipalStatus::Unknown,
+        }
+    }
+
+    /// Sets who is told of changes, and tells it of the present state at once.
+    pub fn on_change(&self, hook: OnChange) {
+        let mut changes = self.lock();
+        hook(&self.snapshot());
+        changes.hook = Some(hook);
+    }
+
+    /// Makes an active certificate with the subject `CN=name` and attaches policies to it. Without
+    /// policies it may do nothing.
+    pub fn create_certificate(
+        &self,
+        name: &str,
+        policies: &[String],
+    ) -> Result<CreatedCertificate, IdentityError> {
+        check_certificate_name(name)?;
+        let changes = self.lock();
+        let policies = self.known_policies(policies)?;
+        let created = self.ca.create_client(name)?;
+        let record = Record {
+            name: name.to_owned(),
+            status: CertificateStatus::Active,
+            origin: CertificateOrigin::Created,
+            policies,
+            created_at: self.clock.now().wall,
+            pem: created.certificate_pem.clone(),
+        };
+        self.put_certificate(&changes, &record)?;
+        Ok(created)
+    }
+
+    /// Registers a certificate made elsewhere, whatever signed it. `name` defaults to the
+    /// subject's common name.
+    pub fn register_certificate(
+        &self,
+        pem: &str,
+        name: Option<&str>,
+        status: CertificateStatus,
+        policies: &[String],
+    ) -> Result<CertificateId, IdentityError> {
+        let der = x509::certificate_of_pem(pem)?;
+        certificate::check_key(&x509::parse(&der)?)?;
+        let facts = x509::facts(&der)?;
+        let common_name = facts.subject.get("CommonName").and_then(|all| all.first());
+        let name = match (name, common_name) {
+            (Some(given), _) => given,
+            (None, Some(common)) => common,
+            (None, None) => "-",
+        };
+        check_certificate_name(name)?;
+        let id = x509::principal_of(&der);
+        let changes = self.lock();
+        if self.shared.snapshot().certificate(&id).is_some() {
+            return Err(IdentityError::CertificateExists(id));
+        }
+        let record = Record {
+            name: name.to_owned(),
+            status,
+            origin: CertificateOrigin::Registered,
+            policies: self.known_policies(policies)?,
+            created_at: self.clock.now().wall,
+            pem: pem.to_owned(),
+        };
+        self.put_certificate(&changes, &record)?;
+        Ok(id)
+    }
+
+    /// Activates, deactivates or revokes. Revoked is for ever.
+    pub fn set_status(
+        &self,
+        id: &CertificateId,
+        status: CertificateStatus,
+    ) -> Result<(), IdentityError> {
+        self.change_certificate(id, |record| {
+            let revoked = record.status == CertificateStatus::Revoked;
+            if revoked && status != CertificateStatus::Revoked {
+                return Err(IdentityError::Revoked(id.clone()));
+            }
+            record.status = status;
+            Ok(())
+        })
+    }
+
+    /// A certificate with its PEM.
+    pub fn describe_certificate(
+        &self,
+        id: &CertificateId,
+    ) -> Result<(Arc<Certificate>, String), IdentityError> {
+        let certificate = self.registered(id)?;
+        let record: Record = self
+            .certificates
+            .get(id.as_str())?
+            .ok_or_else(|| IdentityError::NoCertificate(id.clone()))?;
+        Ok((certificate, record.pem))
+    }
+
+    /// Makes a policy, or with `replace` a new default version of one that is there. The text is
+    /// taken as it is: the caller has parsed it.
+    pub fn create_policy(
+        &self,
+        name: &str,
+        text: &str,
+        replace: bool,
+    ) -> Result<u64, IdentityError> {
+        policies::check_name(name)?;
+        let changes = self.lock();
+        let now = self.clock.now().wall;
+        let origin = self.shared.snapshot().policy(name).map(|p| p.origin);
+        let record = match origin {
+            Some(PolicyOrigin::File) => return Err(IdentityError::PolicyInFile(name.into())),
+            Some(PolicyOrigin::Store) if !replace => {
+                return Err(IdentityError::PolicyExists(name.into()));
+            }
+            Some(PolicyOrigin::Store) => {
+                let mut record = self.stored_policy(name)?;
+                record.add(text, now);
+                record
+            }
+            None => PolicyRecord::first(text, now),
+        };
+        let policy = record
+            .policy(name)
+            .ok_or_else(|| IdentityError::NoPolicy(name.into()))?;
+        self.policies.put(name, &record)?;
+        let version = policy.version;
+        self.swap(&changes, |snapshot| {
+            snapshot
+                .policies
+                .insert(policy.name.clone(), Arc::new(policy));
+        });
+        Ok(version)
+    }
+
+    /// All kept versions of a stored policy, oldest first.
+    pub fn policy_versions(&self, name: &str) -> Result<Vec<PolicyVersion>, IdentityError> {
+        Ok(self.stored_policy(name)?.versions)
+    }
+
+    /// Removes a policy that is attached to nothing.
+    pub fn delete_policy(&self, name: &str) -> Result<(), IdentityError> {
+        let changes = self.lock();
+        let snapshot = self.snapshot();
+        match snapshot.policy(name).map(|p| p.origin) {
+            None => return Err(IdentityError::NoPolicy(name.into())),
+            Some(PolicyOrigin::File) => return Err(IdentityError::PolicyInFile(name.into())),
+            Some(PolicyOrigin::Store) => {}
+        }
+        match snapshot.attachments(name) {
+            0 => {}
+            count => {
+                return Err(IdentityError::PolicyAttached {
+                    name: name.into(),
+                    count,
+                });
+            }
+        }
+        self.policies.delete(name)?;
+        self.swap(&changes, |snapshot| {
+            snapshot.policies.remove(name);
+        });
+        Ok(())
+    }
+
+    /// Attaches a policy to a certificate; nothing happens when it is already.
+    pub fn attach_policy(&self, name: &str, id: &CertificateId) -> Result<(), IdentityError> {
+        self.change_certificate(id, |record| {
+            record
+                .policies
+                .extend(self.known_policies(&[name.to_owned()])?);
+            Ok(())
+        })
+    }
+
+    /// Detaches a policy from a certificate.
+    pub fn detach_policy(&self, name: &str, id: &CertificateId) -> Result<(), IdentityError> {
+        self.change_certificate(id, |record| {
+            if record.policies.remove(name) {
+                Ok(())
+            } else {
+                Err(IdentityError::NotAttached {
+                    name: name.into(),
+                    certificate: id.clone(),
+                })
+            }
+        })
+    }
+
+    /// Puts the policies of `policies.d` in the place of those that were there before, at start and
+    /// at reload. A name that the store has too is refused, and nothing changes.
+    pub fn set_file_policies(
+        &self,
+        files: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<(), IdentityError> {
+        let changes = self.lock();
+        let mut all: BTreeMap<_, _> = self
+            .snapshot()
+            .policies
+            .iter()
+            .filter(|(_, p)| p.origin == PolicyOrigin::Store)
+            .map(|(name, p)| (name.clone(), p.clone()))
+            .collect();
+        for (name, text) in files {
+            policies::check_name(&name)?;
+            let policy = Policy {
+                name: Arc::from(name.as_str()),
+                text: Arc::from(text),
+                version: 1,
+                origin: PolicyOrigin::File,
+            };
+            if all.insert(policy.name.clone(), Arc::new(policy)).is_some() {
+                return Err(IdentityError::PolicyInBothPlaces(name));
+            }
+        }
+        self.swap(&changes, |snapshot| snapshot.policies = all);
+        Ok(())
+    }
+
+    /// Changes are one after the other; a panic in one leaves nothing half done, because store and
+    /// snapshot are each changed in one step.
+    fn lock(&self) -> MutexGuard<'_, Changes> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn registered(&self, id: &CertificateId) -> Result<Arc<Certificate>, IdentityError> {
+        self.shared
+            .snapshot()
+            .certificate(id)
+            .cloned()
+            .ok_or_else(|| IdentityError::NoCertificate(id.clone()))
+    }
+
+    fn known_policies(&self, names: &[String]) -> Result<BTreeSet<Arc<str>>, IdentityError> {
+        let snapshot = self.shared.snapshot();
+        names
+            .iter()
+            .map(|name| match snapshot.policy(name) {
+                Some(policy) => Ok(policy.name.clone()),
+                None => Err(IdentityError::NoPolicy(name.clone())),
+            })
+            .collect()
+    }
+
+    fn stored_policy(&self, name: &str) -> Result<PolicyRecord, IdentityError> {
+        self.policies
+            .get(name)?
+            .ok_or_else(|| IdentityError::NoPolicy(name.into()))
+    }
+
+    fn change_certificate(
+        &self,
+        id: &CertificateId,
+        change: impl FnOnce(&mut Record) -> Result<(), IdentityError>,
+    ) -> Result<(), IdentityError> {
+        let changes = self.lock();
+        let mut record: Record = self
+            .certificates
+            .get(id.as_str())?
+            .ok_or_else(|| IdentityError::NoCertificate(id.clone()))?;
+        change(&mut record)?;
+        self.put_certificate(&changes, &record)
+    }
+
+    fn put_certificate(
+        &self,
+        changes: &MutexGuard<'_, Changes>,
+        record: &Record,
+    ) -> Result<(), IdentityError> {
+        let certificate = record.certificate()?;
+        self.certificates.put(certificate.id.as_str(), record)?;
+        self.swap(changes, |snapshot| {
+            snapshot
+                .certificates
+                .insert(certificate.id.clone(), Arc::new(certificate));
+        });
+        Ok(())
+    }
+
+    fn swap(&self, changes: &MutexGuard<'_, Changes>, edit: impl FnOnce(&mut Snapshot)) {
+        let mut next = Snapshot::clone(&self.shared.snapshot());
+        edit(&mut next);
+        next.generation += 1;
+        let next = Arc::new(next);
+        self.shared.snapshot.store(next.clone());
+        if let Some(hook) = &changes.hook {
+            hook(&next);
+        }
+    }
+}
+
+/// 1 to 64 characters, the limit of a common name (RFC 5280, ub-common-name).
+fn check_certificate_name(name: &str) -> Result<(), IdentityError> {
+    let good = (1..=64).contains(&name.chars().count()) && !name.chars().any(char::is_control);
+    if good {
+        Ok(())
+    } else {
+        Err(IdentityError::BadName(name.to_owned()))
+    }
+}

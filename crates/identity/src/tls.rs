@@ -1,0 +1,162 @@
+//! TLS for listeners.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
+use rustls::server::{ServerSessionMemoryCache, WebPkiClientVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::ca::{self, ServerPem};
+use crate::verifier::{TrustedCa, Verifier};
+use crate::{CaError, Identity, TlsError, files, x509};
+
+/// How many TLS sessions a listener remembers, so that clients may resume them.
+const REMEMBERED_SESSIONS: usize = 1024;
+
+/// Whether clients show a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// They are not asked.
+    None,
+    /// They are asked and may do without.
+    Optional,
+    /// Without one the handshake fails.
+    Required,
+}
+
+/// TLS of one listener.
+#[derive(Debug, Clone)]
+pub struct TlsOptions {
+    /// PEM chain of the server; default: one signed by the gateway's own CA.
+    pub certificate: Option<PathBuf>,
+    /// PEM key of `certificate`.
+    pub key: Option<PathBuf>,
+    /// PEM file of CAs whose client certificates are accepted beside the gateway's own and the
+    /// registered ones.
+    pub client_ca: Option<PathBuf>,
+    /// Whether clients show a certificate.
+    pub client_auth: ClientAuth,
+    /// ALPN protocols that the server speaks, best first; empty: ALPN is not looked at.
+    pub alpn: Vec<Vec<u8>>,
+    /// Names and addresses of the gateway beside the host's own, for its own certificate.
+    pub names: Vec<String>,
+}
+
+impl Default for TlsOptions {
+    /// The gateway's own certificate; client certificates required.
+    fn default() -> Self {
+        Self {
+            certificate: None,
+            key: None,
+            client_ca: None,
+            client_auth: ClientAuth::Required,
+            alpn: Vec::new(),
+            names: Vec::new(),
+        }
+    }
+}
+
+impl Identity {
+    /// The TLS of one listener: TLS 1.2 and 1.3, with the gateway's verifier of client
+    /// certificates. Reads files; call it again after a reload.
+    pub fn server_config(&self, options: &TlsOptions) -> Result<Arc<ServerConfig>, TlsError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let server = self.server_key(options, &provider)?;
+        let mut cas = vec![own_ca(self)?];
+        if let Some(path) = &options.client_ca {
+            cas.extend(read_cas(path)?);
+        }
+        let builder = ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .map_err(|e| TlsError::Rustls(e.to_string()))?;
+        let builder = match options.client_auth {
+            ClientAuth::None => {
+                builder.with_client_cert_verifier(WebPkiClientVerifier::no_client_auth())
+            }
+            asked => builder.with_client_cert_verifier(Arc::new(Verifier {
+                shared: self.shared.clone(),
+                clock: self.clock.clone(),
+                cas,
+                mandatory: asked == ClientAuth::Required,
+                algorithms: provider.signature_verification_algorithms,
+            })),
+        };
+        let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(server)));
+        config.alpn_protocols.clone_from(&options.alpn);
+        config.session_storage = ServerSessionMemoryCache::new(REMEMBERED_SESSIONS);
+        Ok(Arc::new(config))
+    }
+
+    fn server_key(
+        &self,
+        options: &TlsOptions,
+        provider: &CryptoProvider,
+    ) -> Result<CertifiedKey, TlsError> {
+        let pem = match (&options.certificate, &options.key) {
+            (None, None) => {
+                let names = ca::host_names(&options.names);
+                self.ca.server(&names, &self.clock.now())?
+            }
+            (Some(certificate), Some(key)) => ServerPem {
+                certificate: must_read(certificate)?,
+                certificate_path: certificate.clone(),
+                key: must_read(key)?,
+                key_path: key.clone(),
+            },
+            _ => return Err(TlsError::HalfPair),
+        };
+        certified_key(&pem, provider)
+    }
+}
+
+fn certified_key(pem: &ServerPem, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
+    let chain = x509::certificates_of_pem(&pem.certificate)
+        .map_err(|e| ca::bad(&pem.certificate_path, e))?;
+    let bad_key = |reason: String| CaError::BadKey {
+        path: pem.key_path.clone(),
+        reason,
+    };
+    let key =
+        PrivateKeyDer::from_pem_slice(pem.key.as_bytes()).map_err(|e| bad_key(format!("{e:?}")))?;
+    let key = provider
+        .key_provider
+        .load_private_key(key)
+        .map_err(|e| bad_key(e.to_string()))?;
+    // rustls's own comparison parses with webpki, which takes no version 1 certificate.
+    if let Some(leaf) = chain.first() {
+        let parsed = x509::parse(leaf).map_err(|e| ca::bad(&pem.certificate_path, e))?;
+        if key.public_key().is_some_and(|k| k != x509::key_of(&parsed)) {
+            return Err(TlsError::Material(CaError::KeyMismatch {
+                key: pem.key_path.clone(),
+                certificate: pem.certificate_path.clone(),
+            }));
+        }
+    }
+    Ok(CertifiedKey::new(chain, key))
+}
+
+fn own_ca(identity: &Identity) -> Result<TrustedCa, CaError> {
+    TrustedCa::new(identity.ca.der()).map_err(|e| ca::bad(Path::new("ca.pem"), e))
+}
+
+fn read_cas(path: &Path) -> Result<Vec<TrustedCa>, CaError> {
+    let text = must_read(path)?;
+    let all: Vec<CertificateDer<'static>> =
+        x509::certificates_of_pem(&text).map_err(|e| ca::bad(path, e))?;
+    all.iter()
+        .map(|der| TrustedCa::new(der).map_err(|e| ca::bad(path, e)))
+        .collect()
+}
+
+fn must_read(path: &Path) -> Result<String, CaError> {
+    files::read(path)?.ok_or_else(|| {
+        files::io(
+            path,
+            std::io::Error::new(std::io::ErrorKind::NotFound, "there is no such file"),
+        )
+    })
+}
