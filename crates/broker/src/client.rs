@@ -56,7 +56,10 @@ impl Shared {
         if core.stopping {
             return Err(ConnectRefused::Stopping);
         }
-        let existing = core.by_client.get(&request.client_id).and_then(|k| core.sessions.get(*k));
+        let existing = core
+            .by_client
+            .get(&request.client_id)
+            .and_then(|k| core.sessions.get(*k));
         if let Some(session) = existing {
             // Decision 7: without proof of who it is, nobody gets a proven principal's session.
             if request.principal.is_anonymous() && !session.principal.is_anonymous() {
@@ -87,7 +90,9 @@ impl Shared {
 
     /// Forgets a session and what waits for it.
     pub(crate) fn end_session(&self, core: &mut Core, key: usize, reason: DropReason) {
-        let Some(session) = core.remove_session(key) else { return };
+        let Some(session) = core.remove_session(key) else {
+            return;
+        };
         session.mailbox.feed.detach();
         if let Some(record) = session.record {
             self.store.remove_session(&record.client_id, None);
@@ -98,7 +103,9 @@ impl Shared {
     fn new_session(&self, core: &mut Core, request: &ConnectRequest) -> usize {
         let record = (request.session_expiry > 0).then(|| SessionRecord {
             client_id: request.client_id.clone(),
-            taker: self.store.create_taker(TakerKind::Session, request.client_id.as_str()),
+            taker: self
+                .store
+                .create_taker(TakerKind::Session, request.client_id.as_str()),
             principal: request.principal.clone(),
             protocol_level: request.protocol_level,
             expiry: request.session_expiry,
@@ -161,16 +168,27 @@ impl Shared {
         });
         let filters = session.subscriptions.keys().cloned().collect();
         core.by_connection.insert(connection, key);
-        Some(Connected { connection, session_present, mailbox: Arc::new(attached), filters })
+        Some(Connected {
+            connection,
+            session_present,
+            mailbox: Arc::new(attached),
+            filters,
+        })
     }
 
     pub(crate) fn detach(&self, detached: Detached) {
         let now = self.clock.now();
         let will = {
             let mut core = self.lock();
-            let Some(key) = core.by_connection.remove(&detached.connection) else { return };
-            let Some(session) = core.sessions.get_mut(key) else { return };
-            let Some(live) = session.live.take() else { return };
+            let Some(key) = core.by_connection.remove(&detached.connection) else {
+                return;
+            };
+            let Some(session) = core.sessions.get_mut(key) else {
+                return;
+            };
+            let Some(live) = session.live.take() else {
+                return;
+            };
             session.mailbox.feed.detach();
             let will = live
                 .will
@@ -251,12 +269,17 @@ impl Shared {
     ) -> (Vec<SubscribeResult>, bool) {
         let mut core = self.lock();
         let Some(key) = core.session_of(connection) else {
-            return (vec![SubscribeResult::QuotaExceeded; subscriptions.len()], true);
+            return (
+                vec![SubscribeResult::QuotaExceeded; subscriptions.len()],
+                true,
+            );
         };
         let mut completion = None;
         let mut results = Vec::with_capacity(subscriptions.len());
         for subscription in subscriptions {
-            let Some(session) = core.sessions.get(key) else { break };
+            let Some(session) = core.sessions.get(key) else {
+                break;
+            };
             let new = !session.subscriptions.contains_key(&subscription.text);
             let full = new && session.subscriptions.len() >= self.limits.max_subscriptions;
             let deep = subscription.filter.filter.levels().count() > self.limits.max_topic_levels;
@@ -318,7 +341,9 @@ impl Shared {
     /// becomes a row of its own, under a new id so that the queue's order stays its ids' order.
     pub(crate) fn send_retained(&self, connection: ConnectionId, subscriptions: &[Subscription]) {
         let mut core = self.lock();
-        let Some(key) = core.session_of(connection) else { return };
+        let Some(key) = core.session_of(connection) else {
+            return;
+        };
         for subscription in subscriptions {
             if subscription.filter.share.is_some()
                 || subscription.options.retain_handling == RetainHandling::DoNotSend
@@ -339,12 +364,21 @@ impl Shared {
         message: Arc<Message>,
     ) {
         let qos = message.qos.min(subscription.options.qos);
-        let identifiers: Arc<[u32]> =
-            subscription.options.identifier.iter().map(|i| i.get()).collect();
-        let Some(taker) = core.sessions.get(key).map(Session::taker) else { return };
+        let identifiers: Arc<[u32]> = subscription
+            .options
+            .identifier
+            .iter()
+            .map(|i| i.get())
+            .collect();
+        let Some(taker) = core.sessions.get(key).map(Session::taker) else {
+            return;
+        };
         let durable = taker.filter(|_| qos > QoS::AtMostOnce);
         let message = match durable {
-            Some(_) => Arc::new(Message { id: core.next_message(), ..(*message).clone() }),
+            Some(_) => Arc::new(Message {
+                id: core.next_message(),
+                ..(*message).clone()
+            }),
             None => message,
         };
         let delivery = Delivery {
@@ -355,16 +389,29 @@ impl Shared {
             durable: durable.is_some(),
             identifiers: identifiers.clone(),
         };
-        let Some(session) = core.sessions.get(key) else { return };
+        let Some(session) = core.sessions.get(key) else {
+            return;
+        };
         match durable {
             None => session.mailbox.feed.push_retained(delivery),
             Some(taker) => {
                 session.mailbox.feed.append(delivery);
                 let mailbox = session.mailbox.clone();
-                let takers = vec![TakerRow { taker, qos, retain: true, identifiers }];
-                let append = Append { message, takers, retained: None };
-                self.store
-                    .append(vec![append], Some(Box::new(move |_| mailbox.feed.committed())));
+                let takers = vec![TakerRow {
+                    taker,
+                    qos,
+                    retain: true,
+                    identifiers,
+                }];
+                let append = Append {
+                    message,
+                    takers,
+                    retained: None,
+                };
+                self.store.append(
+                    vec![append],
+                    Some(Box::new(move |_| mailbox.feed.committed())),
+                );
             }
         }
     }

@@ -127,14 +127,20 @@ impl Core {
     }
 
     /// A session comes back. The time it waited counts where both ends of it are known.
-    fn load_session(&mut self, mut record: SessionRecord, now: &iotedge_model::Now, limits: &Limits) {
+    fn load_session(
+        &mut self,
+        mut record: SessionRecord,
+        now: &iotedge_model::Now,
+        limits: &Limits,
+    ) {
         let waited = match record.ended_at {
             Some(end) if record.ended_trusted && now.trusted => now.wall.0.saturating_sub(end.0),
             Some(_) => record.waited,
             None => 0,
         };
         let deadline = (record.expiry != u32::MAX).then(|| {
-            now.mono.saturating_add((u64::from(record.expiry) * 1000).saturating_sub(waited))
+            now.mono
+                .saturating_add((u64::from(record.expiry) * 1000).saturating_sub(waited))
         });
         let subscriptions = std::mem::take(&mut record.subscriptions);
         let mailbox = SessionBox::new(
@@ -159,7 +165,12 @@ impl Core {
         for row in subscriptions {
             match SharedFilter::new(&row.text) {
                 Ok(shared) => {
-                    self.add_subscription(key, row.text.clone(), shared.filter, subscription_options(&row));
+                    self.add_subscription(
+                        key,
+                        row.text.clone(),
+                        shared.filter,
+                        subscription_options(&row),
+                    );
                 }
                 Err(error) => {
                     tracing::error!(filter = %row.text, %error, "a stored subscription is no filter");
@@ -176,16 +187,23 @@ impl Core {
         filter: TopicFilter,
         options: SubscribeOptions,
     ) -> bool {
-        self.tree.insert(filter.as_str(), Taker::Session(key), options);
+        self.tree
+            .insert(filter.as_str(), Taker::Session(key), options);
         self.cache.clear();
         match self.sessions.get_mut(key) {
-            Some(session) => session.subscriptions.insert(text, (filter, options)).is_none(),
+            Some(session) => session
+                .subscriptions
+                .insert(text, (filter, options))
+                .is_none(),
             None => false,
         }
     }
 
     pub(crate) fn remove_subscription(&mut self, key: usize, text: &str) -> bool {
-        let removed = self.sessions.get_mut(key).and_then(|s| s.subscriptions.remove(text));
+        let removed = self
+            .sessions
+            .get_mut(key)
+            .and_then(|s| s.subscriptions.remove(text));
         match removed {
             Some((filter, _)) => {
                 self.tree.remove(filter.as_str(), Taker::Session(key));
@@ -214,7 +232,11 @@ impl Core {
         let key = Taker::Service(self.services.len());
         self.services.push(service);
         for filter in filters {
-            self.tree.insert(filter.as_str(), key, SubscribeOptions::v311(QoS::ExactlyOnce));
+            self.tree.insert(
+                filter.as_str(),
+                key,
+                SubscribeOptions::v311(QoS::ExactlyOnce),
+            );
         }
         self.cache.clear();
     }
@@ -250,12 +272,14 @@ impl Core {
             return found.clone();
         }
         let mut found: Vec<Gathered> = Vec::new();
-        self.tree.matches(topic.as_str(), &mut |taker, options| {
-            match found.iter_mut().find(|g| g.taker == taker) {
+        self.tree
+            .matches(topic.as_str(), &mut |taker, options| match found
+                .iter_mut()
+                .find(|g| g.taker == taker)
+            {
                 Some(gathered) => gathered.add(options),
                 None => found.push(Gathered::new(taker, options)),
-            }
-        });
+            });
         let matches: Arc<[Match]> = found.into_iter().map(Gathered::finish).collect();
         if self.cache.len() >= CACHED_TOPICS {
             self.cache.clear();
@@ -284,7 +308,8 @@ impl Partial {
         // MQTT-3.3.5-1: one copy with the highest QoS of all that match.
         self.qos = self.qos.max(Some(options.qos));
         self.retain_as_published |= options.retain_as_published;
-        self.identifiers.extend(options.identifier.map(std::num::NonZeroU32::get));
+        self.identifiers
+            .extend(options.identifier.map(std::num::NonZeroU32::get));
     }
 
     fn finish(self) -> Option<Grant> {
@@ -298,7 +323,11 @@ impl Partial {
 
 impl Gathered {
     fn new(taker: Taker, options: &SubscribeOptions) -> Self {
-        let mut gathered = Self { taker, remote: Partial::default(), local: Partial::default() };
+        let mut gathered = Self {
+            taker,
+            remote: Partial::default(),
+            local: Partial::default(),
+        };
         gathered.add(options);
         gathered
     }
@@ -344,7 +373,8 @@ impl Shared {
         let key = Taker::Route(core.routes.len());
         core.routes.push(mailbox.clone());
         for filter in &route.filters {
-            core.tree.insert(filter.as_str(), key, SubscribeOptions::v311(route.qos));
+            core.tree
+                .insert(filter.as_str(), key, SubscribeOptions::v311(route.qos));
         }
         core.cache.clear();
         mailbox

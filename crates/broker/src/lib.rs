@@ -32,8 +32,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use iotedge_model::{Message, Principal, Topic, TopicFilter};
 use iotedge_ports::{
-    AckSink, AttachRoute, BrokerPort, Clock, CloseReason, ConnectRefused, ConnectRequest, Connected,
-    ConnectionId, Detached, Mailbox, Publication, RuleEngine, Service, SubscribeResult,
+    AckSink, AttachRoute, BrokerPort, Clock, CloseReason, ConnectRefused, ConnectRequest,
+    Connected, ConnectionId, Detached, Mailbox, Publication, RuleEngine, Service, SubscribeResult,
     Subscription,
 };
 use iotedge_store::{Opened, Store};

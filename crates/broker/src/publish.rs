@@ -59,7 +59,9 @@ impl Shared {
         {
             let mut core = self.lock();
             for (publication, derived) in batch.iter_mut().zip(derived) {
-                let Some(message) = publication.message.take() else { continue };
+                let Some(message) = publication.message.take() else {
+                    continue;
+                };
                 let group = Group {
                     shared: self,
                     connection: publication.connection,
@@ -77,7 +79,9 @@ impl Shared {
 
     /// All that rules make of a message, and of what they made of it.
     fn evaluate_rules(&self, message: &Message, now: &Now) -> Vec<Message> {
-        let Some(rules) = self.rules.get() else { return Vec::new() };
+        let Some(rules) = self.rules.get() else {
+            return Vec::new();
+        };
         let mut derived = Vec::new();
         rules.evaluate(message, now, &mut derived);
         let mut next = 0;
@@ -216,7 +220,10 @@ impl Group<'_> {
     }
 
     fn healthy(&self) -> Result<(), Refusal> {
-        self.shared.store.health().map_err(|_| Refusal::StoreUnavailable)
+        self.shared
+            .store
+            .health()
+            .map_err(|_| Refusal::StoreUnavailable)
     }
 
     fn admit_route(&self, route: &RouteBox, message: &Message) -> Result<(), Refusal> {
@@ -244,12 +251,16 @@ impl Group<'_> {
         for entry in plan.matches.iter() {
             match entry.taker {
                 Taker::Session(key) => {
-                    let Some(grant) = grant(entry, Some(key) == own) else { continue };
+                    let Some(grant) = grant(entry, Some(key) == own) else {
+                        continue;
+                    };
                     matched = true;
                     self.to_session(core, key, grant, &message, &mut rows, committed);
                 }
                 Taker::Route(key) => {
-                    let Some(route) = core.routes.get(key) else { continue };
+                    let Some(route) = core.routes.get(key) else {
+                        continue;
+                    };
                     if takes(route, &message) {
                         matched = true;
                         to_route(route, &entry.remote, &message, &mut rows, committed);
@@ -258,15 +269,24 @@ impl Group<'_> {
                 Taker::Service(key) => {
                     if let Some(service) = core.services.get(key) {
                         matched = true;
-                        let part = if message.qos > QoS::AtMostOnce { self.part() } else { None };
-                        self.handovers.push((service.clone(), message.clone(), part));
+                        let part = if message.qos > QoS::AtMostOnce {
+                            self.part()
+                        } else {
+                            None
+                        };
+                        self.handovers
+                            .push((service.clone(), message.clone(), part));
                     }
                 }
             }
         }
         let retained = retain(core, &message);
         if !rows.is_empty() || retained.is_some() {
-            appends.push(Append { message, takers: rows, retained });
+            appends.push(Append {
+                message,
+                takers: rows,
+                retained,
+            });
         }
         matched
     }
@@ -280,7 +300,9 @@ impl Group<'_> {
         rows: &mut Vec<TakerRow>,
         committed: &mut Vec<Committed>,
     ) {
-        let Some(session) = core.sessions.get(key) else { return };
+        let Some(session) = core.sessions.get(key) else {
+            return;
+        };
         let qos = grant.qos.min(message.qos);
         let durable = session.taker().filter(|_| qos > QoS::AtMostOnce);
         // MQTT-3.3.1-9: to an established subscription RETAIN is 0, unless version 5 asks for it.
@@ -312,18 +334,29 @@ impl Group<'_> {
         let limits = &self.shared.limits;
         if depth.rows >= limits.max_queued_messages || depth.bytes >= limits.max_queued_bytes {
             METRICS.dropped(DropReason::QueueFull, 1);
-            self.shared.store.count_drop(taker, DropReason::QueueFull, 1);
+            self.shared
+                .store
+                .count_drop(taker, DropReason::QueueFull, 1);
             return;
         }
         session.mailbox.feed.append(delivery);
         committed.push(Committed::Session(session.mailbox.clone()));
-        rows.push(TakerRow { taker, qos, retain, identifiers: grant.identifiers.clone() });
+        rows.push(TakerRow {
+            taker,
+            qos,
+            retain,
+            identifiers: grant.identifiers.clone(),
+        });
     }
 }
 
 /// What a session gets, `None` when it is the publisher and wants none of its own.
 fn grant(entry: &Match, own: bool) -> Option<&Grant> {
-    if own { entry.local.as_ref() } else { Some(&entry.remote) }
+    if own {
+        entry.local.as_ref()
+    } else {
+        Some(&entry.remote)
+    }
 }
 
 /// A route does not send back what came from its own upstream.
@@ -392,7 +425,10 @@ pub(crate) fn new_trace() -> TraceId {
     static SEED: OnceLock<(u64, u64)> = OnceLock::new();
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let (a, b) = *SEED.get_or_init(|| {
-        (RandomState::new().build_hasher().finish(), RandomState::new().build_hasher().finish())
+        (
+            RandomState::new().build_hasher().finish(),
+            RandomState::new().build_hasher().finish(),
+        )
     });
     let n = NEXT.fetch_add(1, Ordering::Relaxed);
     TraceId((u128::from(mix(a ^ n)) << 64) | u128::from(mix(b.wrapping_add(n))))

@@ -69,12 +69,22 @@ mod tests {
         let topics = ["$SYS/x", "/a", "a", "a/b", "a/b/c", "ab", "b"];
         for topic in topics {
             let topic = Topic::new(topic).unwrap();
-            retained.set(Arc::new(Message::internal("t", topic, Bytes::new(), QoS::AtMostOnce)));
+            retained.set(Arc::new(Message::internal(
+                "t",
+                topic,
+                Bytes::new(),
+                QoS::AtMostOnce,
+            )));
         }
-        for filter in ["#", "a/#", "a/+", "a", "+/b", "/#", "$SYS/#", "+", "b/#", "c", "a/b/#"] {
+        for filter in [
+            "#", "a/#", "a/+", "a", "+/b", "/#", "$SYS/#", "+", "b/#", "c", "a/b/#",
+        ] {
             let filter = TopicFilter::new(filter).unwrap();
-            let found: Vec<String> =
-                retained.matching(&filter).iter().map(|m| m.topic.to_string()).collect();
+            let found: Vec<String> = retained
+                .matching(&filter)
+                .iter()
+                .map(|m| m.topic.to_string())
+                .collect();
             let expected: Vec<String> = topics
                 .iter()
                 .filter(|t| filter.matches(t))

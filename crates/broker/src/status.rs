@@ -64,7 +64,9 @@ pub(crate) fn status(shared: &Shared) -> BrokerStatus {
         clients: Vec::new(),
     };
     for session in core.sessions.iter() {
-        let queued = session.taker().map_or(0, |taker| shared.store.depth(taker).rows);
+        let queued = session
+            .taker()
+            .map_or(0, |taker| shared.store.depth(taker).rows);
         status.subscriptions += session.subscriptions.len();
         status.queued += queued;
         let worth = session.live.is_some() || queued > 0;

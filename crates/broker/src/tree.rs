@@ -18,7 +18,12 @@ struct Node<K, V> {
 
 impl<K, V> Node<K, V> {
     fn new() -> Self {
-        Self { children: HashMap::new(), plus: None, here: Vec::new(), below: Vec::new() }
+        Self {
+            children: HashMap::new(),
+            plus: None,
+            here: Vec::new(),
+            below: Vec::new(),
+        }
     }
 
     fn is_empty(&self) -> bool {

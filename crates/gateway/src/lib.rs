@@ -1,2 +1,105 @@
-//! Listeners and connections: MQTT over TCP and TLS, HTTP; limits
+//! The device gateway: listeners, TLS handshakes, MQTT connections and HTTP requests.
+//!
+//! A connection is one task that owns its socket, its codec and the order of its acknowledgements;
+//! it asks the Authorizer and calls the broker itself. A handshake runs in the connection's own
+//! task under a deadline, so that accepting never waits. A panic in a connection closes that
+//! connection and no other.
 #![forbid(unsafe_code)]
+
+mod config;
+mod connection;
+mod http;
+mod listener;
+mod principal;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use iotedge_ports::{Authorizer, BrokerPort, Clock, HttpMount};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+pub use config::{Auth, Limits, Listener, ListenerProtocol, Tls};
+pub use listener::BindError;
+pub use principal::certificate_id;
+
+/// What connections need of the rest of the house.
+pub struct Context {
+    /// The broker.
+    pub broker: Arc<dyn BrokerPort>,
+    /// The policies.
+    pub authorizer: Arc<dyn Authorizer>,
+    /// The clocks.
+    pub clock: Arc<dyn Clock>,
+    /// Services below HTTP paths, asked in order.
+    pub mounts: Vec<Arc<dyn HttpMount>>,
+    /// Limits of every connection.
+    pub limits: Limits,
+}
+
+/// Listeners that are bound and not yet accepting.
+pub struct Gateway {
+    context: Arc<Context>,
+    listeners: Vec<listener::Bound>,
+}
+
+/// Listeners at work.
+pub struct Running {
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+    addresses: Vec<SocketAddr>,
+}
+
+impl Gateway {
+    /// Binds every listener; all of them or none.
+    pub async fn bind(context: Context, listeners: Vec<Listener>) -> Result<Self, BindError> {
+        let mut bound = Vec::with_capacity(listeners.len());
+        for config in listeners {
+            bound.push(listener::Bound::new(config).await?);
+        }
+        Ok(Self {
+            context: Arc::new(context),
+            listeners: bound,
+        })
+    }
+
+    /// Begins to accept.
+    pub fn start(self) -> Running {
+        let (stop, stopped) = watch::channel(false);
+        let addresses = self.listeners.iter().map(|l| l.address).collect();
+        let tasks = self
+            .listeners
+            .into_iter()
+            .map(|bound| tokio::spawn(bound.run(self.context.clone(), stopped.clone())))
+            .collect();
+        Running {
+            stop,
+            tasks,
+            addresses,
+        }
+    }
+}
+
+impl Running {
+    /// The addresses that were bound, in the order of the configuration.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Stops accepting, lets connections end until `deadline` and cuts those that have not. The
+    /// broker's `stop` is what tells them to.
+    pub async fn stop(self, deadline: Duration) {
+        self.stop.send_replace(true);
+        let all = async {
+            for task in self.tasks {
+                if let Err(error) = task.await {
+                    tracing::error!(%error, "a listener ended badly");
+                }
+            }
+        };
+        if tokio::time::timeout(deadline, all).await.is_err() {
+            tracing::warn!("connections were still busy after {deadline:?} and were cut");
+        }
+    }
+}

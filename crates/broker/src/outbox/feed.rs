@@ -70,7 +70,14 @@ pub(crate) struct State {
 
 impl Feed {
     pub(crate) fn new(env: Arc<Env>, taker: Option<TakerId>, caught_up: bool) -> Self {
-        Self { env, taker, state: Mutex::new(State { caught_up, ..State::default() }) }
+        Self {
+            env,
+            taker,
+            state: Mutex::new(State {
+                caught_up,
+                ..State::default()
+            }),
+        }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
@@ -149,7 +156,11 @@ impl Feed {
         kept: usize,
         out: &mut Vec<Delivery>,
     ) -> Option<DrainState> {
-        let mut taking = Taking { left: limit.messages, kept, bytes: limit.bytes };
+        let mut taking = Taking {
+            left: limit.messages,
+            kept,
+            bytes: limit.bytes,
+        };
         loop {
             let (after, idle, appended) = {
                 let mut state = self.lock();
@@ -195,15 +206,20 @@ impl Feed {
         after: Option<MessageId>,
         taking: &Taking,
     ) -> Result<Vec<iotedge_store::QueuedRow>, ()> {
-        let Some(taker) = self.taker else { return Ok(Vec::new()) };
+        let Some(taker) = self.taker else {
+            return Ok(Vec::new());
+        };
         let rows = taking.kept.min(taking.left).min(READ_ROWS);
-        self.env.store.read(taker, after, rows, taking.bytes.min(READ_BYTES)).map_err(|error| {
-            tracing::error!(
-                event = iotedge_telemetry::event::STORE,
-                %error,
-                "a queue could not be read; its messages stay where they are"
-            );
-        })
+        self.env
+            .store
+            .read(taker, after, rows, taking.bytes.min(READ_BYTES))
+            .map_err(|error| {
+                tracing::error!(
+                    event = iotedge_telemetry::event::STORE,
+                    %error,
+                    "a queue could not be read; its messages stay where they are"
+                );
+            })
     }
 
     fn take_rows(
@@ -234,15 +250,20 @@ impl Feed {
     fn take_live(&self, state: &mut State, taking: &mut Taking, out: &mut Vec<Delivery>) {
         while !taking.is_full() {
             let plain = state.plain.front().map(|(n, _)| *n);
-            let kept =
-                if taking.kept > 0 { state.kept.front().map(|(n, _)| *n) } else { None };
+            let kept = if taking.kept > 0 {
+                state.kept.front().map(|(n, _)| *n)
+            } else {
+                None
+            };
             let queue = match (plain, kept) {
                 (None, None) => return,
                 (Some(p), Some(k)) if p < k => &mut state.plain,
                 (Some(_), None) => &mut state.plain,
                 _ => &mut state.kept,
             };
-            let Some((_, delivery)) = queue.pop_front() else { return };
+            let Some((_, delivery)) = queue.pop_front() else {
+                return;
+            };
             state.bytes = state.bytes.saturating_sub(delivery.message.cost());
             self.hand_out(state, delivery, taking, out);
         }
@@ -273,7 +294,9 @@ impl Feed {
     pub(crate) fn drop_one(&self, delivery: &Delivery, reason: DropReason) {
         METRICS.dropped(reason, 1);
         if let (true, Some(taker)) = (delivery.durable, self.taker) {
-            self.env.store.discard(taker, &[delivery.message.id], reason);
+            self.env
+                .store
+                .discard(taker, &[delivery.message.id], reason);
         }
     }
 

@@ -8,7 +8,7 @@ use iotedge_ports::{Delivery, DrainLimit, DrainState, Mailbox, OnFull, Wake};
 use iotedge_store::TakerId;
 use iotedge_telemetry::METRICS;
 
-use super::{feed::Feed, Env};
+use super::{Env, feed::Feed};
 
 pub(crate) struct RouteBox {
     pub(crate) feed: Feed,
@@ -75,11 +75,16 @@ impl RouteBox {
                 return false;
             }
         };
-        let Some(id) = rows.into_iter().find(|id| !out.contains(id)) else { return false };
+        let Some(id) = rows.into_iter().find(|id| !out.contains(id)) else {
+            return false;
+        };
         drop(out);
         self.feed.lock().skip(id);
         METRICS.dropped(DropReason::QueueFull, 1);
-        self.feed.env.store.discard(self.taker, &[id], DropReason::QueueFull);
+        self.feed
+            .env
+            .store
+            .discard(self.taker, &[id], DropReason::QueueFull);
         true
     }
 

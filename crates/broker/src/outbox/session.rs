@@ -10,7 +10,7 @@ use iotedge_ports::{Delivery, DrainLimit, DrainState, Outgoing, SessionMailbox, 
 use iotedge_store::TakerId;
 use iotedge_telemetry::METRICS;
 
-use super::{feed::Feed, Env};
+use super::{Env, feed::Feed};
 
 /// Outlives connections.
 pub(crate) struct SessionBox {
@@ -51,11 +51,17 @@ impl SessionBox {
             .window
             .iter()
             .map(|sent| Outgoing {
-                packet_id: Some(sent.id),
-                delivery: Delivery { dup: true, ..sent.item.clone() },
+                packet_id: Some(sent.packet_id),
+                delivery: Delivery {
+                    dup: true,
+                    ..sent.item.clone()
+                },
             })
             .collect();
-        Attached { epoch: self.feed.attach(wake), session: self.clone() }
+        Attached {
+            epoch: self.feed.attach(wake),
+            session: self.clone(),
+        }
     }
 }
 
@@ -80,7 +86,9 @@ impl SessionMailbox for Attached {
             return DrainState::Empty;
         }
         while limit.messages > 0 {
-            let Some(outgoing) = flight.resend.pop_front() else { break };
+            let Some(outgoing) = flight.resend.pop_front() else {
+                break;
+            };
             out.push(outgoing);
             limit.messages -= 1;
         }
@@ -88,7 +96,9 @@ impl SessionMailbox for Attached {
             return DrainState::More;
         }
         let mut taken = Vec::new();
-        let state = session.feed.take(self.epoch, limit, flight.window.free(), &mut taken);
+        let state = session
+            .feed
+            .take(self.epoch, limit, flight.window.free(), &mut taken);
         for delivery in taken {
             let packet_id = match delivery.qos {
                 QoS::AtMostOnce => None,
@@ -101,7 +111,10 @@ impl SessionMailbox for Attached {
                     }
                 },
             };
-            out.push(Outgoing { packet_id, delivery });
+            out.push(Outgoing {
+                packet_id,
+                delivery,
+            });
         }
         state.unwrap_or(DrainState::Empty)
     }
@@ -113,13 +126,21 @@ impl SessionMailbox for Attached {
         let delivery = {
             let mut flight = self.session.flight();
             if !flight.resend.is_empty() {
-                flight.resend.retain(|outgoing| outgoing.packet_id != Some(packet_id));
+                flight
+                    .resend
+                    .retain(|outgoing| outgoing.packet_id != Some(packet_id));
             }
             flight.window.puback(packet_id)
         };
-        let Some(delivery) = delivery else { return false };
+        let Some(delivery) = delivery else {
+            return false;
+        };
         if let (true, Some(taker)) = (delivery.durable, self.session.feed.taker) {
-            self.session.feed.env.store.acknowledge(taker, &[delivery.message.id]);
+            self.session
+                .feed
+                .env
+                .store
+                .acknowledge(taker, &[delivery.message.id]);
         }
         true
     }

@@ -1,0 +1,238 @@
+//! From the first byte to CONNACK.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::BytesMut;
+use iotedge_model::{Action, ClientId, Protocol, QoS, Topic, reserved};
+use iotedge_mqtt::{ConnAck, Connect, ConnectReturnCode, DecodeError, Decoder, LastWill, Packet};
+use iotedge_ports::{ConnectRefused, ConnectRequest, Connected, PrincipalStatus, Will};
+use iotedge_telemetry::{METRICS, Metric, event};
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::Peer;
+use super::auth::Permissions;
+use super::handle::Handle;
+use crate::Context;
+
+/// Why there is no connection.
+#[derive(Debug, Error)]
+pub(crate) enum Refused {
+    #[error("{0}")]
+    Decode(#[from] DecodeError),
+    #[error("the connection was closed before CONNECT")]
+    Closed,
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error("an empty client id needs clean session")]
+    EmptyClientId,
+    #[error("the certificate is {0}")]
+    Certificate(&'static str),
+    #[error("iot:Connect is denied")]
+    Connect,
+    #[error("the will on topic {topic:?} is refused: {reason}")]
+    Will { topic: String, reason: &'static str },
+    #[error("the session of client id {0:?} belongs to a certificate")]
+    NotYours(String),
+    #[error("the gateway has as many clients as broker.max_connections allows")]
+    TooMany,
+    #[error("the gateway stops")]
+    Stopping,
+}
+
+impl Refused {
+    /// The CONNACK that says so, where the standard has one.
+    fn code(&self) -> Option<ConnectReturnCode> {
+        match self {
+            Self::Decode(error) => error.connack(),
+            Self::Closed | Self::Io(_) => None,
+            Self::EmptyClientId => Some(ConnectReturnCode::IdentifierRejected),
+            Self::Certificate(_) | Self::Connect | Self::Will { .. } | Self::NotYours(_) => {
+                Some(ConnectReturnCode::NotAuthorized)
+            }
+            Self::TooMany | Self::Stopping => Some(ConnectReturnCode::ServerUnavailable),
+        }
+    }
+
+    fn metric(&self) -> Metric {
+        match self {
+            Self::Decode(_) | Self::Closed | Self::Io(_) | Self::EmptyClientId => {
+                Metric::ConnectClientError
+            }
+            Self::Certificate(_) | Self::Connect | Self::Will { .. } | Self::NotYours(_) => {
+                Metric::ConnectAuthError
+            }
+            Self::TooMany | Self::Stopping => Metric::ConnectServerError,
+        }
+    }
+}
+
+/// A session with its connection.
+pub(crate) struct Opened {
+    pub(crate) connected: Connected,
+    pub(crate) handle: Arc<Handle>,
+    pub(crate) permissions: Permissions,
+    pub(crate) client_id: ClientId,
+    pub(crate) keep_alive: u16,
+}
+
+/// Bytes read at once before the connection has proved that it needs more.
+pub(crate) const FIRST_READ: usize = 512;
+
+pub(crate) async fn read_connect<R: AsyncRead + Unpin>(
+    reader: &mut R,
+    decoder: &mut Decoder,
+    buffer: &mut BytesMut,
+) -> Result<Connect, Refused> {
+    loop {
+        match decoder.decode(buffer)? {
+            Some(Packet::Connect(connect)) => return Ok(connect),
+            // The decoder lets nothing else come first.
+            Some(_) => return Err(Refused::Closed),
+            None => {}
+        }
+        buffer.reserve(FIRST_READ);
+        if reader.read_buf(buffer).await? == 0 {
+            return Err(Refused::Closed);
+        }
+    }
+}
+
+/// Answers as the standard says, and explains in the log.
+pub(crate) async fn refuse<W: AsyncWrite + Unpin>(writer: &mut W, peer: &Peer, refused: &Refused) {
+    METRICS.count(refused.metric(), Protocol::Mqtt);
+    tracing::warn!(
+        event = event::CONNECT_REFUSED,
+        remote = %peer.remote,
+        listener = %peer.listener,
+        principal_id = %peer.principal,
+        "{refused}"
+    );
+    if let Some(code) = refused.code() {
+        let mut out = BytesMut::new();
+        let packet = Packet::ConnAck(ConnAck {
+            session_present: false,
+            code,
+        });
+        if iotedge_mqtt::encode(&packet, &mut out).is_ok() {
+            // The peer may be gone already; there is nobody else to tell.
+            let _ = writer.write_all(&out).await;
+        }
+    }
+    let _ = writer.shutdown().await;
+}
+
+/// Asks everything there is to ask of a CONNECT and attaches its session.
+pub(crate) fn attach(
+    connect: Connect,
+    peer: &Peer,
+    context: &Arc<Context>,
+) -> Result<Opened, Refused> {
+    if peer.principal.certificate_id().is_some() {
+        match context.authorizer.status(&peer.principal) {
+            PrincipalStatus::Active => {}
+            PrincipalStatus::Inactive => return Err(Refused::Certificate("INACTIVE")),
+            PrincipalStatus::Revoked => return Err(Refused::Certificate("REVOKED")),
+            PrincipalStatus::PendingActivation => {
+                return Err(Refused::Certificate("PENDING_ACTIVATION"));
+            }
+            PrincipalStatus::Unknown => return Err(Refused::Certificate("not registered")),
+        }
+    }
+    let client_id = client_id(&connect)?;
+    let permissions = Permissions::new(
+        context.authorizer.clone(),
+        peer.principal.clone(),
+        client_id.shared(),
+        peer.remote.ip(),
+    );
+    if !permissions.ask(Action::Connect, client_id.as_str()) {
+        return Err(Refused::Connect);
+    }
+    let will = connect
+        .will
+        .map(|will| check_will(will, &permissions))
+        .transpose()?;
+    let handle = Arc::new(Handle::default());
+    let request = ConnectRequest {
+        client_id: client_id.clone(),
+        clean: connect.clean,
+        session_expiry: if connect.clean {
+            0
+        } else {
+            context.limits.session_expiry
+        },
+        principal: peer.principal.clone(),
+        will,
+        protocol_level: 4,
+        keep_alive: connect.keep_alive,
+        remote: Some(peer.remote),
+        listener: Arc::from(peer.listener.to_string()),
+        handle: handle.clone(),
+    };
+    let connected = context
+        .broker
+        .connect(request)
+        .map_err(|refused| match refused {
+            ConnectRefused::NotYours => Refused::NotYours(client_id.to_string()),
+            ConnectRefused::TooMany => Refused::TooMany,
+            ConnectRefused::Stopping => Refused::Stopping,
+        })?;
+    METRICS.count(Metric::ConnectSuccess, Protocol::Mqtt);
+    tracing::info!(
+        event = event::CONNECT,
+        remote = %peer.remote,
+        principal_id = %peer.principal,
+        client_id = %client_id,
+        session_present = connected.session_present,
+        "connected"
+    );
+    Ok(Opened {
+        connected,
+        handle,
+        permissions,
+        client_id,
+        keep_alive: connect.keep_alive,
+    })
+}
+
+/// [MQTT-3.1.3-6], [MQTT-3.1.3-7]: an empty one is replaced by a unique one, with clean session.
+fn client_id(connect: &Connect) -> Result<ClientId, Refused> {
+    if connect.client_id.as_str().is_empty() {
+        if !connect.clean {
+            return Err(Refused::EmptyClientId);
+        }
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("auto-{}-{n}", std::process::id());
+        return ClientId::new(&name).map_err(|_| Refused::EmptyClientId);
+    }
+    ClientId::new(connect.client_id.as_str()).map_err(|_| Refused::EmptyClientId)
+}
+
+fn check_will(will: LastWill, permissions: &Permissions) -> Result<Will, Refused> {
+    let refused = |reason| Refused::Will {
+        topic: will.topic.as_str().to_owned(),
+        reason,
+    };
+    let topic = Topic::new(will.topic.as_str()).map_err(|_| refused("not a topic name"))?;
+    if will.qos == QoS::ExactlyOnce {
+        return Err(refused("QoS 2 is not supported"));
+    }
+    if !reserved::client_may_publish(topic.as_str()) {
+        return Err(refused("a reserved topic"));
+    }
+    if !permissions.ask(Action::Publish, topic.as_str()) {
+        return Err(refused("iot:Publish is denied"));
+    }
+    Ok(Will {
+        topic,
+        payload: bytes::Bytes::copy_from_slice(&will.payload),
+        qos: will.qos,
+        retain: will.retain,
+        delay: 0,
+        expiry: None,
+        properties: None,
+    })
+}

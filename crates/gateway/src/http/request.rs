@@ -1,0 +1,125 @@
+//! Requests as services see them.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+use http_body_util::{BodyExt, Limited};
+use hyper::Request;
+use hyper::body::Incoming;
+use iotedge_model::TraceId;
+use iotedge_ports::{HttpRequest, HttpResponse, Method};
+
+use crate::Context;
+use crate::connection::Peer;
+
+/// A number for one request.
+pub(super) fn new_trace() -> TraceId {
+    let half = || u128::from(RandomState::new().build_hasher().finish());
+    TraceId((half() << 64) | half())
+}
+
+/// An error as AWS IoT's data plane writes it.
+pub(super) fn error(status: u16, kind: &str, message: &str, trace: TraceId) -> HttpResponse {
+    let body = serde_json::json!({ "message": message, "traceId": trace.to_string() });
+    let mut response = HttpResponse::json(status, body.to_string());
+    response.headers.push(("x-amzn-errortype", kind.to_owned()));
+    response
+}
+
+/// Reads the body, within its limit, and takes the request apart.
+pub(super) async fn read(
+    context: &Context,
+    peer: &Peer,
+    request: Request<Incoming>,
+    trace: TraceId,
+) -> Result<HttpRequest, HttpResponse> {
+    let method = match *request.method() {
+        hyper::Method::GET => Method::Get,
+        hyper::Method::POST => Method::Post,
+        hyper::Method::DELETE => Method::Delete,
+        ref other => {
+            let message = format!("The method {other} is not supported");
+            return Err(error(405, "MethodNotAllowedException", &message, trace));
+        }
+    };
+    let path = request.uri().path().to_owned();
+    let query = request.uri().query().unwrap_or_default();
+    let Some(query) = parse_query(query) else {
+        return Err(error(
+            400,
+            "InvalidRequestException",
+            "The query is not URL-encoded",
+            trace,
+        ));
+    };
+    let limit = context.limits.max_packet_bytes;
+    let body = match Limited::new(request.into_body(), limit).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(_) => {
+            let message = format!("The body is broken or has more than {limit} bytes");
+            return Err(error(
+                413,
+                "RequestEntityTooLargeException",
+                &message,
+                trace,
+            ));
+        }
+    };
+    Ok(HttpRequest {
+        method,
+        path,
+        query,
+        body,
+        principal: peer.principal.clone(),
+        remote: Some(peer.remote),
+        trace,
+    })
+}
+
+fn parse_query(query: &str) -> Option<Vec<(String, String)>> {
+    query
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Some((
+                decode(&name.replace('+', " "))?,
+                decode(&value.replace('+', " "))?,
+            ))
+        })
+        .collect()
+}
+
+/// Percent-decoding to UTF-8; `None` for a broken escape or text.
+pub(super) fn decode(text: &str) -> Option<String> {
+    let mut bytes = text.bytes();
+    let mut out = Vec::with_capacity(text.len());
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            out.push(byte);
+            continue;
+        }
+        let high = char::from(bytes.next()?).to_digit(16)?;
+        let low = char::from(bytes.next()?).to_digit(16)?;
+        out.push(u8::try_from(high * 16 + low).ok()?);
+    }
+    String::from_utf8(out).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_decoded() {
+        assert_eq!(
+            parse_query("qos=1&a%2Fb=c+d&x"),
+            Some(vec![
+                ("qos".into(), "1".into()),
+                ("a/b".into(), "c d".into()),
+                ("x".into(), String::new())
+            ])
+        );
+        assert_eq!(parse_query("a=%4"), None);
+        assert_eq!(decode("%ff"), None);
+    }
+}
