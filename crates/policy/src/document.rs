@@ -2,10 +2,11 @@
 
 use iotedge_model::Action;
 
+use crate::arn::{ArnPattern, Target};
 use crate::condition::{self, Condition};
 use crate::context::Context;
 use crate::json::Node;
-use crate::pattern::{Match, Pattern, Wildcards};
+use crate::pattern::Match;
 use crate::{PolicyError, Problem};
 
 /// Longest document, white space not counted (2016 guide, "Limits", "Policy document size").
@@ -39,7 +40,7 @@ pub(crate) struct Statement {
     pub(crate) actions_text: Vec<String>,
     /// The resources are those it is not about.
     pub(crate) not_resource: bool,
-    pub(crate) resources: Vec<Pattern>,
+    pub(crate) resources: Vec<Resource>,
     pub(crate) conditions: Vec<Condition>,
 }
 
@@ -224,24 +225,28 @@ impl Statement {
             not_resource,
             resources: resources
                 .iter()
-                .map(|text| parse_resource(text).map_err(|p| wrong(field, p)))
+                .map(|text| Resource::parse(text).map_err(|p| wrong(field, p)))
                 .collect::<Result<_, _>>()?,
             conditions,
         })
     }
 
-    /// Whether it is about `arn`. Unresolved variables are decided by the effect: a Deny takes
+    /// Whether it is about `target`. Unresolved variables are decided by the effect: a Deny takes
     /// everything that some value would make it take, an Allow nothing.
-    pub(crate) fn takes_resource(&self, arn: &str, context: &Context<'_>) -> bool {
+    pub(crate) fn takes_resource(
+        &self,
+        target: Option<&Target<'_>>,
+        context: &Context<'_>,
+    ) -> bool {
         let deny = self.effect == Effect::Deny;
         let mut unresolved = false;
         for pattern in &self.resources {
-            match pattern.matches(arn, context) {
+            match pattern.matches(target, context) {
                 Match::Yes => return !self.not_resource,
                 Match::No => {}
                 Match::Unresolved if !deny => unresolved = true,
                 Match::Unresolved if self.not_resource => {}
-                Match::Unresolved if pattern.may_match(arn, context) => return true,
+                Match::Unresolved if pattern.may_match(target, context) => return true,
                 Match::Unresolved => {}
             }
         }
@@ -385,30 +390,49 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
         .is_none_or(|rest| rest.iter().all(|b| *b == b'*'))
 }
 
-/// `*`, or an ARN of AWS IoT whose first parts may hold wildcards.
-fn parse_resource(text: &str) -> Result<Pattern, Problem> {
-    let bad = || Problem::Resource {
-        found: text.to_owned(),
-    };
-    if text != "*" {
-        let mut parts = text.splitn(6, ':');
-        let part = |want: &[&str], have: Option<&str>| {
-            have.is_some_and(|h| h.contains(['*', '?', '$']) || want.contains(&h))
-        };
-        if parts.next() != Some("arn") {
-            return Err(bad());
-        }
-        let partition = parts.next();
-        if !partition.is_some_and(|p| p.starts_with("aws") || p.contains('*')) {
-            return Err(bad());
-        }
-        let service = parts.next();
-        let rest = parts.count();
-        // `arn:aws:iot:*` ends early: its last part stands for all that follow.
-        let whole = rest == 3 || text.ends_with('*');
-        if service.is_some() && !part(&["iot", "greengrass", "iotjobsdata"], service) || !whole {
-            return Err(bad());
+/// What a statement is about.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Resource {
+    /// `*`
+    Any,
+    Arn(ArnPattern),
+}
+
+impl Resource {
+    fn parse(text: &str) -> Result<Self, Problem> {
+        match text {
+            "*" => Ok(Self::Any),
+            _ => ArnPattern::parse_resource(text).map(Self::Arn),
         }
     }
-    Pattern::parse(text, Wildcards::Yes)
+
+    pub(crate) fn source(&self) -> &str {
+        match self {
+            Self::Any => "*",
+            Self::Arn(arn) => arn.source(),
+        }
+    }
+
+    pub(crate) fn show(&self, context: &Context<'_>) -> String {
+        match self {
+            Self::Any => "*".to_owned(),
+            Self::Arn(arn) => arn.show(context),
+        }
+    }
+
+    fn matches(&self, target: Option<&Target<'_>>, context: &Context<'_>) -> Match {
+        match (self, target) {
+            (Self::Any, _) => Match::Yes,
+            (Self::Arn(arn), Some(target)) => arn.matches(target, context),
+            (Self::Arn(_), None) => Match::No,
+        }
+    }
+
+    fn may_match(&self, target: Option<&Target<'_>>, context: &Context<'_>) -> bool {
+        match (self, target) {
+            (Self::Any, _) => true,
+            (Self::Arn(arn), Some(target)) => arn.may_match(target, context),
+            (Self::Arn(_), None) => false,
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! The decision.
 
+use crate::arn::Target;
 use crate::context::Request;
 use crate::document::{Effect, PolicyDocument, action_bit};
 
@@ -34,14 +35,14 @@ impl Verdict {
 pub fn evaluate(policies: &[&PolicyDocument], request: &Request<'_>) -> Verdict {
     let bit = action_bit(request.action);
     let context = &request.context;
-    let arn = request.arn();
+    let target = Target::of(request);
     let mut allowed = None;
     for (policy, document) in policies.iter().enumerate() {
         for (statement, s) in document.statements.iter().enumerate() {
             let idle = s.effect == Effect::Allow && allowed.is_some();
             if idle
                 || s.actions & bit == 0
-                || !s.takes_resource(&arn, context)
+                || !s.takes_resource(target.as_ref(), context)
                 || !s.takes_conditions(context)
             {
                 continue;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::arn::Target;
 use crate::context::{Context, Request};
 use crate::document::{Effect, PolicyDocument, Statement, action_bit};
 use crate::{Place, Verdict, evaluate};
@@ -30,11 +31,19 @@ pub fn explain(
         line(&mut out, format_args!("policies   none"));
     }
     let bit = action_bit(request.action);
+    let target = Target::of(request);
     for (name, document) in policies {
         line(&mut out, format_args!("policy     {name}"));
         let mut close = 0;
         for (i, statement) in document.statements.iter().enumerate() {
-            close += usize::from(statement_lines(&mut out, i, statement, bit, &arn, context));
+            close += usize::from(statement_lines(
+                &mut out,
+                i,
+                statement,
+                bit,
+                target.as_ref(),
+                context,
+            ));
         }
         if close == 0 {
             line(&mut out, format_args!("  no statement comes near"));
@@ -70,11 +79,11 @@ fn statement_lines(
     index: usize,
     statement: &Statement,
     bit: u32,
-    arn: &str,
+    target: Option<&Target<'_>>,
     context: &Context<'_>,
 ) -> bool {
     let action = statement.actions & bit != 0;
-    let resource = statement.takes_resource(arn, context);
+    let resource = statement.takes_resource(target, context);
     if !action && !resource {
         return false;
     }

@@ -10,9 +10,11 @@
 //! 4. A variable without a value fails closed: its Allow does not match, its Deny does, for every
 //!    resource that some value of it would deny.
 //! 5. `+` and `#` are ordinary characters; only `*` and `?` are wildcards.
-//! 6. Matching goes forward only: it never tries a second way for the same `*`.
+//! 6. A wildcard stays in its part of the ARN: a region of `*` never reaches into the topic.
+//! 7. Matching goes forward only: it never tries a second way for the same `*`.
 #![forbid(unsafe_code)]
 
+mod arn;
 mod case;
 mod condition;
 mod context;

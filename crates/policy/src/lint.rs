@@ -2,7 +2,7 @@
 
 use iotedge_model::Action;
 
-use crate::document::{Effect, PolicyDocument, Statement, action_bit};
+use crate::document::{Effect, PolicyDocument, Resource, Statement, action_bit};
 use crate::variable::Variable;
 
 /// Remarks on a document that parses, each a line for people. Empty: nothing to say.
@@ -72,7 +72,11 @@ fn resources(statement: &Statement, remark: &mut dyn FnMut(String)) {
 }
 
 fn variables(statement: &Statement, remark: &mut dyn FnMut(String)) {
-    for variable in statement.resources.iter().flat_map(|r| r.variables()) {
+    let arns = statement.resources.iter().filter_map(|r| match r {
+        Resource::Any => None,
+        Resource::Arn(arn) => Some(arn.parts()),
+    });
+    for variable in arns.flatten().flat_map(|part| part.variables()) {
         match variable {
             Variable::Unknown(name) => remark(format!("${{{name}}} never has a value here")),
             Variable::CertificateList(_)

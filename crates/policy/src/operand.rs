@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use crate::Problem;
+use crate::arn::{ArnPattern, Target};
 use crate::context::Context;
 use crate::pattern::{Match, Pattern, Wildcards};
 
@@ -46,8 +47,7 @@ impl Order {
 pub(crate) enum Operand {
     Text(Pattern),
     TextIgnoreCase(Pattern),
-    /// The six parts of an ARN are matched one by one, so that a `*` stays in its part.
-    Arn(Vec<Pattern>),
+    Arn(ArnPattern),
     Number(Order, f64),
     /// Seconds since 1970.
     Date(Order, f64),
@@ -67,7 +67,7 @@ impl Operand {
                 Self::TextIgnoreCase(Pattern::parse(text, Wildcards::No)?)
             }
             Comparison::Like => Self::Text(Pattern::parse(text, Wildcards::Yes)?),
-            Comparison::Arn => Self::Arn(parse_arn(text)?),
+            Comparison::Arn => Self::Arn(ArnPattern::parse(text)?),
             Comparison::Number(order) => {
                 Self::Number(order, number(text).ok_or_else(|| wrong("number"))?)
             }
@@ -95,7 +95,9 @@ impl Operand {
                 Some(text) => text.to_lowercase() == value.to_lowercase(),
                 None => return Match::Unresolved,
             },
-            Self::Arn(patterns) => return matches_arn(patterns, value, context),
+            Self::Arn(pattern) => {
+                return Target::cut(value).map_or(Match::No, |t| pattern.matches(&t, context));
+            }
             Self::Number(order, right) => number(value).is_some_and(|l| order.holds(&l, right)),
             Self::Date(order, right) => date(value).is_some_and(|l| order.holds(&l, right)),
             Self::Bool(right) => boolean(value) == Some(*right),
@@ -105,54 +107,6 @@ impl Operand {
         };
         if yes { Match::Yes } else { Match::No }
     }
-}
-
-fn parse_arn(text: &str) -> Result<Vec<Pattern>, Problem> {
-    const PARTS: usize = 6;
-    // A variable's name holds colons too: they do not end a part.
-    let mut parts = vec![String::new()];
-    let mut in_variable = false;
-    for c in text.chars() {
-        let last = parts.len() == PARTS;
-        match (c, parts.last_mut()) {
-            (':', _) if !in_variable && !last => parts.push(String::new()),
-            (c, Some(part)) => {
-                in_variable = match c {
-                    '{' if part.ends_with('$') => true,
-                    '}' => false,
-                    _ => in_variable,
-                };
-                part.push(c);
-            }
-            (_, None) => {}
-        }
-    }
-    if parts.len() != PARTS {
-        return Err(Problem::Value {
-            found: text.to_owned(),
-            expected: "ARN of six parts",
-        });
-    }
-    parts
-        .iter()
-        .map(|part| Pattern::parse(part, Wildcards::Yes))
-        .collect()
-}
-
-fn matches_arn(patterns: &[Pattern], value: &str, context: &Context<'_>) -> Match {
-    let mut parts = value.splitn(patterns.len(), ':');
-    let mut outcome = Match::Yes;
-    for pattern in patterns {
-        let Some(part) = parts.next() else {
-            return Match::No;
-        };
-        match pattern.matches(part, context) {
-            Match::Yes => {}
-            Match::No => return Match::No,
-            Match::Unresolved => outcome = Match::Unresolved,
-        }
-    }
-    outcome
 }
 
 fn boolean(text: &str) -> Option<bool> {

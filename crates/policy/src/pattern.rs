@@ -119,11 +119,6 @@ impl Pattern {
         })
     }
 
-    /// As written.
-    pub(crate) fn source(&self) -> &str {
-        &self.source
-    }
-
     pub(crate) fn variables(&self) -> impl Iterator<Item = &Variable> {
         self.chunks
             .iter()

@@ -284,6 +284,32 @@ fn listing_retained_messages_is_allowed_by_a_star_only() {
 }
 
 #[test]
+fn a_star_for_the_region_does_not_reach_into_the_topic() {
+    let statements = json!([allow("iot:Publish", "arn:aws:iot:*:*:topic/a")]);
+    assert_eq!(verdict(statements.clone(), publish("a")), "allow");
+    assert_eq!(verdict(statements, publish("x:y:topic/a")), "deny");
+    for open in ["arn:aws:iot:*", "arn:*", "arn:aws:iot:us-east-1:*"] {
+        assert_eq!(
+            verdict(json!([allow("iot:Publish", open)]), publish("a")),
+            "allow",
+            "{open}"
+        );
+    }
+    for wrong in [
+        "arn:aws:iot:us-east-1:topic/a",
+        "arn:aws:s3:::a",
+        "a*",
+        "arn:aws:iot",
+    ] {
+        assert_eq!(
+            verdict(json!([allow("iot:Publish", wrong)]), publish("a")),
+            "invalid",
+            "{wrong}"
+        );
+    }
+}
+
+#[test]
 fn not_action_is_everything_else() {
     let statements = json!([{"Effect": "Allow", "NotAction": "iot:Publish", "Resource": "*"}]);
     assert_eq!(verdict(statements.clone(), publish("x")), "deny");
