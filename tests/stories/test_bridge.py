@@ -107,7 +107,7 @@ def test_an_upstream_that_is_not_the_one_expected_is_not_trusted(daemon, upstrea
     )
     gateway = daemon(config=config).start()
     link = until(
-        lambda: (l := gateway.link("cloud"))["state"] in ("backing-off", "misconfigured") and l,
+        lambda: (now := gateway.link("cloud"))["state"] in ("backing-off", "misconfigured") and now,
         "the link is refused", every=0.1,
     )
     assert "certificate" in link["reason"].lower(), link

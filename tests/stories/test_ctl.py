@@ -32,7 +32,7 @@ def test_status(gateway):
         for name in ("mqtt", "mqtts", "https"):
             assert str(gateway.ports[name]) in text, text
         answer = gateway.ctl_json("status")
-    addresses = {l["address"] for l in answer["listeners"]}
+    addresses = {one["address"] for one in answer["listeners"]}
     assert {f"127.0.0.1:{gateway.ports[n]}" for n in ("mqtt", "mqtts", "https")} <= addresses
     assert answer["clients"] == 1 and answer["sessions"] == 1, answer
 
@@ -191,7 +191,8 @@ def test_rule_test_needs_no_daemon(binaries, tmp_path):
 
 def test_publish_and_subscribe(gateway):
     hears = Process(
-        [gateway.binaries.iotedgectl, "--socket", gateway.socket, "subscribe", "greet/#", "-q", "1", "-n", "2"],
+        [gateway.binaries.iotedgectl, "--socket", gateway.socket,
+         "subscribe", "greet/#", "-q", "1", "-n", "2"],
         "subscribe",
     )
     client = Client("other", gateway.ports["mqtt"]).connect()

@@ -85,7 +85,7 @@ def test_a_revoked_certificate_is_thrown_out_and_stays_out(gateway):
     with pytest.raises((Refused, ssl.SSLError, ConnectionError, AssertionError)):
         Client("meter1", gateway.ports["mqtts"], identity=device).connect()
     refused_by_tls_or_connack(gateway.ports["mqtts"], device)
-    line = gateway.log_has(rf"(?i).*revoked.*", since=since).group(0)
+    line = gateway.log_has(r"(?i).*revoked.*", since=since).group(0)
     assert line
     gateway.log_has(rf"{device.id}", since=since)
     with pytest.raises((ssl.SSLError, ConnectionError, AssertionError)):

@@ -4,9 +4,11 @@ import pytest
 
 from harness import pki, raw
 from harness.clients import Client
+from harness.netns import Loopback
 from harness.ports import free_port
 from harness.process import Process
 from harness.serial_line import Feeder
+from harness.traffic import Collector, Publisher
 from harness.wait import Late
 
 
@@ -84,3 +86,34 @@ def test_a_line_of_output_is_waited_for():
         child.wait_for_line("three", deadline=0.1)
     assert child.kill() == -9
     assert free_port() != free_port()
+
+
+def test_a_publisher_and_a_collector_go_on_over_a_stop(upstream, tmp_path):
+    authority = pki.make_ca(tmp_path / "pki", "test-ca")
+    server = pki.sign(tmp_path / "pki", "server", authority, san="DNS:localhost,IP:127.0.0.1")
+    device = pki.sign(tmp_path / "pki", "device", authority)
+    broker = upstream(tls=server).start()
+    collector = Collector("collector", broker.port, "t", identity=device).start()
+    payloads = [b'{"source":"t","n":%d}' % n for n in range(600)]
+    publisher = Publisher("p", broker.port, device, "t", payloads, per_second=1000).start()
+    publisher.wait_acked(150, deadline=10)
+    broker.stop()
+    broker.start()
+    publisher.wait_acked(350, deadline=10)
+    broker.stop()
+    broker.start()
+    publisher.join(20)
+    collector.wait_number("t", 599, deadline=10)
+    publisher.stop()
+    collector.stop()
+    got = [payload for _, payload in collector.messages]
+    assert list(dict.fromkeys(got)) == payloads
+    assert publisher.reconnects == 2
+
+
+def test_a_network_of_ones_own():
+    net = Loopback()
+    server = net.start(["socat", "-d", "-d", "tcp-listen:1883,bind=127.0.0.1", "exec:echo hello"], "socat")
+    server.wait_for_line("listening on")
+    assert net.run(["socat", "-u", "tcp:127.0.0.1:1883", "-"]).stdout == "hello\n"
+    server.destroy()

@@ -20,7 +20,7 @@ class Binaries:
         self.iotedged = build_dir() / "iotedged"
         if not os.access(self.iotedged, os.X_OK):
             raise RuntimeError(
-                f"{self.iotedged} is not there: build it (cargo build -p iotedged), or name its "
+                f"{self.iotedged} is not there: build it (cargo build -p iotedge), or name its "
                 "folder in IOTEDGE_BIN_DIR"
             )
         self._names = tempfile.TemporaryDirectory(prefix="ioe-bin-")

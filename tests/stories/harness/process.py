@@ -93,7 +93,8 @@ class Process:
         try:
             code = self.popen.wait(deadline)
         except subprocess.TimeoutExpired:
-            raise Late(f"{self.name} (pid {self.pid}) still runs after {deadline} s\n" + self._tail()) from None
+            said = f"{self.name} (pid {self.pid}) still runs after {deadline} s\n" + self._tail()
+            raise Late(said) from None
         self._reader.join(5)
         return code
 

@@ -19,7 +19,6 @@ class Publisher:
 
     def __init__(self, client_id, port, identity, topic, payloads, per_second, window=20):
         self.acked = 0
-        self.sent_at_down = []
         self.reconnects = -1
         self._topic, self._payloads = topic, payloads
         self._period, self._window = 1.0 / per_second, window
@@ -76,7 +75,6 @@ class Publisher:
                 up, settled = True, not waiting
             elif kind == "down":
                 up = False
-                self.sent_at_down.append((sent, len(waiting)))
             elif waiting.pop(value, None) is not None:
                 self.acked += 1
                 settled = settled or not waiting
@@ -109,7 +107,7 @@ class Collector:
     A message is kept before paho acknowledges it, so nothing is lost on its own link either.
     """
 
-    def __init__(self, client_id, port, filter):
+    def __init__(self, client_id, port, filter, identity=None):
         self.messages = []
         self._numbers = set()
         self._news = threading.Condition()
@@ -120,6 +118,8 @@ class Collector:
             clean_session=False,
             protocol=paho.MQTTv311,
         )
+        if identity:
+            self._paho.tls_set(str(identity.ca), str(identity.certificate), str(identity.key))
         self._paho.reconnect_delay_set(0.1, 0.4)
         self._paho.on_connect = lambda c, *_: c.subscribe(filter, 1)
         self._paho.on_subscribe = lambda *_: self._subscribed.set()
