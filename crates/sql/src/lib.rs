@@ -1,2 +1,28 @@
-//! AWS IoT SQL: parse, evaluate, substitution templates; pure
+//! AWS IoT SQL: the statement of a topic rule and the substitution templates of its actions.
+//!
+//! Pure: a [`Statement`] and an [`Input`] give an outgoing payload. No clock, no socket, no random
+//! source inside; what a statement needs of them stands in the input. What it costs is bounded:
+//! nesting, the size of every value, and the steps of one evaluation.
+//!
+//! The language is the guide's "AWS IoT SQL Reference" in both versions, [`SqlVersion::V2015`] and
+//! [`SqlVersion::V2016`]. What is not there yet is an error when the statement is parsed, never a
+//! wrong value.
 #![forbid(unsafe_code)]
+
+mod ast;
+pub mod decimal;
+mod error;
+mod eval;
+mod functions;
+mod input;
+mod lexer;
+mod parser;
+mod template;
+mod value;
+mod version;
+
+pub use ast::Statement;
+pub use error::{EvalError, SqlError, SqlErrorKind};
+pub use input::{Host, Input, Payload, Via};
+pub use template::Template;
+pub use version::SqlVersion;
