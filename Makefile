@@ -2,7 +2,8 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help run test bench deb cross fmt check deny clean \
-	test-deps test-format test-clippy test-rust test-msrv test-binaries test-stories test-deb
+	test-deps test-format test-yocto test-clippy test-rust test-msrv test-binaries test-stories \
+	test-deb
 
 RUST := packaging/with-rust
 TARGET ?= aarch64-unknown-linux-gnu
@@ -28,7 +29,7 @@ run:
 fmt:
 	@$(RUST) cargo fmt --all
 
-check: test-format test-clippy
+check: test-format test-yocto test-clippy
 	@$(RUST) cargo test --locked -q -p iotedge-tests --test walls
 
 deny:
@@ -36,7 +37,8 @@ deny:
 	@cargo deny --locked check
 
 # The tests, from the cheap to the dear. Debug builds in one target directory.
-test: test-deps test-format test-clippy test-rust test-msrv test-binaries test-stories test-deb
+test: test-deps test-format test-yocto test-clippy test-rust test-msrv test-binaries test-stories \
+	test-deb
 	$(say) "all tests passed"
 
 test-deps: .venv/ready
@@ -54,6 +56,9 @@ test-deps: .venv/ready
 test-format:
 	$(say) "format"
 	@$(RUST) cargo fmt --all --check
+
+test-yocto:
+	@yocto/update-crates.sh --check
 
 test-clippy:
 	$(say) "clippy"
