@@ -1,4 +1,5 @@
 //! What documents promise, seen from outside.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

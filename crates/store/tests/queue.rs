@@ -1,4 +1,5 @@
 //! What the queue promises, seen from outside.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 
@@ -318,7 +319,7 @@ fn operations_after_the_close_are_told() {
 #[test]
 fn a_panic_in_a_callback_ends_the_writer_and_is_reported() {
     let dir = tempfile::tempdir().unwrap();
-    let (tell, fatal) = std::sync::mpsc::channel();
+    let (tell, fatal) = std::sync::mpsc::sync_channel(4);
     let tell = std::sync::Mutex::new(tell);
     let options = Options {
         min_free_disk: 0,

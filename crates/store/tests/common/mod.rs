@@ -1,5 +1,5 @@
 //! Shared by the store's tests.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used)]
 
 use std::path::Path;
 use std::sync::{Arc, mpsc};
@@ -37,7 +37,7 @@ pub fn row(taker: TakerId) -> TakerRow {
 }
 
 pub fn wait() -> (Done, mpsc::Receiver<Result<(), StoreError>>) {
-    let (tell, told) = mpsc::channel();
+    let (tell, told) = mpsc::sync_channel(1);
     // A test that is not interested any more has dropped its end.
     let done: Done = Box::new(move |outcome| drop(tell.send(outcome)));
     (done, told)

@@ -1,0 +1,160 @@
+//! Damaged files: the store starts, and says what it could not bring over.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use common::{append, message, open, row};
+use iotedge_model::DropReason;
+use iotedge_store::{Expect, Options, Store, StoreError, TakerKind};
+
+const MESSAGES: u64 = 2000;
+
+/// A queue of 2,000 messages of about 300 bytes, closed.
+fn filled(dir: &Path) {
+    let (store, _) = open(dir);
+    let taker = store.create_taker(TakerKind::Route, "r");
+    let entries: Vec<_> = (1..=MESSAGES)
+        .map(|id| (message(id, "t", &format!("{id:0300}")), vec![row(taker)]))
+        .collect();
+    append(&store, &entries).unwrap();
+    let things = store.documents("things");
+    for key in ["a", "b", "c"] {
+        things.put(key, "x".repeat(100), Expect::Any, None).unwrap();
+    }
+    store.close();
+}
+
+fn overwrite(path: &Path, at: u64, len: usize) {
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    file.write_all_at(&vec![0xA5; len], at).unwrap();
+}
+
+/// Opens, checks the books, and gives what is there and what was lost.
+fn reopened(dir: &Path) -> (Vec<u64>, u64) {
+    let (store, opened) = open(dir);
+    assert_eq!(opened.damaged.len(), 1, "{:?}", opened.damaged);
+    assert!(opened.damaged[0].set_aside.exists());
+    let mut ids = Vec::new();
+    let mut lost = 0;
+    for taker in store.takers() {
+        assert!(taker.account.balances(), "{:?}", taker.account);
+        let rows = store.read(taker.id, None, usize::MAX, usize::MAX).unwrap();
+        assert_eq!(rows.len() as u64, taker.account.queued);
+        for row in rows {
+            assert_eq!(
+                row.message.payload,
+                format!("{:0300}", row.message.id.0).as_bytes()
+            );
+            ids.push(row.message.id.0);
+        }
+        lost += taker
+            .account
+            .dropped
+            .get(&DropReason::Damaged)
+            .copied()
+            .unwrap_or(0);
+    }
+    assert!(opened.next_message_id > MESSAGES);
+    store.close();
+    let (_store, again) = open(dir);
+    assert!(again.damaged.is_empty(), "the new file is whole");
+    (ids, lost)
+}
+
+#[test]
+fn a_file_that_is_no_database_is_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    overwrite(&dir.path().join("queue.db"), 0, 4096);
+    let (ids, _) = reopened(dir.path());
+    assert!(ids.is_empty());
+}
+
+#[test]
+fn rows_around_a_damaged_place_are_brought_over_and_the_lost_are_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    let path = dir.path().join("queue.db");
+    let size = std::fs::metadata(&path).unwrap().len();
+    let middle = size / 2 / 4096 * 4096;
+    overwrite(&path, middle, 4096);
+    // SQLite does not read that page at start: a reader comes upon it.
+    let (store, opened) = open(dir.path());
+    assert!(opened.damaged.is_empty());
+    let taker = opened.takers[0].id;
+    let met = store.read(taker, None, usize::MAX, usize::MAX);
+    assert!(matches!(met, Err(StoreError::Damaged { .. })), "{met:?}");
+    drop(store);
+    let (ids, lost) = reopened(dir.path());
+    assert!(
+        ids.len() as u64 > MESSAGES * 9 / 10,
+        "{} came over",
+        ids.len()
+    );
+    assert_eq!(ids.len() as u64 + lost, MESSAGES);
+    assert!(ids.is_sorted());
+}
+
+#[test]
+fn many_damaged_places_do_not_stop_the_start() {
+    for seed in 1u64..12 {
+        let dir = tempfile::tempdir().unwrap();
+        filled(dir.path());
+        let path = dir.path().join("queue.db");
+        let pages = std::fs::metadata(&path).unwrap().len() / 4096;
+        let mut x = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        for _ in 0..5 {
+            x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            overwrite(&path, (1 + (x >> 33) % (pages - 1)) * 4096 + 7, 2000);
+        }
+        std::fs::File::create(dir.path().join("queue.db.suspect")).unwrap();
+        reopened(dir.path());
+    }
+}
+
+#[test]
+fn damaged_documents_are_salvaged_too() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    overwrite(&dir.path().join("state.db"), 0, 100);
+    let (store, opened) = open(dir.path());
+    assert_eq!(opened.damaged[0].file, "state.db");
+    store
+        .documents("things")
+        .put("a", "new", Expect::Absent, None)
+        .unwrap();
+}
+
+#[test]
+fn a_newer_file_and_a_foreign_file_are_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    let path = dir.path().join("queue.db");
+    let set = |sql: &str| {
+        let connection = rusqlite::Connection::open(&path).unwrap();
+        connection.execute_batch(sql).unwrap();
+    };
+    set("PRAGMA user_version = 99");
+    let error = Store::open(dir.path(), Options::default()).err().unwrap();
+    assert!(
+        matches!(
+            error,
+            StoreError::Newer {
+                found: 99,
+                known: 1,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    set("PRAGMA user_version = 0");
+    let error = Store::open(dir.path(), Options::default()).err().unwrap();
+    assert!(matches!(error, StoreError::Foreign { .. }), "{error}");
+    set("PRAGMA user_version = 1");
+    let (_, opened) = open(dir.path());
+    assert!(opened.damaged.is_empty());
+    assert_eq!(opened.takers[0].account.queued, MESSAGES);
+}
