@@ -1,0 +1,299 @@
+//! SIGKILL at random moments against a model: what the file holds afterwards is what the model
+//! holds after some number of operations, and never fewer than were reported done.
+//!
+//! The operations are a function of their number, so that parent and child agree on them without
+//! a word. The child is this test's own executable.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::{message, row};
+use iotedge_model::{DropReason, MessageId};
+use iotedge_store::{Account, Append, Opened, Options, RetainedChange, Store, TakerId, TakerKind};
+
+const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+
+#[derive(Debug)]
+enum Op {
+    Append {
+        id: u64,
+        takers: Vec<usize>,
+        retained: Option<RetainedChange>,
+    },
+    Acknowledge {
+        taker: usize,
+        ids: Vec<u64>,
+    },
+    Discard {
+        taker: usize,
+        ids: Vec<u64>,
+    },
+    CountDrop {
+        taker: usize,
+        n: u64,
+    },
+    Remove {
+        taker: usize,
+    },
+}
+
+fn random(x: &mut u64) -> u64 {
+    // splitmix64
+    *x = x.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mut z = *x;
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+/// Operation number `n`.
+fn op(n: u64) -> Op {
+    let mut x = n;
+    let mut below = |limit: u64| random(&mut x) % limit;
+    let taker = usize::try_from(below(4)).unwrap();
+    let recent = |below: &mut dyn FnMut(u64) -> u64| -> Vec<u64> {
+        (0..=below(12))
+            .map(|_| n.saturating_sub(below(40)))
+            .collect()
+    };
+    match below(100) {
+        0..=54 => Op::Append {
+            id: n,
+            takers: (0..4).filter(|_| below(2) == 0).collect(),
+            retained: match below(8) {
+                0 => Some(RetainedChange::Set),
+                1 => Some(RetainedChange::Clear),
+                _ => None,
+            },
+        },
+        55..=84 => Op::Acknowledge {
+            taker,
+            ids: recent(&mut below),
+        },
+        85..=94 => Op::Discard {
+            taker,
+            ids: recent(&mut below),
+        },
+        95..=98 => Op::CountDrop { taker, n: below(5) },
+        _ => Op::Remove { taker },
+    }
+}
+
+fn topic(id: u64) -> String {
+    format!("t/{}", id % 3)
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Model {
+    takers: [(BTreeSet<u64>, Account); 4],
+    removed: Account,
+    retained: BTreeMap<String, u64>,
+}
+
+impl Model {
+    fn apply(&mut self, op: &Op) {
+        match op {
+            Op::Append {
+                id,
+                takers,
+                retained,
+            } => {
+                for taker in takers {
+                    let (rows, account) = &mut self.takers[*taker];
+                    rows.insert(*id);
+                    account.accepted += 1;
+                }
+                match retained {
+                    Some(RetainedChange::Set) => drop(self.retained.insert(topic(*id), *id)),
+                    Some(RetainedChange::Clear) => drop(self.retained.remove(&topic(*id))),
+                    None => {}
+                }
+            }
+            Op::Acknowledge { taker, ids } => {
+                let (rows, account) = &mut self.takers[*taker];
+                account.delivered += ids.iter().filter(|id| rows.remove(id)).count() as u64;
+            }
+            Op::Discard { taker, ids } => {
+                let (rows, account) = &mut self.takers[*taker];
+                let n = ids.iter().filter(|id| rows.remove(id)).count() as u64;
+                add(account, DropReason::Expired, n);
+            }
+            Op::CountDrop { taker, n } => {
+                let account = &mut self.takers[*taker].1;
+                account.accepted += n;
+                add(account, DropReason::QueueFull, *n);
+            }
+            Op::Remove { taker } => {
+                let (rows, account) = std::mem::take(&mut self.takers[*taker]);
+                self.removed.accepted += account.accepted;
+                self.removed.delivered += account.delivered;
+                for (reason, n) in account.dropped {
+                    add(&mut self.removed, reason, n);
+                }
+                add(
+                    &mut self.removed,
+                    DropReason::TakerRemoved,
+                    rows.len() as u64,
+                );
+            }
+        }
+    }
+
+    fn read(store: &Store, opened: &Opened) -> Self {
+        let mut model = Self::default();
+        for (at, name) in NAMES.iter().enumerate() {
+            let Some(taker) = store.find_taker(TakerKind::Route, name) else {
+                continue;
+            };
+            let mut account = store.account(taker);
+            assert!(account.balances(), "{account:?}");
+            let rows = store.read(taker, None, usize::MAX, usize::MAX).unwrap();
+            assert_eq!(rows.len() as u64, account.queued);
+            let bytes: usize = rows.iter().map(|r| r.message.cost()).sum();
+            assert_eq!(bytes as u64, account.queued_bytes);
+            (account.queued, account.queued_bytes) = (0, 0);
+            let ids = rows.iter().map(|r| r.message.id.0).collect();
+            model.takers[at] = (ids, account);
+        }
+        model.removed = store.removed_account();
+        assert!(model.removed.balances());
+        for message in &opened.retained {
+            model
+                .retained
+                .insert(message.topic.to_string(), message.id.0);
+        }
+        model
+    }
+}
+
+fn add(account: &mut Account, reason: DropReason, n: u64) {
+    if n > 0 {
+        *account.dropped.entry(reason).or_default() += n;
+    }
+}
+
+fn run(store: &Store, op: Op, done: Box<dyn FnOnce() + Send>) {
+    let taker = |at: usize| -> TakerId { store.create_taker(TakerKind::Route, NAMES[at]) };
+    let ids = |ids: Vec<u64>| -> Vec<MessageId> { ids.into_iter().map(MessageId).collect() };
+    match op {
+        Op::Append {
+            id,
+            takers,
+            retained,
+        } => {
+            let text = "x".repeat(usize::try_from(id % 700).unwrap());
+            let entry = Append {
+                message: Arc::new(message(id, &topic(id), &text)),
+                takers: takers.into_iter().map(|at| row(taker(at))).collect(),
+                retained,
+            };
+            store.append(
+                vec![entry],
+                Some(Box::new(move |ok| ok.map_or((), |()| done()))),
+            );
+        }
+        Op::Acknowledge { taker: at, ids: i } => store.acknowledge(taker(at), &ids(i)),
+        Op::Discard { taker: at, ids: i } => {
+            store.discard(taker(at), &ids(i), DropReason::Expired);
+        }
+        Op::CountDrop { taker: at, n } => store.count_drop(taker(at), DropReason::QueueFull, n),
+        Op::Remove { taker: at } => store.remove_taker(
+            taker(at),
+            DropReason::TakerRemoved,
+            Some(Box::new(move |ok| ok.map_or((), |()| done()))),
+        ),
+    }
+}
+
+/// Runs operations from a number on until it is killed; does nothing in an ordinary test run.
+#[test]
+fn child() {
+    let Ok(dir) = std::env::var("STORE_CRASH_DIR") else {
+        return;
+    };
+    let from: u64 = std::env::var("STORE_CRASH_FROM").unwrap().parse().unwrap();
+    let options = Options {
+        linger: Duration::from_millis(if from % 2 == 0 { 0 } else { 5 }),
+        min_free_disk: 0,
+        ..Options::default()
+    };
+    let (store, _) = Store::open(Path::new(&dir), options).unwrap();
+    for n in from.. {
+        let done = move || {
+            let mut out = std::io::stderr().lock();
+            writeln!(out, "done {n}").unwrap();
+        };
+        run(&store, op(n), Box::new(done));
+        // As admission does: what waits is bounded.
+        while store.pending_bytes() > 200_000 {
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// Starts the child, kills it after some reports; gives the highest operation reported done.
+fn killed(dir: &Path, from: u64, after: u64) -> Option<u64> {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child", "--nocapture", "--test-threads=1"])
+        .env("STORE_CRASH_DIR", dir)
+        .env("STORE_CRASH_FROM", from.to_string())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut highest = None;
+    let mut reports = 0;
+    for line in lines {
+        let line = line.unwrap();
+        // The last line may have been cut short by the kill; a shorter number only weakens it.
+        let Some(n) = line.strip_prefix("done ").and_then(|n| n.parse().ok()) else {
+            assert!(!line.contains("panicked"), "{line}");
+            continue;
+        };
+        highest = highest.max(Some(n));
+        reports += 1;
+        if reports == after {
+            child.kill().unwrap();
+        }
+    }
+    child.wait().unwrap();
+    highest
+}
+
+#[test]
+fn sigkill_loses_nothing_that_was_reported_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut model = Model::default();
+    let mut applied = 0; // operations 1..=applied are in `model`
+    let mut x = 42;
+    for round in 0..25 {
+        let done = killed(dir.path(), applied + 1, 1 + random(&mut x) % 300).unwrap_or(applied);
+        let (store, opened) = common::open(dir.path());
+        assert!(opened.damaged.is_empty(), "{:?}", opened.damaged);
+        let found = Model::read(&store, &opened);
+        while applied < done {
+            applied += 1;
+            model.apply(&op(applied));
+        }
+        // What was handed in but not reported may be there too, in order.
+        let limit = done + 100_000;
+        while model != found {
+            assert!(
+                applied < limit,
+                "round {round}: no prefix of at least {done} operations"
+            );
+            applied += 1;
+            model.apply(&op(applied));
+        }
+        drop(store);
+    }
+    assert!(applied > 1000, "only {applied} operations were tried");
+}
