@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use iotedge_model::{ClientId, DropReason, Message, Now, QoS, Source, TraceId, UnixMillis};
+use iotedge_model::{ClientId, Message, Now, QoS, Source, TraceId, UnixMillis};
 use iotedge_ports::{
     AckSink, CloseReason, Completion, ConnectRefused, ConnectRequest, Connected, ConnectionId,
     Delivery, Detached, EndKind, Failure, Part, Publication, RetainHandling, SubscribeResult,
@@ -35,7 +35,7 @@ impl Shared {
                 will = self.take_over(&mut core, key);
                 let keep = core.sessions.get(key).is_some_and(|s| s.record.is_some());
                 if request.clean || !keep {
-                    self.end_session(&mut core, key, DropReason::SessionEnded);
+                    self.end_session(&mut core, key);
                 } else {
                     resumed = Some(key);
                 }
@@ -88,15 +88,14 @@ impl Shared {
         live.will.map(|will| (will, owner.0, owner.1))
     }
 
-    /// Forgets a session and what waits for it.
-    pub(crate) fn end_session(&self, core: &mut Core, key: usize, reason: DropReason) {
+    /// Forgets a session and what waits for it; the store counts its rows as `session-ended`.
+    pub(crate) fn end_session(&self, core: &mut Core, key: usize) {
         let Some(session) = core.remove_session(key) else {
             return;
         };
         session.mailbox.feed.detach();
         if let Some(record) = session.record {
-            self.store.remove_session(&record.client_id, None);
-            self.store.remove_taker(record.taker, reason, None);
+            self.store.remove_session(record.client_id.as_str(), None);
         }
     }
 
@@ -155,7 +154,7 @@ impl Shared {
             record.expiry = request.session_expiry;
             record.ended_at = None;
             record.waited = 0;
-            self.store.put_session(record, None);
+            self.store.put_session(record.clone(), None);
         }
         let attached = session.mailbox.attach(request.handle.clone());
         session.live = Some(Live {
@@ -197,7 +196,7 @@ impl Shared {
             if session.record.is_some() && session.expiry > 0 {
                 self.leave_waiting(session, &now);
             } else {
-                self.end_session(&mut core, key, DropReason::SessionEnded);
+                self.end_session(&mut core, key);
             }
             will
         };
@@ -214,7 +213,7 @@ impl Shared {
             record.ended_at = Some(now.wall);
             record.ended_trusted = now.trusted;
             record.waited = 0;
-            self.store.put_session(record, None);
+            self.store.put_session(record.clone(), None);
         }
     }
 
@@ -257,7 +256,7 @@ impl Shared {
             if let Some(session) = core.sessions.get(key) {
                 tracing::info!(client_id = %session.client_id, "a session has expired");
             }
-            self.end_session(&mut core, key, DropReason::SessionEnded);
+            self.end_session(&mut core, key);
         }
     }
 
@@ -293,7 +292,7 @@ impl Shared {
                     completion.get_or_insert_with(|| Completion::new(ack.0.clone(), ack.1));
                 self.store.put_subscription(
                     &record.client_id,
-                    &subscription_record(subscription),
+                    subscription_record(subscription),
                     Some(finish(completion.part())),
                 );
             }
@@ -327,7 +326,7 @@ impl Shared {
                 let completion =
                     completion.get_or_insert_with(|| Completion::new(ack.0.clone(), ack.1));
                 self.store.remove_subscription(
-                    &record.client_id,
+                    record.client_id.as_str(),
                     filter,
                     Some(finish(completion.part())),
                 );

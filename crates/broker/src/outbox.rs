@@ -9,4 +9,4 @@ mod session;
 
 pub(crate) use feed::{Env, Push};
 pub(crate) use route::{RouteBox, RouteLimits};
-pub(crate) use session::{Attached, SessionBox};
+pub(crate) use session::SessionBox;

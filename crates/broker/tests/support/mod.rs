@@ -1,0 +1,319 @@
+//! A broker on a store in a temporary folder, and clients without sockets.
+#![allow(dead_code)]
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use iotedge_broker::{Broker, Limits};
+use iotedge_model::{
+    ClientId, Message, MessageId, Now, Principal, PrincipalKind, QoS, SharedFilter, Source, Topic,
+    TraceId, UnixMillis,
+};
+use iotedge_ports::{
+    AckSink, BrokerPort, ClientHandle, Clock, CloseReason, ConnectRefused, ConnectRequest,
+    Connected, Detached, DrainLimit, DrainState, EndKind, Failure, Outgoing, Publication,
+    PublishOutcome, SubscribeOptions, Subscription, Wake, Will,
+};
+use iotedge_store::{Options, Store};
+
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+#[derive(Default)]
+pub struct TestClock(pub AtomicU64);
+
+impl Clock for TestClock {
+    fn now(&self) -> Now {
+        let mono = self.0.load(Ordering::Relaxed);
+        Now {
+            mono,
+            wall: UnixMillis(1_700_000_000_000 + mono),
+            trusted: true,
+        }
+    }
+}
+
+/// Hears of commits, wakes and closes.
+#[derive(Default)]
+pub struct Ears {
+    state: Mutex<Heard>,
+    changed: Condvar,
+}
+
+#[derive(Default, Clone)]
+pub struct Heard {
+    pub acked: Vec<(u64, Result<(), Failure>)>,
+    pub closed: Option<CloseReason>,
+    pub wakes: usize,
+}
+
+impl Ears {
+    pub fn heard(&self) -> Heard {
+        self.state.lock().unwrap().clone()
+    }
+
+    /// Waits until `enough` says so.
+    pub fn wait(&self, what: &str, enough: impl Fn(&Heard) -> bool) -> Heard {
+        let guard = self.state.lock().unwrap();
+        let (guard, timeout) = self
+            .changed
+            .wait_timeout_while(guard, PATIENCE, |heard| !enough(heard))
+            .unwrap();
+        assert!(!timeout.timed_out(), "waited in vain for {what}");
+        guard.clone()
+    }
+
+    fn change(&self, f: impl FnOnce(&mut Heard)) {
+        f(&mut self.state.lock().unwrap());
+        self.changed.notify_all();
+    }
+}
+
+impl Wake for Ears {
+    fn wake(&self) {
+        self.change(|heard| heard.wakes += 1);
+    }
+}
+
+impl ClientHandle for Ears {
+    fn close(&self, reason: CloseReason) {
+        self.change(|heard| heard.closed = Some(reason));
+    }
+}
+
+impl AckSink for Ears {
+    fn acked(&self, token: u64, outcome: Result<(), Failure>) {
+        self.change(|heard| heard.acked.push((token, outcome)));
+    }
+}
+
+pub struct House {
+    pub broker: Broker,
+    pub store: Store,
+    pub clock: Arc<TestClock>,
+}
+
+impl House {
+    pub fn open(dir: &Path, limits: Limits) -> Self {
+        Self::open_with(
+            dir,
+            limits,
+            Options {
+                min_free_disk: 0,
+                ..Options::default()
+            },
+        )
+    }
+
+    pub fn open_with(dir: &Path, limits: Limits, options: Options) -> Self {
+        let (store, mut opened) = Store::open(dir, options).unwrap();
+        let clock = Arc::new(TestClock::default());
+        let broker = Broker::new(store.clone(), &mut opened, clock.clone(), limits);
+        Self {
+            broker,
+            store,
+            clock,
+        }
+    }
+
+    /// Ends as a stop does: what was handed to the store is written.
+    pub fn close(self) {
+        drop(self.broker);
+        self.store.close();
+    }
+
+    pub fn client(&self, id: &str) -> ClientBuilder<'_> {
+        ClientBuilder {
+            house: self,
+            id: id.to_owned(),
+            clean: true,
+            principal: user("someone"),
+            will: None,
+        }
+    }
+
+    /// Publishes and waits for whatever there is to wait for.
+    pub fn publish(&self, topic: &str, payload: &str, qos: QoS) -> PublishOutcome {
+        self.publish_message(message(topic, payload, qos))
+    }
+
+    pub fn publish_message(&self, message: Message) -> PublishOutcome {
+        let ears = Arc::new(Ears::default());
+        let ack = (message.qos > QoS::AtMostOnce).then(|| (ears.clone() as Arc<_>, 1));
+        let mut batch = [Publication::new(message, ack)];
+        self.broker.publish(&mut batch);
+        let [publication] = batch;
+        if publication.outcome == PublishOutcome::Pending {
+            let heard = ears.wait("the commit", |heard| !heard.acked.is_empty());
+            assert_eq!(heard.acked, [(1, Ok(()))]);
+        }
+        publication.outcome
+    }
+}
+
+pub fn user(name: &str) -> Arc<Principal> {
+    Arc::new(Principal {
+        kind: PrincipalKind::User { name: name.into() },
+    })
+}
+
+pub fn anonymous() -> Arc<Principal> {
+    Arc::new(Principal {
+        kind: PrincipalKind::Anonymous {
+            listener: "l".into(),
+        },
+    })
+}
+
+pub fn message(topic: &str, payload: &str, qos: QoS) -> Message {
+    Message {
+        id: MessageId(0),
+        trace: TraceId(0),
+        hops: 0,
+        principal: user("publisher"),
+        client_id: "publisher".into(),
+        source: Source::Mqtt,
+        topic: Topic::new(topic).unwrap(),
+        payload: Bytes::copy_from_slice(payload.as_bytes()),
+        qos,
+        retain: false,
+        accepted_at: UnixMillis(0),
+        trusted: false,
+        expiry: None,
+        properties: None,
+    }
+}
+
+pub struct ClientBuilder<'a> {
+    house: &'a House,
+    id: String,
+    clean: bool,
+    principal: Arc<Principal>,
+    will: Option<Will>,
+}
+
+impl ClientBuilder<'_> {
+    pub fn persistent(mut self) -> Self {
+        self.clean = false;
+        self
+    }
+
+    pub fn principal(mut self, principal: Arc<Principal>) -> Self {
+        self.principal = principal;
+        self
+    }
+
+    pub fn will(mut self, topic: &str, payload: &str) -> Self {
+        self.will = Some(Will {
+            topic: Topic::new(topic).unwrap(),
+            payload: Bytes::copy_from_slice(payload.as_bytes()),
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            delay: 0,
+            expiry: None,
+            properties: None,
+        });
+        self
+    }
+
+    pub fn try_connect(self) -> Result<Client, ConnectRefused> {
+        let ears = Arc::new(Ears::default());
+        let connected = self.house.broker.connect(ConnectRequest {
+            client_id: ClientId::new(&self.id).unwrap(),
+            clean: self.clean,
+            session_expiry: if self.clean { 0 } else { 3_600 },
+            principal: self.principal,
+            will: self.will,
+            protocol_level: 4,
+            keep_alive: 60,
+            remote: None,
+            listener: "test".into(),
+            handle: ears.clone(),
+        })?;
+        Ok(Client {
+            broker: self.house.broker.clone(),
+            ears,
+            connected,
+        })
+    }
+
+    pub fn connect(self) -> Client {
+        self.try_connect().ok().expect("connects")
+    }
+}
+
+pub struct Client {
+    broker: Broker,
+    pub ears: Arc<Ears>,
+    pub connected: Connected,
+}
+
+impl Client {
+    pub fn subscribe(&self, filter: &str, qos: QoS) {
+        let subscription = Subscription {
+            filter: SharedFilter::new(filter).unwrap(),
+            text: filter.into(),
+            options: SubscribeOptions::v311(qos),
+        };
+        let subscriptions = [subscription];
+        let ack = (self.ears.clone() as Arc<_>, 99);
+        let (_, done) = self
+            .broker
+            .subscribe(self.connected.connection, &subscriptions, ack);
+        if !done {
+            self.ears
+                .wait("SUBACK", |h| h.acked.iter().any(|(token, _)| *token == 99));
+        }
+        self.broker
+            .send_retained(self.connected.connection, &subscriptions);
+    }
+
+    /// What is there now.
+    pub fn drain(&self) -> Vec<Outgoing> {
+        let mut out = Vec::new();
+        let limit = DrainLimit {
+            messages: 1_000,
+            bytes: 1 << 20,
+        };
+        while self.connected.mailbox.drain(limit, &mut out) == DrainState::More {}
+        out
+    }
+
+    /// Waits for `n` deliveries.
+    pub fn receive(&self, n: usize) -> Vec<Outgoing> {
+        let mut out = self.drain();
+        while out.len() < n {
+            let wakes = self.ears.heard().wakes;
+            let mut more = self.drain();
+            if more.is_empty() {
+                self.ears.wait("a delivery", |heard| heard.wakes > wakes);
+                more = self.drain();
+            }
+            out.append(&mut more);
+        }
+        out
+    }
+
+    pub fn acknowledge(&self, outgoing: &Outgoing) -> bool {
+        self.connected
+            .mailbox
+            .puback(outgoing.packet_id.expect("has a packet id"))
+    }
+
+    pub fn disconnect(self, end: EndKind) {
+        self.broker.detach(Detached {
+            connection: self.connected.connection,
+            end,
+            reason: "test",
+        });
+    }
+}
+
+pub fn payloads(deliveries: &[Outgoing]) -> Vec<String> {
+    deliveries
+        .iter()
+        .map(|o| String::from_utf8_lossy(&o.delivery.message.payload).into_owned())
+        .collect()
+}
