@@ -12,7 +12,7 @@
 //!    dropped. Counters change in the transaction that changes the rows. A row is settled once:
 //!    acknowledging it again, or one whose append failed, counts for nothing.
 //! 4. **Order.** One writer a file applies operations in the order handed in; callbacks come in
-//!    that order. Rows are read in the order of message ids.
+//!    that order (but for those kept back by a full disk). Rows are read in the order of ids.
 //! 5. **An id is not given twice.** [`Opened::next_message_id`] is above every id that was ever
 //!    appended: ids are reserved on disk in blocks of 2^32.
 //! 6. **What is gone before its commit was due is never written**, only counted: an append whose

@@ -303,40 +303,71 @@ fn run<E: Engine>(shared: &Shared<E::Op>, engine: &mut E) -> Result<(), StoreErr
     }
 }
 
+/// One call of the engine; a panic in it is an error like any other that ends the writer.
+fn attempt<E: Engine>(
+    shared: &Shared<E::Op>,
+    engine: &mut E,
+    batch: &[Job<E::Op>],
+) -> Result<(), StoreError> {
+    catch_unwind(AssertUnwindSafe(|| engine.commit(batch))).unwrap_or_else(|panic| {
+        Err(StoreError::WriterStopped {
+            path: shared.path.clone(),
+            reason: panic_text(&*panic),
+        })
+    })
+}
+
 fn commit<E: Engine>(
     shared: &Shared<E::Op>,
     engine: &mut E,
     batch: Vec<Job<E::Op>>,
 ) -> Result<(), StoreError> {
-    let error = match catch_unwind(AssertUnwindSafe(|| engine.commit(&batch))) {
-        Ok(Ok(())) => {
+    let error = match attempt(shared, engine, &batch) {
+        Ok(()) => {
             shared.lock().not_before = None;
             tell(batch, &Ok(()));
             return Ok(());
         }
-        Ok(Err(error)) => error,
-        Err(panic) => StoreError::WriterStopped {
-            path: shared.path.clone(),
-            reason: panic_text(&*panic),
-        },
+        Err(error) => error,
     };
     if !matches!(error, StoreError::DiskFull { .. }) {
-        shared.lock().ended = Some(error.clone());
-        tell(batch, &Err(error.clone()));
-        return Err(error);
+        return end(shared, batch, error);
     }
     tracing::warn!(%error, "a commit found no room");
     let (kept, given_up): (Vec<_>, Vec<_>) = batch.into_iter().partition(|job| engine.keeps(job));
     for job in &given_up {
         engine.undo(job);
     }
+    // What makes room goes alone, or what needs room would keep it out for ever.
+    let again = if kept.is_empty() || given_up.is_empty() {
+        Err(error.clone())
+    } else {
+        attempt(shared, engine, &kept)
+    };
+    tell(given_up, &Err(error));
+    match again {
+        Ok(()) => tell(kept, &Ok(())),
+        Err(error @ StoreError::DiskFull { .. }) => keep(shared, kept, error),
+        Err(error) => return end(shared, kept, error),
+    }
+    Ok(())
+}
+
+/// The writer can not go on.
+fn end<Op>(shared: &Shared<Op>, batch: Vec<Job<Op>>, error: StoreError) -> Result<(), StoreError> {
+    shared.lock().ended = Some(error.clone());
+    tell(batch, &Err(error.clone()));
+    Err(error)
+}
+
+/// Puts jobs back in front, to be tried again after a pause.
+fn keep<Op>(shared: &Shared<Op>, kept: Vec<Job<Op>>, error: StoreError) {
     let mut state = shared.lock();
     if state.closing {
         // The last chance has passed: say so to everyone.
         drop(state);
-        tell(given_up, &Err(error.clone()));
         tell(kept, &Err(error));
-        return Ok(());
+        return;
     }
     let now = Instant::now();
     state.not_before = Some(now + RETRY);
@@ -346,7 +377,4 @@ fn commit<E: Engine>(
     state.bytes += kept.iter().map(|job| job.cost).sum::<u64>();
     let arrived = std::mem::replace(&mut state.waiting, kept);
     state.waiting.extend(arrived);
-    drop(state);
-    tell(given_up, &Err(error));
-    Ok(())
 }

@@ -300,6 +300,10 @@ impl<'a> Batch<'a> {
 
     /// Writes what was collected; gives the changes of the books.
     pub(crate) fn finish(mut self) -> Sql<Tallies> {
+        // First what goes: its pages serve what comes.
+        for (id, count) in std::mem::take(&mut self.released) {
+            release(self.connection, id, count)?;
+        }
         self.write_staged()?;
         for (topic, message) in std::mem::take(&mut self.retained) {
             match message {
@@ -313,9 +317,6 @@ impl<'a> Batch<'a> {
                         .execute([topic.as_str()])?;
                 }
             }
-        }
-        for (id, count) in &self.released {
-            release(self.connection, *id, *count)?;
         }
         for (id, tally) in &self.tallies {
             write_tally(self.connection, *id, tally)?;

@@ -210,3 +210,135 @@ impl Op {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Instant;
+
+    use bytes::Bytes;
+    use iotedge_model::{Message, MessageId, QoS, Topic};
+
+    use super::*;
+    use crate::writer::Writer;
+    use crate::{Account, Append, TakerKind, TakerRow, schema};
+
+    struct Bench {
+        writer: Writer<Op>,
+        mirror: Arc<Mutex<Mirror>>,
+        space: Arc<Space>,
+        _dir: tempfile::TempDir,
+    }
+
+    impl Bench {
+        /// A store whose file can not grow above `pages`.
+        fn new(pages: u32) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("queue.db");
+            let connection = file::open(&path, &schema::QUEUE).unwrap();
+            connection
+                .execute_batch(&format!("PRAGMA max_page_count = {pages}"))
+                .unwrap();
+            let mirror = Arc::new(Mutex::new(Mirror::new(&[], &Account::default(), 1)));
+            let space = Arc::new(Space::new(dir.path(), u64::MAX, 0));
+            let engine = QueueEngine {
+                path: path.clone(),
+                connection,
+                mirror: mirror.clone(),
+                space: space.clone(),
+                known: HashSet::new(),
+                reserved: 0,
+                encoder: Encoder::default(),
+                full: false,
+            };
+            let writer = Writer::start(&path, Duration::ZERO, None, engine).unwrap();
+            Self {
+                writer,
+                mirror,
+                space,
+                _dir: dir,
+            }
+        }
+
+        fn push(&self, op: Op, wait: bool) -> Option<Result<(), StoreError>> {
+            let (tell, told) = mpsc::sync_channel(1);
+            {
+                let mut mirror = self.mirror.lock().unwrap();
+                op.expect(|taker, change| mirror.expect(taker, |t| change(t)));
+            }
+            let job = Job {
+                urgent: wait,
+                cost: op.cost(),
+                op,
+                done: wait.then(|| -> crate::Done { Box::new(move |o| tell.send(o).unwrap()) }),
+            };
+            assert!(self.writer.push(job).is_ok());
+            wait.then(|| told.recv().unwrap())
+        }
+
+        fn append(&self, taker: TakerId, id: u64) -> Result<(), StoreError> {
+            let topic = Topic::new("t").unwrap();
+            let payload = Bytes::from(vec![7; 50_000]);
+            let mut message = Message::internal("test", topic, payload, QoS::AtLeastOnce);
+            message.id = MessageId(id);
+            let entry = Append {
+                message: Arc::new(message),
+                takers: vec![TakerRow {
+                    taker,
+                    qos: QoS::AtLeastOnce,
+                    retain: false,
+                    identifiers: Arc::from([]),
+                }],
+                retained: None,
+            };
+            self.push(Op::Append(vec![entry]), true).unwrap()
+        }
+    }
+
+    #[test]
+    fn a_full_disk_fails_appends_keeps_acknowledgements_and_recovers() {
+        let bench = Bench::new(100);
+        let id = bench.mirror.lock().unwrap().create(TakerKind::Route, "r");
+        let name = Arc::from("r");
+        let kind = TakerKind::Route;
+        bench.push(Op::CreateTaker { id, kind, name }, false);
+        let mut stored = Vec::new();
+        let error = loop {
+            let next = stored.len() as u64 + 1;
+            match bench.append(id, next) {
+                Ok(()) => stored.push(MessageId(next)),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, StoreError::DiskFull { .. }), "{error}");
+        assert!(!stored.is_empty());
+        let books = bench.mirror.lock().unwrap().account(id);
+        assert_eq!(
+            books.accepted,
+            stored.len() as u64,
+            "the failed one is undone"
+        );
+        assert!(books.balances());
+
+        let how = Settled::Delivered;
+        let taker = id;
+        bench.push(
+            Op::Settle {
+                taker,
+                ids: stored.clone(),
+                how,
+            },
+            false,
+        );
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let next = stored.len() as u64 + 2;
+        while bench.space.check(0).is_err() || bench.append(id, next).is_err() {
+            assert!(Instant::now() < deadline, "it did not recover");
+            std::thread::yield_now();
+        }
+        let books = bench.mirror.lock().unwrap().account(id);
+        assert_eq!(books.delivered, stored.len() as u64);
+        assert_eq!(books.queued, 1);
+        assert!(books.balances());
+    }
+}
