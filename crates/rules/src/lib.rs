@@ -1,2 +1,20 @@
-//! Topic rules and their actions
+//! Topic rules: documents, the set of them that is in force, and their actions.
+//!
+//! A rule's JSON is AWS's `topicRulePayload`. [`load_dir`] reads `rules.d`; [`Engine`] is what the
+//! broker asks for each message it accepts; [`rule_test`] tries a statement out without one.
 #![forbid(unsafe_code)]
+
+mod document;
+mod engine;
+mod failure;
+mod host;
+mod index;
+mod load;
+mod rule;
+mod try_out;
+
+pub use document::{RuleError, RuleProblem, parse_rule};
+pub use engine::{Changes, Engine};
+pub use load::{load_dir, load_file};
+pub use rule::{Rule, RuleCounts};
+pub use try_out::{RuleTest, RuleTestError, RuleTestOutcome, rule_test};

@@ -1,0 +1,144 @@
+//! `iotedgectl rule test`: a statement tried out on one message, without side effects.
+
+use bytes::Bytes;
+use iotedge_model::{Topic, TopicError, TraceId, UnixMillis};
+use iotedge_sql::{
+    EvalError, Host, Input, Payload, SqlError, SqlVersion, Statement, Template, Via,
+};
+use serde::Deserialize;
+use serde_json::{Value as Json, json};
+use thiserror::Error;
+
+use crate::host::random;
+
+/// What is tried.
+#[derive(Debug, Clone, Default)]
+pub struct RuleTest<'a> {
+    /// The statement.
+    pub sql: &'a str,
+    /// Its version; `None` is the default, 2015-10-08.
+    pub sql_version: Option<&'a str>,
+    /// The message's topic.
+    pub topic: &'a str,
+    /// The message's payload.
+    pub payload: Bytes,
+    /// The publisher's client id.
+    pub client_id: &'a str,
+    /// A substitution template to evaluate for the message.
+    pub template: Option<&'a str>,
+    /// What else there is, as JSON: `account_id`, `via` (`mqtt` or `http`),
+    /// `certificate_thumbprint`, `rule_name`, `shadows` (each `thing`, `shadow_name`, `state`).
+    pub context: Option<&'a str>,
+    /// Milliseconds since 1970, for `timestamp()`.
+    pub now: UnixMillis,
+}
+
+/// What came out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RuleTestOutcome {
+    /// The outgoing payload, or the template's string.
+    Output(Bytes),
+    /// FROM or WHERE is not satisfied.
+    NoMatch,
+}
+
+/// Why nothing could come out.
+#[derive(Debug, Error)]
+pub enum RuleTestError {
+    /// `--sql` or `--sql-version`.
+    #[error("sql: {0}")]
+    Sql(SqlError),
+    /// `--template`.
+    #[error("template: {0}")]
+    Template(SqlError),
+    /// `--topic`.
+    #[error("topic: {0}")]
+    Topic(#[from] TopicError),
+    /// `--context`.
+    #[error("context: {0}")]
+    Context(serde_json::Error),
+    /// The statement or the template failed on this message.
+    #[error("{0}")]
+    Evaluation(#[from] EvalError),
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Context {
+    account_id: Option<String>,
+    via: Option<ContextVia>,
+    certificate_thumbprint: Option<String>,
+    rule_name: Option<String>,
+    #[serde(default)]
+    shadows: Vec<ContextShadow>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ContextVia {
+    Mqtt,
+    Http,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ContextShadow {
+    thing: String,
+    shadow_name: Option<String>,
+    state: Json,
+}
+
+impl Host for Context {
+    fn random(&self) -> u128 {
+        random()
+    }
+
+    fn shadow(&self, thing: &str, shadow: Option<&str>) -> Option<Json> {
+        self.shadows
+            .iter()
+            .find(|s| s.thing == thing && s.shadow_name.as_deref() == shadow)
+            .map(|s| json!({ "state": s.state, "version": 1 }))
+    }
+}
+
+/// Evaluates a statement, and a template where there is one, for one message.
+pub fn rule_test(test: &RuleTest<'_>) -> Result<RuleTestOutcome, RuleTestError> {
+    let version = test
+        .sql_version
+        .map_or(Ok(SqlVersion::default()), SqlVersion::parse)
+        .map_err(RuleTestError::Sql)?;
+    let statement = Statement::parse(test.sql, version).map_err(RuleTestError::Sql)?;
+    let template = test
+        .template
+        .map(|t| Template::parse(t, version))
+        .transpose()
+        .map_err(RuleTestError::Template)?;
+    Topic::check(test.topic)?;
+    let context: Context = match test.context {
+        Some(text) => serde_json::from_str(text).map_err(RuleTestError::Context)?,
+        None => Context::default(),
+    };
+    let payload = Payload::new(test.payload.clone());
+    let input = Input {
+        topic: test.topic,
+        payload: &payload,
+        client_id: test.client_id,
+        principal: context.certificate_thumbprint.as_deref().unwrap_or(""),
+        via: match context.via {
+            None | Some(ContextVia::Mqtt) => Via::Mqtt,
+            Some(ContextVia::Http) => Via::Other,
+        },
+        now: test.now,
+        account_id: context.account_id.as_deref().unwrap_or("000000000000"),
+        trace: TraceId(random()),
+        rule_name: context.rule_name.as_deref().unwrap_or("test"),
+        host: &context,
+    };
+    let Some(output) = statement.evaluate(&input)? else {
+        return Ok(RuleTestOutcome::NoMatch);
+    };
+    Ok(RuleTestOutcome::Output(match template {
+        Some(template) => Bytes::from(template.evaluate(&input)?),
+        None => output,
+    }))
+}
