@@ -9,3 +9,4 @@
 pub mod account;
 pub mod load;
 pub mod packet;
+pub mod wire;

@@ -42,7 +42,8 @@ fn packet(first: u8, body: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Connects a client: socket, CONNECT, CONNACK. No keep-alive.
+/// Connects a client: socket, CONNECT, CONNACK. The keep-alive is an hour, for 0 is refused by
+/// rumqttd: no load lasts so long.
 pub fn connect(address: SocketAddr, client_id: &str, clean: bool) -> io::Result<TcpStream> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_nodelay(true)?;
@@ -50,7 +51,7 @@ pub fn connect(address: SocketAddr, client_id: &str, clean: bool) -> io::Result<
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut body = Vec::new();
     text("MQTT", &mut body);
-    body.extend_from_slice(&[4, if clean { 0x02 } else { 0x00 }, 0, 0]);
+    body.extend_from_slice(&[4, if clean { 0x02 } else { 0x00 }, 0x0e, 0x10]);
     text(client_id, &mut body);
     stream.write_all(&packet(0x10, &body))?;
     let mut answer = [0; 4];

@@ -1,15 +1,16 @@
 //! `bench-load flow`: publishers and subscribers for some seconds; prints their account as JSON.
 //! `bench-load idle`: connects clients and holds them until its standard input ends.
+//! `bench-load wire`: listens and hands bytes on, to measure the load itself.
 #![forbid(unsafe_code)]
 
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use iotedge_benches::load::{self, Load};
-use iotedge_benches::packet;
+use iotedge_benches::{packet, wire};
 
 /// Drives an MQTT broker, and checks what comes back.
 #[derive(Parser)]
@@ -31,6 +32,8 @@ enum Command {
         #[arg(long, default_value_t = 1000)]
         clients: usize,
     },
+    /// No broker: hands one publisher's bytes to one subscriber, to measure the load itself.
+    Wire,
 }
 
 #[derive(Args)]
@@ -90,6 +93,7 @@ fn run(cli: Cli) -> io::Result<()> {
             io::stdout().flush()?;
             io::stdin().read_to_end(&mut Vec::new())?;
         }
+        Command::Wire => wire::serve(&TcpListener::bind(cli.address)?)?,
     }
     Ok(())
 }
