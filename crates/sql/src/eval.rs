@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::cell::Cell;
 
 use bytes::Bytes;
+use serde_json::Value as Json;
 
 use crate::ast::{Item, Select, Statement};
 use crate::value::Value;
@@ -132,7 +133,12 @@ impl<'a> Context<'a> {
             return Err(EvalError::ArrayOutput);
         }
         self.charge_bytes(value.size())?;
-        Ok(match value.into_json(self.version) {
+        let json = match (select, value) {
+            // Its members are spelled already: those of '*' as received, the others anew.
+            (Select::Items(_), Value::Object(Cow::Owned(members))) => Some(Json::Object(members)),
+            (_, value) => value.into_json(self.version),
+        };
+        Ok(match json {
             // "Undefined is converted to an empty string when serialized by itself."
             None => Bytes::new(),
             Some(json) => Bytes::from(json.to_string()),
