@@ -1,0 +1,428 @@
+//! Connections over real sockets: the gateway with the real broker and store, and clients that
+//! write and read packets themselves.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use iotedge_broker::{Broker, Limits as BrokerLimits};
+use iotedge_gateway::{Auth, Context, Gateway, Limits, Listener, ListenerProtocol, Running};
+use iotedge_model::{Action, Now, Principal, PrincipalKind, QoS, UnixMillis};
+use iotedge_mqtt::{
+    Connect, ConnectReturnCode, Decoder, LastWill, Packet, Publish, Role, Str, SubAckCode,
+    Subscribe, Version,
+};
+use iotedge_ports::{AuthRequest, Authorizer, Clock, Decision, PrincipalStatus};
+use iotedge_store::{Options, Store};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct TestClock(Instant);
+
+impl Clock for TestClock {
+    fn now(&self) -> Now {
+        let mono = self.0.elapsed().as_millis() as u64;
+        Now {
+            mono,
+            wall: UnixMillis(1_800_000_000_000 + mono),
+            trusted: true,
+        }
+    }
+}
+
+/// Denies what has `forbidden` in it, and the client id `stranger`.
+struct Rules;
+
+impl Authorizer for Rules {
+    fn authorize(&self, request: &AuthRequest<'_>) -> Decision {
+        let denied = match request.action {
+            Action::Receive => request.resource.contains("unheard"),
+            Action::Connect => request.resource == "stranger",
+            _ => request.resource.contains("forbidden"),
+        };
+        if denied {
+            Decision::Deny("a test says no".into())
+        } else {
+            Decision::Allow
+        }
+    }
+
+    fn generation(&self) -> u64 {
+        1
+    }
+
+    fn status(&self, _principal: &Principal) -> PrincipalStatus {
+        PrincipalStatus::Active
+    }
+}
+
+struct House {
+    _dir: tempfile::TempDir,
+    broker: Broker,
+    running: Running,
+}
+
+impl House {
+    async fn open(limits: Limits) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options {
+            min_free_disk: 0,
+            ..Options::default()
+        };
+        let (store, mut opened) = Store::open(dir.path(), options).unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(TestClock(Instant::now()));
+        let broker = Broker::new(store, &mut opened, clock.clone(), BrokerLimits::default());
+        let principal = Principal {
+            kind: PrincipalKind::User {
+                name: "test".into(),
+            },
+        };
+        let listener = |protocol| Listener {
+            address: "127.0.0.1:0".parse().unwrap(),
+            protocol,
+            tls: None,
+            auth: Auth::Anonymous(Arc::new(principal.clone())),
+            max_connections: 100,
+        };
+        let context = Context {
+            broker: Arc::new(broker.clone()),
+            authorizer: Arc::new(Rules),
+            clock,
+            mounts: Vec::new(),
+            limits,
+        };
+        let listeners = vec![
+            listener(ListenerProtocol::Mqtt),
+            listener(ListenerProtocol::Http),
+        ];
+        let running = Gateway::bind(context, listeners).await.unwrap().start();
+        Self {
+            _dir: dir,
+            broker,
+            running,
+        }
+    }
+
+    fn mqtt(&self) -> SocketAddr {
+        self.running.addresses()[0]
+    }
+
+    async fn client(&self, id: &str) -> Client {
+        let mut client = Client::dial(self.mqtt()).await;
+        client.send(&Packet::Connect(connect(id))).await;
+        let Packet::ConnAck(ack) = client.receive().await else {
+            panic!("no CONNACK")
+        };
+        assert_eq!(ack.code, ConnectReturnCode::Accepted);
+        client
+    }
+}
+
+fn connect(id: &str) -> Connect {
+    Connect {
+        version: Version::V311,
+        clean: true,
+        keep_alive: 60,
+        client_id: Str::new(id).unwrap(),
+        will: None,
+        username: None,
+        password: None,
+    }
+}
+
+fn publish(topic: &str, payload: &str, id: Option<u16>) -> Packet {
+    Packet::Publish(Publish {
+        dup: false,
+        qos: if id.is_some() {
+            QoS::AtLeastOnce
+        } else {
+            QoS::AtMostOnce
+        },
+        retain: false,
+        topic: Str::new(topic).unwrap(),
+        packet_id: id.and_then(NonZeroU16::new),
+        payload: Bytes::copy_from_slice(payload.as_bytes()),
+        properties: None,
+    })
+}
+
+struct Client {
+    socket: TcpStream,
+    decoder: Decoder,
+    buffer: BytesMut,
+}
+
+impl Client {
+    async fn dial(address: SocketAddr) -> Self {
+        Self {
+            socket: TcpStream::connect(address).await.unwrap(),
+            decoder: Decoder::new(Role::Client, 1 << 20),
+            buffer: BytesMut::new(),
+        }
+    }
+
+    async fn send(&mut self, packet: &Packet) {
+        let mut out = BytesMut::new();
+        iotedge_mqtt::encode(packet, &mut out).unwrap();
+        self.socket.write_all(&out).await.unwrap();
+    }
+
+    /// The next packet; `None` when the connection is closed.
+    async fn next(&mut self) -> Option<Packet> {
+        loop {
+            if let Some(packet) = self.decoder.decode(&mut self.buffer).unwrap() {
+                return Some(packet);
+            }
+            let read = self.socket.read_buf(&mut self.buffer);
+            let read = tokio::time::timeout(PATIENCE, read)
+                .await
+                .expect("waited in vain");
+            if !matches!(read, Ok(1..)) {
+                return None;
+            }
+        }
+    }
+
+    async fn receive(&mut self) -> Packet {
+        self.next().await.expect("the connection was closed")
+    }
+
+    async fn subscribe(&mut self, filters: &[(&str, QoS)]) -> Vec<SubAckCode> {
+        self.send(&Packet::Subscribe(Subscribe {
+            packet_id: NonZeroU16::MIN,
+            filters: filters
+                .iter()
+                .map(|(f, q)| (Str::new(f).unwrap(), *q))
+                .collect(),
+        }))
+        .await;
+        match self.receive().await {
+            Packet::SubAck(ack) => ack.codes,
+            other => panic!("no SUBACK but {other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_messages_arrive_in_order_and_each_is_acknowledged_in_order() {
+    let house = House::open(Limits::default()).await;
+    let mut subscriber = house.client("sub").await;
+    subscriber.subscribe(&[("a/#", QoS::AtLeastOnce)]).await;
+    let mut publisher = house.client("pub").await;
+    let publishing = tokio::spawn(async move {
+        let mut acknowledged = 0_u32;
+        for n in 0..10_050_u32 {
+            if n < 10_000 {
+                let id = u16::try_from(n % 60_000 + 1).unwrap();
+                publisher
+                    .send(&publish("a/b", &n.to_string(), Some(id)))
+                    .await;
+            }
+            while n - acknowledged >= 50 {
+                let expected = u16::try_from(acknowledged % 60_000 + 1).unwrap();
+                assert_eq!(
+                    publisher.receive().await,
+                    Packet::PubAck(NonZeroU16::new(expected).unwrap())
+                );
+                acknowledged += 1;
+            }
+        }
+        assert_eq!(acknowledged, 10_000);
+    });
+    for n in 0..10_000 {
+        let Packet::Publish(got) = subscriber.receive().await else {
+            panic!("no PUBLISH")
+        };
+        assert_eq!(got.payload, n.to_string());
+        subscriber
+            .send(&Packet::PubAck(got.packet_id.unwrap()))
+            .await;
+    }
+    publishing.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_denied_subscription_is_answered_and_a_denied_publish_closes() {
+    let house = House::open(Limits::default()).await;
+    let mut client = house.client("c").await;
+    let codes = client
+        .subscribe(&[
+            ("fine", QoS::ExactlyOnce),
+            ("forbidden/#", QoS::AtMostOnce),
+            ("bad/#/filter", QoS::AtMostOnce),
+        ])
+        .await;
+    let granted = SubAckCode::Granted(QoS::AtLeastOnce);
+    assert_eq!(codes, [granted, SubAckCode::Failure, SubAckCode::Failure]);
+    client.send(&publish("forbidden", "x", Some(1))).await;
+    assert_eq!(client.next().await, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn receive_is_asked_for_each_delivery() {
+    let house = House::open(Limits::default()).await;
+    let mut client = house.client("c").await;
+    client.subscribe(&[("#", QoS::AtLeastOnce)]).await;
+    client.send(&publish("unheard", "1", Some(1))).await;
+    client.send(&publish("heard", "2", Some(2))).await;
+    let mut heard = None;
+    let mut acknowledged = 0;
+    while heard.is_none() || acknowledged < 2 {
+        match client.receive().await {
+            Packet::Publish(got) => heard = Some(got.topic.as_str().to_owned()),
+            Packet::PubAck(_) => acknowledged += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(heard.as_deref(), Some("heard"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_refusal_has_its_return_code() {
+    let house = House::open(Limits::default()).await;
+    let refused = |connect: Connect| async {
+        let mut client = Client::dial(house.mqtt()).await;
+        client.send(&Packet::Connect(connect)).await;
+        let Packet::ConnAck(ack) = client.receive().await else {
+            panic!("no CONNACK")
+        };
+        assert_eq!(client.next().await, None, "closed behind the refusal");
+        ack.code
+    };
+    assert_eq!(
+        refused(connect("stranger")).await,
+        ConnectReturnCode::NotAuthorized
+    );
+    let mut empty = connect("");
+    empty.clean = false;
+    assert_eq!(refused(empty).await, ConnectReturnCode::IdentifierRejected);
+    let mut will = connect("w");
+    will.will = Some(LastWill {
+        topic: Str::new("forbidden").unwrap(),
+        payload: Bytes::new(),
+        qos: QoS::AtMostOnce,
+        retain: false,
+        properties: None,
+    });
+    assert_eq!(refused(will).await, ConnectReturnCode::NotAuthorized);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_client_is_closed_and_its_will_published() {
+    let house = House::open(Limits {
+        connect_timeout: Duration::from_millis(200),
+        ..Limits::default()
+    })
+    .await;
+    let mut watcher = house.client("w").await;
+    watcher.subscribe(&[("will", QoS::AtLeastOnce)]).await;
+    let mut mute = Client::dial(house.mqtt()).await;
+    assert_eq!(mute.next().await, None, "no CONNECT in time");
+    let mut silent = Client::dial(house.mqtt()).await;
+    let mut connect = connect("silent");
+    connect.keep_alive = 1;
+    connect.will = Some(LastWill {
+        topic: Str::new("will").unwrap(),
+        payload: Bytes::from_static(b"gone"),
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        properties: None,
+    });
+    let begin = Instant::now();
+    silent.send(&Packet::Connect(connect)).await;
+    silent.receive().await;
+    assert_eq!(silent.next().await, None);
+    assert!(
+        begin.elapsed() >= Duration::from_millis(1_500),
+        "one and a half keep-alives"
+    );
+    let Packet::Publish(will) = watcher.receive().await else {
+        panic!("no will")
+    };
+    assert_eq!(will.payload, "gone");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_floods_without_reading_hurts_only_itself() {
+    let house = House::open(Limits::default()).await;
+    let mut flood = house.client("flood").await;
+    flood.subscribe(&[("flood", QoS::AtMostOnce)]).await;
+    let mut out = BytesMut::new();
+    for _ in 0..2_000 {
+        let packet = publish("flood", &"x".repeat(1_000), None);
+        iotedge_mqtt::encode(&packet, &mut out).unwrap();
+    }
+    // It never reads: its own echo fills its socket and its queue, and it is not read any more.
+    let stuck = tokio::spawn(async move {
+        let _ =
+            tokio::time::timeout(Duration::from_millis(500), flood.socket.write_all(&out)).await;
+        flood
+    });
+    let mut other = house.client("other").await;
+    other.subscribe(&[("calm", QoS::AtLeastOnce)]).await;
+    for n in 1..=50 {
+        other.send(&publish("calm", "x", Some(n))).await;
+        let (a, b) = (other.receive().await, other.receive().await);
+        let delivered = [a, b].into_iter().find_map(|packet| match packet {
+            Packet::Publish(got) => got.packet_id,
+            _ => None,
+        });
+        other
+            .send(&Packet::PubAck(delivered.expect("the echo")))
+            .await;
+    }
+    drop(stuck.await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_closes_every_connection() {
+    let house = House::open(Limits::default()).await;
+    let mut client = house.client("c").await;
+    house.broker.stop();
+    house.running.stop(PATIENCE).await;
+    assert_eq!(client.next().await, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn http_publishes_to_mqtt() {
+    let house = House::open(Limits::default()).await;
+    let mut client = house.client("c").await;
+    client.subscribe(&[("a/+", QoS::AtLeastOnce)]).await;
+    for (path, status) in [
+        ("/topics/a%2Fb?qos=1", "200"),
+        ("/topics/a/c", "200"),
+        ("/topics/forbidden?qos=1", "403"),
+        ("/topics/a%2", "400"),
+        ("/topics/a/b?qos=2", "400"),
+        ("/topics/$aws/x", "403"),
+        ("/elsewhere", "404"),
+    ] {
+        let mut socket = TcpStream::connect(house.running.addresses()[1])
+            .await
+            .unwrap();
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2\r\n\r\nhi"
+        );
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await.unwrap();
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{path}: {answer}"
+        );
+        assert!(answer.contains("traceId"), "{answer}");
+    }
+    for topic in ["a/b", "a/c"] {
+        let Packet::Publish(got) = client.receive().await else {
+            panic!("no PUBLISH")
+        };
+        assert_eq!((got.topic.as_str(), &got.payload[..]), (topic, &b"hi"[..]));
+        if let Some(id) = got.packet_id {
+            client.send(&Packet::PubAck(id)).await;
+        }
+    }
+}
