@@ -36,6 +36,11 @@ apt_install() {
         # shellcheck disable=SC2086 # one word a package
         if as_root env DEBIAN_FRONTEND=noninteractive \
             apt-get install -q -y --no-install-recommends $missing; then
+            # Wanted as a program: its service would take the gateway's port 1883.
+            case " $missing" in *" mosquitto "*)
+                [ ! -d /run/systemd/system ] || as_root systemctl disable --now mosquitto || true
+                ;;
+            esac
             return 0
         fi
         echo "the $attempt try to install $missing failed" >&2
