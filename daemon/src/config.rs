@@ -1,0 +1,352 @@
+//! The configuration: one TOML file with `conf.d/*.toml` beside it, checked whole.
+//!
+//! [`load`] gives a [`Config`] of plain values that were all checked, or everything that is wrong,
+//! each with file, line and key. What a room is told is made from it where the rooms are put
+//! together; no room knows the file.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use iotedge_model::{ArnScope, ThingName};
+use iotedge_telemetry::LogFormat;
+
+mod devices;
+mod problem;
+mod section;
+mod sections;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod units;
+mod upstream;
+
+pub use devices::{SerialConfig, SerialFormat};
+pub use problem::{ConfigErrors, Place, Problem};
+pub use upstream::{Direction, RouteConfig, UpstreamConfig, UpstreamUrl};
+
+/// Where the daemon looks without `--config`.
+pub const DEFAULT_FILE: &str = "/etc/iotedge/iotedge.toml";
+/// Where the control socket is by default.
+pub const DEFAULT_SOCKET: &str = "/run/iotedge/control.sock";
+/// The admin address by default.
+pub const DEFAULT_ADMIN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9883);
+/// The policy of the open listener of [`Config::dev`]; the daemon gives it its text.
+pub const DEV_POLICY: &str = "dev-open";
+
+/// The whole configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The file it came from; `None` for [`Config::dev`].
+    pub file: Option<PathBuf>,
+    /// All that the daemon writes.
+    pub data_dir: PathBuf,
+    /// `policies.d`; need not be there.
+    pub policies_dir: PathBuf,
+    /// `rules.d`; need not be there.
+    pub rules_dir: PathBuf,
+    /// The gateway itself.
+    pub gateway: GatewayConfig,
+    /// Listeners.
+    pub listeners: Vec<ListenerConfig>,
+    /// The broker's limits.
+    pub broker: BrokerConfig,
+    /// Admin address and control socket.
+    pub admin: AdminConfig,
+    /// The store.
+    pub store: StoreConfig,
+    /// The log.
+    pub log: LogConfig,
+    /// Upstream brokers.
+    pub upstreams: Vec<UpstreamConfig>,
+    /// Serial ports.
+    pub serial: Vec<SerialConfig>,
+}
+
+/// `[gateway]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GatewayConfig {
+    /// This gateway as a thing.
+    pub thing_name: ThingName,
+    /// Region and account in ARNs.
+    pub arn: ArnScope,
+}
+
+/// What a listener speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListenerProtocol {
+    /// MQTT over TCP.
+    Mqtt,
+    /// MQTT over TLS.
+    Mqtts,
+    /// HTTP/1.1.
+    Http,
+    /// HTTP/1.1 over TLS.
+    Https,
+}
+
+impl ListenerProtocol {
+    /// As the file spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Mqtt => "mqtt",
+            Self::Mqtts => "mqtts",
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+
+    /// Whether it is over TLS.
+    pub fn is_tls(self) -> bool {
+        matches!(self, Self::Mqtts | Self::Https)
+    }
+}
+
+/// How a listener's clients prove themselves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenerAuth {
+    /// By a client certificate.
+    Certificate,
+    /// Not at all; they may do what the policy allows.
+    Anonymous {
+        /// The policy's name.
+        policy: String,
+    },
+}
+
+/// `[[listener]]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ListenerConfig {
+    /// What it speaks.
+    pub protocol: ListenerProtocol,
+    /// Where.
+    pub address: SocketAddr,
+    /// Who may come.
+    pub auth: ListenerAuth,
+    /// PEM chain of the server; default: the gateway's own.
+    pub certificate: Option<PathBuf>,
+    /// PEM key of `certificate`; there when `certificate` is.
+    pub key: Option<PathBuf>,
+    /// PEM file of CAs that sign client certificates.
+    pub client_ca: Option<PathBuf>,
+    /// Connections at once.
+    pub max_connections: usize,
+    /// Where it stands, for what shows only later (an address in use, an unknown policy).
+    pub place: Option<Place>,
+}
+
+/// `[broker]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerConfig {
+    /// A PUBLISH payload, bytes.
+    pub max_payload_bytes: usize,
+    /// A whole packet, bytes.
+    pub max_packet_bytes: usize,
+    /// Unacknowledged publishes of a client, each way.
+    pub max_inflight: u16,
+    /// Bytes of unacknowledged publishes from a client.
+    pub max_inflight_bytes: usize,
+    /// Messages that wait for one session.
+    pub max_queued_messages: u64,
+    /// Their bytes.
+    pub max_queued_bytes: u64,
+    /// How long a persistent 3.1.1 session outlives its connection, seconds.
+    pub session_expiry: u32,
+    /// Retained messages.
+    pub retained_max: usize,
+    /// From accept to CONNECT, TLS included.
+    pub connect_timeout: Duration,
+    /// Clients at once.
+    pub max_connections: usize,
+    /// Levels of a topic or filter.
+    pub max_topic_levels: usize,
+    /// Subscriptions of a session.
+    pub max_subscriptions: usize,
+}
+
+impl Default for BrokerConfig {
+    fn default() -> Self {
+        Self {
+            max_payload_bytes: 1 << 20,
+            max_packet_bytes: (1 << 20) + (128 << 10),
+            max_inflight: 100,
+            max_inflight_bytes: 4 << 20,
+            max_queued_messages: 1_000_000,
+            max_queued_bytes: 256 << 20,
+            session_expiry: 3_600,
+            retained_max: 100_000,
+            connect_timeout: Duration::from_secs(10),
+            max_connections: 10_000,
+            max_topic_levels: 128,
+            max_subscriptions: 1_000,
+        }
+    }
+}
+
+/// `[admin]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminConfig {
+    /// Metrics and health.
+    pub address: SocketAddr,
+    /// The control socket.
+    pub socket: PathBuf,
+}
+
+/// `[store]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// How long a commit may wait for others: zero for `sync = "full"`.
+    pub linger: Duration,
+    /// Bytes of both files above which nothing is accepted.
+    pub max_bytes: u64,
+    /// Free bytes of the file system below which nothing is accepted.
+    pub min_free_disk: u64,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self {
+            linger: Duration::ZERO,
+            max_bytes: 1 << 30,
+            min_free_disk: 256 << 20,
+        }
+    }
+}
+
+/// `[log]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogConfig {
+    /// Text or JSON.
+    pub format: LogFormat,
+    /// A level, or a filter like `info,iotedge_bridge=debug`.
+    pub level: String,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            format: LogFormat::Text,
+            level: "info".into(),
+        }
+    }
+}
+
+impl Config {
+    /// What `iotedged --dev` runs with: an open MQTT listener with the policy [`DEV_POLICY`], MQTT
+    /// and HTTPS with client certificates, all on the loopback; everything else in `data_dir`.
+    pub fn dev(data_dir: &Path) -> Self {
+        let broker = BrokerConfig::default();
+        let listener = |protocol, port, auth| ListenerConfig {
+            protocol,
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            auth,
+            certificate: None,
+            key: None,
+            client_ca: None,
+            max_connections: broker.max_connections,
+            place: None,
+        };
+        let open = ListenerAuth::Anonymous {
+            policy: DEV_POLICY.into(),
+        };
+        Self {
+            file: None,
+            data_dir: data_dir.to_owned(),
+            policies_dir: data_dir.join("policies.d"),
+            rules_dir: data_dir.join("rules.d"),
+            gateway: sections::default_gateway(),
+            listeners: vec![
+                listener(ListenerProtocol::Mqtt, 1883, open),
+                listener(ListenerProtocol::Mqtts, 8883, ListenerAuth::Certificate),
+                listener(ListenerProtocol::Https, 8443, ListenerAuth::Certificate),
+            ],
+            broker,
+            admin: AdminConfig {
+                address: DEFAULT_ADMIN,
+                socket: data_dir.join("control.sock"),
+            },
+            store: StoreConfig::default(),
+            log: LogConfig::default(),
+            upstreams: Vec::new(),
+            serial: Vec::new(),
+        }
+    }
+}
+
+/// Reads `file` and, merged into it in the order of their names, the files of `conf.d` beside it.
+///
+/// Writes nothing. Files that the configuration names (keys, CAs) are looked for; ports and devices
+/// are not opened.
+///
+/// # Errors
+/// Everything that is wrong, at once.
+pub fn load(file: &Path) -> Result<Config, ConfigErrors> {
+    let mut problems = Vec::new();
+    let mut whole = BTreeMap::new();
+    for path in files(file, &mut problems) {
+        let read = read(&path).and_then(|text| tree::parse(&path, &text));
+        match read {
+            Ok(table) => tree::merge(&mut whole, table),
+            Err(found) => problems.extend(found),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(ConfigErrors::new(problems));
+    }
+    sections::read(file, &whole)
+}
+
+/// More than any configuration; a device or a log given by mistake is not read into memory.
+const MAX_FILE_BYTES: u64 = 4 << 20;
+
+fn read(path: &Path) -> Result<String, Vec<Problem>> {
+    let whole = |reason: String| vec![Problem::in_file(path, reason)];
+    let size = fs::metadata(path).map_err(|e| whole(e.to_string()))?.len();
+    if size > MAX_FILE_BYTES {
+        return Err(whole(format!(
+            "has {size} bytes; at most {MAX_FILE_BYTES} are read"
+        )));
+    }
+    let bytes = fs::read(path).map_err(|e| whole(e.to_string()))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let before = error.as_bytes().iter().take(valid);
+        let line = before.filter(|b| **b == b'\n').count() + 1;
+        vec![Problem {
+            place: Place {
+                file: path.into(),
+                line,
+            },
+            key: String::new(),
+            reason: "is not UTF-8 here".into(),
+        }]
+    })
+}
+
+/// The file itself, then those of `conf.d` in the order of their names.
+fn files(file: &Path, problems: &mut Vec<Problem>) -> Vec<PathBuf> {
+    let mut all = vec![file.to_owned()];
+    let folder = file.with_file_name("conf.d");
+    let entries = match fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return all,
+        Err(e) => {
+            problems.push(Problem::in_file(&folder, e.to_string()));
+            return all;
+        }
+    };
+    let mut more = Vec::new();
+    for entry in entries {
+        match entry {
+            Ok(entry) => more.push(entry.path()),
+            Err(e) => problems.push(Problem::in_file(&folder, e.to_string())),
+        }
+    }
+    more.retain(|path| path.extension().is_some_and(|e| e == "toml"));
+    more.sort();
+    all.extend(more);
+    all
+}
