@@ -1,0 +1,194 @@
+//! Request documents ("Request State Documents").
+
+use serde_json::{Value, json};
+
+use super::{Document, Limits, Rejection, Section, ShadowError, merge};
+
+/// What a request says about one section.
+#[derive(Debug, Clone, PartialEq)]
+enum Change {
+    /// `null`: the section goes.
+    Remove,
+    Merge(Section),
+}
+
+/// What a request says about the state.
+#[derive(Debug, Clone, PartialEq)]
+enum State {
+    /// `null`: everything goes.
+    Remove,
+    /// The sections in the request's order.
+    Sections(Vec<(Side, Change)>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Desired,
+    Reported,
+}
+
+impl Side {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Desired => "desired",
+            Self::Reported => "reported",
+        }
+    }
+}
+
+pub(super) struct UpdateRequest {
+    state: State,
+    pub(super) version: Option<u64>,
+    pub(super) client_token: Option<String>,
+}
+
+/// SDKs in C have sent the terminating NUL with the document: one is taken off.
+fn without_nul(payload: &[u8]) -> &[u8] {
+    payload.strip_suffix(b"\0").unwrap_or(payload)
+}
+
+/// The token of a request whose content does not count otherwise; an unusable one is none.
+pub(super) fn client_token(payload: &[u8], limits: &Limits) -> Option<String> {
+    let value: Value = serde_json::from_slice(without_nul(payload)).ok()?;
+    read_token(value.get("clientToken"), limits).ok().flatten()
+}
+
+fn read_token(value: Option<&Value>, limits: &Limits) -> Result<Option<String>, ShadowError> {
+    match value {
+        None => Ok(None),
+        Some(Value::String(token)) if token.len() <= limits.max_client_token_bytes => {
+            Ok(Some(token.clone()))
+        }
+        Some(_) => Err(ShadowError::InvalidClientToken),
+    }
+}
+
+impl UpdateRequest {
+    pub(super) fn parse(payload: &[u8], limits: &Limits) -> Result<Self, Rejection> {
+        let text = std::str::from_utf8(without_nul(payload)).map_err(|_| ShadowError::Encoding)?;
+        let mut root = match serde_json::from_str(text) {
+            Ok(Value::Object(root)) => root,
+            // The parser's own limit of nesting lies far above ours.
+            Err(e) if e.to_string().starts_with("recursion limit") => {
+                let max = limits.max_depth;
+                return Err(ShadowError::TooDeep { max }.into());
+            }
+            Ok(_) | Err(_) => return Err(ShadowError::InvalidJson.into()),
+        };
+        let client_token = read_token(root.get("clientToken"), limits)?;
+        let reject = |reason| Rejection {
+            reason,
+            client_token: client_token.clone(),
+        };
+        let state = root
+            .remove("state")
+            .ok_or_else(|| reject(ShadowError::MissingState))?;
+        let state = parse_state(state, limits).map_err(reject)?;
+        let version = match root.get("version") {
+            None => None,
+            Some(version) => match version.as_u64() {
+                Some(version) => Some(version),
+                None => return Err(reject(ShadowError::InvalidVersion)),
+            },
+        };
+        Ok(Self {
+            state,
+            version,
+            client_token,
+        })
+    }
+
+    /// Merges it into the document.
+    pub(super) fn apply(&self, document: &mut Document, seconds: u64) {
+        match &self.state {
+            State::Remove => {
+                document.desired = None;
+                document.reported = None;
+            }
+            State::Sections(sections) => {
+                for (side, change) in sections {
+                    let section = match side {
+                        Side::Desired => &mut document.desired,
+                        Side::Reported => &mut document.reported,
+                    };
+                    match change {
+                        Change::Remove => *section = None,
+                        Change::Merge(patch) => {
+                            let whole = section.get_or_insert_default();
+                            merge::merge(&mut whole.state, &mut whole.metadata, patch, seconds);
+                            // An empty section is no section ("Empty Sections").
+                            if whole.state.is_empty() {
+                                *section = None;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// The state as it was sent.
+    pub(super) fn echo(&self) -> Value {
+        match &self.state {
+            State::Remove => Value::Null,
+            State::Sections(sections) => sections
+                .iter()
+                .map(|(side, change)| {
+                    let value = match change {
+                        Change::Remove => Value::Null,
+                        Change::Merge(patch) => Value::Object(patch.clone()),
+                    };
+                    (side.as_str().to_owned(), value)
+                })
+                .collect(),
+        }
+    }
+
+    /// A timestamp for each leaf that was sent, removed ones included.
+    pub(super) fn echo_metadata(&self, seconds: u64) -> Value {
+        match &self.state {
+            State::Remove => json!({}),
+            State::Sections(sections) => sections
+                .iter()
+                .map(|(side, change)| {
+                    let value = match change {
+                        Change::Remove => merge::stamp(&Value::Null, seconds),
+                        Change::Merge(patch) => merge::stamp_object(patch, seconds).into(),
+                    };
+                    (side.as_str().to_owned(), value)
+                })
+                .collect(),
+        }
+    }
+}
+
+fn parse_state(state: Value, limits: &Limits) -> Result<State, ShadowError> {
+    let members = match state {
+        Value::Null => return Ok(State::Remove),
+        Value::Object(members) => members,
+        _ => return Err(ShadowError::StateNotObject),
+    };
+    let mut sections = Vec::new();
+    for (name, value) in members {
+        let (side, wrong) = match name.as_str() {
+            "desired" => (Side::Desired, ShadowError::DesiredNotObject),
+            "reported" => (Side::Reported, ShadowError::ReportedNotObject),
+            _ => return Err(ShadowError::InvalidNode),
+        };
+        if merge::depth(&value) > limits.max_depth {
+            return Err(ShadowError::TooDeep {
+                max: limits.max_depth,
+            });
+        }
+        if value.is_object() && merge::null_in_array(&value) {
+            return Err(ShadowError::InvalidNode);
+        }
+        let change = match value {
+            Value::Null => Change::Remove,
+            Value::Object(section) => Change::Merge(section),
+            _ => return Err(wrong),
+        };
+        sections.push((side, change));
+    }
+    Ok(State::Sections(sections))
+}

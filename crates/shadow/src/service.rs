@@ -1,0 +1,338 @@
+//! The service: takes requests, hands them to its thread, and reads for those that only read.
+
+mod http;
+mod lane;
+mod queue;
+mod worker;
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use iotedge_model::reserved::{ShadowOperation, ShadowRequest, shadow_prefix};
+use iotedge_model::{DropReason, Message, Protocol, ShadowName, ThingName, TopicFilter, TraceId};
+use iotedge_ports::{BrokerPort, Clock, Part, Service, ShadowReader};
+use iotedge_telemetry::{METRICS, event};
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use crate::ShadowStore;
+use crate::core::{self, Limits, Rejection, ShadowError, Stored};
+use queue::{Job, Queue, Refused, Reply, Request};
+use worker::Worker;
+
+pub use http::ShadowHttp;
+
+/// How the service behaves.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Of documents.
+    pub limits: Limits,
+    /// Unanswered requests for one thing; more are refused with 429 (2016 guide, "Device Shadow
+    /// Limits").
+    pub max_in_flight: usize,
+    /// Unanswered requests of all things; more are dropped, which their publishers are told.
+    pub max_open: usize,
+    /// Bytes of requests that wait for their turn.
+    pub max_queued_bytes: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            max_in_flight: 10,
+            max_open: 10_000,
+            max_queued_bytes: 16 << 20,
+        }
+    }
+}
+
+/// A request that does not come as a message.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// The thing.
+    pub thing: ThingName,
+    /// The shadow's name; `None` for the classic shadow.
+    pub shadow: Option<ShadowName>,
+    /// What is asked.
+    pub operation: ShadowOperation,
+    /// The request document.
+    pub payload: Bytes,
+    /// For the log, and for the messages that follow.
+    pub trace: TraceId,
+    /// The label of metrics.
+    pub protocol: Protocol,
+}
+
+/// The response document or why there is none.
+pub type Answer = Result<Bytes, Rejection>;
+
+/// The key in the store, which is also the order of lists: names have no `/`.
+fn key(thing: &ThingName, shadow: Option<&ShadowName>) -> String {
+    match shadow {
+        None => thing.to_string(),
+        Some(shadow) => format!("{thing}/{shadow}"),
+    }
+}
+
+/// Shadows on the broker's port, over HTTP and in process.
+pub struct ShadowService {
+    store: Arc<dyn ShadowStore>,
+    clock: Arc<dyn Clock>,
+    settings: Settings,
+    queue: Arc<Queue>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl ShadowService {
+    /// Starts the service's thread. [`ShadowService::attach`] makes it hear messages.
+    pub fn start(
+        store: Arc<dyn ShadowStore>,
+        broker: Arc<dyn BrokerPort>,
+        clock: Arc<dyn Clock>,
+        settings: Settings,
+    ) -> std::io::Result<Arc<Self>> {
+        let queue = Arc::new(Queue::new(&settings));
+        let worker = Worker::new(
+            queue.clone(),
+            store.clone(),
+            broker,
+            clock.clone(),
+            settings,
+        );
+        let thread = std::thread::Builder::new()
+            .name("shadow".into())
+            .spawn(move || worker.run())?;
+        Ok(Arc::new(Self {
+            store,
+            clock,
+            settings,
+            queue,
+            thread: Mutex::new(Some(thread)),
+        }))
+    }
+
+    /// Takes the request topics of all things from now on.
+    pub fn attach(self: &Arc<Self>, broker: &dyn BrokerPort) {
+        const FILTERS: [&str; 6] = [
+            "$aws/things/+/shadow/update",
+            "$aws/things/+/shadow/get",
+            "$aws/things/+/shadow/delete",
+            "$aws/things/+/shadow/name/+/update",
+            "$aws/things/+/shadow/name/+/get",
+            "$aws/things/+/shadow/name/+/delete",
+        ];
+        let filters: Vec<TopicFilter> = FILTERS
+            .iter()
+            .filter_map(|f| TopicFilter::new(f).ok())
+            .collect();
+        broker.attach_service(&filters, self.clone());
+    }
+
+    /// Does a request as if it had come by MQTT: accepted, delta and documents are published; a
+    /// refusal is only told to the caller. `reply` is called once, on the service's thread, and
+    /// must not block.
+    pub fn submit(&self, call: Call, reply: Box<dyn FnOnce(Answer) + Send>) {
+        let request = Request {
+            thing: call.thing.shared(),
+            key: Ok(key(&call.thing, call.shadow.as_ref())),
+            prefix: shadow_prefix(&call.thing, call.shadow.as_ref()),
+            operation: call.operation,
+            payload: call.payload,
+            trace: call.trace,
+            hops: 0,
+            protocol: call.protocol,
+            reply: Reply::Direct(Some(reply)),
+            excess: false,
+        };
+        if let Err(Refused(request)) = self.queue.submit(request) {
+            METRICS.dropped(DropReason::QueueFull, 1);
+            if let Reply::Direct(Some(reply)) = request.reply {
+                let max = self.settings.max_open;
+                reply(Err(ShadowError::TooManyRequests { max }.into()));
+            }
+        }
+    }
+
+    /// [`ShadowService::submit`] with a future.
+    pub fn call(&self, call: Call) -> impl Future<Output = Answer> + Send + use<> {
+        let (sender, receiver) = oneshot::channel();
+        self.submit(
+            call,
+            Box::new(move |answer| {
+                // The caller may have gone: then nobody wants to know.
+                let _ = sender.send(answer);
+            }),
+        );
+        async move { receiver.await.unwrap_or(Err(ShadowError::Internal.into())) }
+    }
+
+    /// The names of a thing's named shadows, sorted, after `after`; at most `limit`. The second
+    /// value says that there are more.
+    pub fn list_named(
+        &self,
+        thing: &ThingName,
+        after: Option<&ShadowName>,
+        limit: usize,
+    ) -> Result<(Vec<String>, bool), ShadowError> {
+        let prefix = format!("{thing}/");
+        let mut after = after.map(|name| format!("{prefix}{name}"));
+        let mut names = Vec::new();
+        loop {
+            let page = limit.saturating_add(1);
+            let found = self
+                .store
+                .list(&prefix, after.as_deref(), page)
+                .map_err(|e| internal(&prefix, &e))?;
+            let last = found.len() < page;
+            after = found.last().map(|(key, _)| key.clone());
+            for (key, body) in found {
+                // Tombstones are no shadows.
+                if matches!(Stored::parse(&body), Ok(Stored::Deleted(_))) {
+                    continue;
+                }
+                if names.len() == limit {
+                    return Ok((names, true));
+                }
+                names.extend(key.strip_prefix(&prefix).map(str::to_owned));
+            }
+            if last {
+                return Ok((names, false));
+            }
+        }
+    }
+
+    /// Removes what is left of shadows that were deleted long ago. Reads everything: not for the
+    /// start of the daemon.
+    pub fn forget_tombstones(&self) {
+        self.queue.push(Job::ForgetTombstones);
+    }
+
+    /// Answers what has come in and ends the thread. To be called before the store is closed.
+    pub fn stop(&self) {
+        self.queue.stop();
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(thread) = thread {
+            // A worker that panicked has said so already.
+            let _ = thread.join();
+        }
+    }
+
+    fn list_page(
+        &self,
+        thing: &ThingName,
+        page_size: Option<&str>,
+        next_token: Option<&str>,
+    ) -> Result<Value, ShadowError> {
+        const MAX_PAGE: usize = 100;
+        const DEFAULT_PAGE: usize = 25;
+        let size = match page_size {
+            None => DEFAULT_PAGE,
+            Some(text) => text
+                .parse()
+                .ok()
+                .filter(|n| (1..=MAX_PAGE).contains(n))
+                .ok_or(ShadowError::InvalidParameter(
+                    "pageSize must be between 1 and 100",
+                ))?,
+        };
+        // The token is the last name of the page before.
+        let after = match next_token.filter(|t| !t.is_empty()) {
+            None => None,
+            Some(token) => Some(
+                ShadowName::new(token)
+                    .map_err(|_| ShadowError::InvalidParameter("Invalid nextToken"))?,
+            ),
+        };
+        let (names, more) = self.list_named(thing, after.as_ref(), size)?;
+        let mut page = json!({"results": names, "timestamp": self.clock.now().wall.seconds()});
+        if let (true, Some(last), Some(page)) = (more, names.last(), page.as_object_mut()) {
+            page.insert("nextToken".into(), last.as_str().into());
+        }
+        Ok(page)
+    }
+}
+
+/// Logs a failure of the store; the client hears no details.
+fn internal(what: &str, error: &dyn std::fmt::Display) -> ShadowError {
+    tracing::error!(
+        event = event::UPDATE_SHADOW,
+        key = what,
+        "shadow store: {error}"
+    );
+    ShadowError::Internal
+}
+
+impl Service for ShadowService {
+    fn deliver(&self, message: &Arc<Message>, done: Option<Part>) {
+        let topic = message.topic.as_str();
+        let Some(parsed) = ShadowRequest::parse(topic) else {
+            // Not one of our filters: nothing to do, and nothing failed.
+            if let Some(part) = done {
+                part.finish(Ok(()));
+            }
+            return;
+        };
+        let names = ThingName::new(parsed.thing).and_then(|thing| {
+            let shadow = parsed.shadow.map(ShadowName::new).transpose()?;
+            Ok(key(&thing, shadow.as_ref()))
+        });
+        let word = parsed.operation.as_str();
+        let prefix = topic.strip_suffix(word).unwrap_or(topic);
+        let request = Request {
+            thing: Arc::from(parsed.thing),
+            key: names,
+            prefix: prefix.trim_end_matches('/').to_owned(),
+            operation: parsed.operation,
+            payload: message.payload.clone(),
+            trace: message.trace,
+            hops: message.hops,
+            protocol: message.source.protocol(),
+            reply: Reply::Message(done),
+            excess: false,
+        };
+        if let Err(Refused(request)) = self.queue.submit(request) {
+            METRICS.dropped(DropReason::QueueFull, 1);
+            tracing::warn!(
+                event = event::MESSAGE_DROPPED,
+                topic,
+                trace_id = %request.trace,
+                "too many shadow requests are open: dropped without acknowledgement"
+            );
+        }
+    }
+}
+
+impl ShadowReader for ShadowService {
+    fn shadow(&self, thing: &ThingName, name: Option<&ShadowName>) -> Option<Value> {
+        let key = key(thing, name);
+        let stored = match self.store.get(&key) {
+            Ok(Some(body)) => match Stored::parse(&body) {
+                Ok(stored) => stored,
+                Err(e) => {
+                    internal(&key, &e);
+                    return None;
+                }
+            },
+            Ok(None) => return None,
+            Err(e) => {
+                internal(&key, &e);
+                return None;
+            }
+        };
+        let limits = &self.settings.limits;
+        core::get(Some(&stored), b"", &key, &self.clock.now(), limits).ok()
+    }
+}
+
+impl Drop for ShadowService {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

@@ -1,0 +1,209 @@
+//! The REST API (2016 guide, "Device Shadow RESTful API"; today's ListNamedShadowsForThing).
+
+use std::sync::Arc;
+
+use iotedge_model::reserved::ShadowOperation;
+use iotedge_model::{Action, PrincipalKind, Protocol, ShadowName, ThingName};
+use iotedge_ports::{
+    AuthRequest, Authorizer, BoxFuture, Decision, HttpMount, HttpRequest, HttpResponse, Method,
+};
+use iotedge_telemetry::event;
+use serde_json::json;
+
+use super::{Call, ShadowService};
+use crate::core::{Rejection, ShadowError};
+
+/// Shadows below `/things/{thing}/shadow` and `/api/things/shadow/ListNamedShadowsForThing/{thing}`.
+pub struct ShadowHttp {
+    service: Arc<ShadowService>,
+    authorizer: Arc<dyn Authorizer>,
+}
+
+/// What a path means. The thing is still percent-encoded.
+#[derive(Debug, PartialEq, Eq)]
+enum Route<'a> {
+    Shadow(ShadowOperation, &'a str),
+    List(&'a str),
+}
+
+fn route(method: Method, path: &str) -> Option<Route<'_>> {
+    if let Some(thing) = path.strip_prefix("/api/things/shadow/ListNamedShadowsForThing/") {
+        let one = method == Method::Get && !thing.contains('/');
+        return one.then_some(Route::List(thing));
+    }
+    let thing = path.strip_prefix("/things/")?.strip_suffix("/shadow")?;
+    let operation = match method {
+        Method::Get => ShadowOperation::Get,
+        Method::Post => ShadowOperation::Update,
+        Method::Delete => ShadowOperation::Delete,
+    };
+    (!thing.contains('/')).then_some(Route::Shadow(operation, thing))
+}
+
+/// Undoes percent-encoding; `None` when it is none or gives no UTF-8.
+fn decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let mut digit = || char::from(rest.next()?).to_digit(16);
+        let (high, low) = (digit()?, digit()?);
+        bytes.push(u8::try_from(high * 16 + low).ok()?);
+    }
+    String::from_utf8(bytes).ok()
+}
+
+fn thing_name(encoded: &str) -> Result<ThingName, ShadowError> {
+    let text = decode(encoded).ok_or(ShadowError::InvalidParameter(
+        "the thing name is not well encoded",
+    ))?;
+    ThingName::new(&text).map_err(ShadowError::InvalidName)
+}
+
+impl ShadowHttp {
+    /// Over the service; every request is put to the authorizer.
+    pub fn new(service: Arc<ShadowService>, authorizer: Arc<dyn Authorizer>) -> Self {
+        Self {
+            service,
+            authorizer,
+        }
+    }
+
+    fn authorize(
+        &self,
+        request: &HttpRequest,
+        action: Action,
+        resource: &str,
+    ) -> Result<(), ShadowError> {
+        // A part of the daemon itself is never asked.
+        if matches!(request.principal.kind, PrincipalKind::Service { .. }) {
+            return Ok(());
+        }
+        let decision = self.authorizer.authorize(&AuthRequest {
+            principal: &request.principal,
+            client_id: "",
+            source_ip: request.remote.map(|r| r.ip()),
+            action,
+            resource,
+        });
+        match decision {
+            Decision::Allow => Ok(()),
+            Decision::Deny(why) => {
+                tracing::warn!(
+                    event = event::POLICY_DENIED,
+                    principal_id = %request.principal,
+                    trace_id = %request.trace,
+                    protocol = Protocol::Http.as_str(),
+                    action = %action,
+                    resource,
+                    "{why}"
+                );
+                Err(ShadowError::Forbidden)
+            }
+        }
+    }
+
+    async fn answer(&self, request: &HttpRequest) -> Result<HttpResponse, Rejection> {
+        match route(request.method, &request.path) {
+            Some(Route::Shadow(operation, thing)) => {
+                let thing = thing_name(thing)?;
+                let shadow = request
+                    .query("name")
+                    .map(ShadowName::new)
+                    .transpose()
+                    .map_err(ShadowError::InvalidName)?;
+                let action = match operation {
+                    ShadowOperation::Get => Action::GetThingShadow,
+                    ShadowOperation::Update => Action::UpdateThingShadow,
+                    ShadowOperation::Delete => Action::DeleteThingShadow,
+                };
+                self.authorize(request, action, &super::key(&thing, shadow.as_ref()))?;
+                let call = Call {
+                    thing,
+                    shadow,
+                    operation,
+                    payload: request.body.clone(),
+                    trace: request.trace,
+                    protocol: Protocol::Http,
+                };
+                let document = self.service.call(call).await?;
+                Ok(HttpResponse::json(200, document))
+            }
+            Some(Route::List(thing)) => {
+                let thing = thing_name(thing)?;
+                self.authorize(request, Action::ListNamedShadowsForThing, thing.as_str())?;
+                let page = self.service.list_page(
+                    &thing,
+                    request.query("pageSize"),
+                    request.query("nextToken"),
+                )?;
+                Ok(HttpResponse::json(200, page.to_string()))
+            }
+            None => Err(ShadowError::InvalidParameter("no such resource").into()),
+        }
+    }
+
+    fn refuse(&self, rejection: &Rejection, request: &HttpRequest) -> HttpResponse {
+        let body = match rejection.reason {
+            ShadowError::Forbidden => json!({
+                "message": rejection.reason.to_string(),
+                "traceId": request.trace.to_string(),
+            }),
+            _ => rejection.to_json(&self.service.clock.now()),
+        };
+        let mut response = HttpResponse::json(rejection.reason.code(), body.to_string());
+        response
+            .headers
+            .push(("x-amzn-errortype", rejection.reason.aws_type().into()));
+        response
+    }
+}
+
+impl HttpMount for ShadowHttp {
+    fn takes(&self, method: Method, path: &str) -> bool {
+        route(method, path).is_some()
+    }
+
+    fn handle(&self, request: HttpRequest) -> BoxFuture<'_, HttpResponse> {
+        Box::pin(async move {
+            match self.answer(&request).await {
+                Ok(response) => response,
+                Err(rejection) => self.refuse(&rejection, &request),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_lead_to_their_operations() {
+        assert_eq!(
+            route(Method::Post, "/things/a%3Ab/shadow"),
+            Some(Route::Shadow(ShadowOperation::Update, "a%3Ab"))
+        );
+        assert_eq!(
+            route(
+                Method::Get,
+                "/api/things/shadow/ListNamedShadowsForThing/lamp"
+            ),
+            Some(Route::List("lamp"))
+        );
+        for path in ["/things/a/b/shadow", "/things/a", "/topics/a"] {
+            assert_eq!(route(Method::Get, path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn names_are_decoded_before_they_are_checked() {
+        assert_eq!(thing_name("a%3Ab").unwrap().as_str(), "a:b");
+        for wrong in ["%", "%4", "%zz", "a%2Fb", "%ff", ""] {
+            assert!(thing_name(wrong).is_err(), "{wrong}");
+        }
+    }
+}

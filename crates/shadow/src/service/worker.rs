@@ -1,0 +1,324 @@
+//! The thread that reads, merges, puts and answers.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use iotedge_model::reserved::ShadowOperation;
+use iotedge_model::{Message, Now, QoS, Topic, TraceId};
+use iotedge_ports::{BrokerPort, Clock, Failure, Publication, PublishOutcome};
+use iotedge_telemetry::{METRICS, Metric, event};
+use serde_json::Value;
+
+use super::lane::{Lane, Outcome, Slot};
+use super::queue::{CommitNotice, Job, Queue, Reply, Request};
+use super::{Settings, internal};
+use crate::core::{self, Rejection, ShadowError, Stored};
+use crate::{ShadowStore, StorageFailure};
+
+fn rejected(operation: ShadowOperation) -> &'static str {
+    match operation {
+        ShadowOperation::Get => "get/rejected",
+        ShadowOperation::Update => "update/rejected",
+        ShadowOperation::Delete => "delete/rejected",
+    }
+}
+
+fn log_event(operation: ShadowOperation) -> &'static str {
+    match operation {
+        ShadowOperation::Get => event::GET_SHADOW,
+        ShadowOperation::Update => event::UPDATE_SHADOW,
+        ShadowOperation::Delete => event::DELETE_SHADOW,
+    }
+}
+
+/// A decision, before it is known whether it can be stored.
+struct Decision {
+    outcome: Outcome,
+    /// What to put before it is told.
+    put: Option<Stored>,
+}
+
+pub(super) struct Worker {
+    queue: Arc<Queue>,
+    store: Arc<dyn ShadowStore>,
+    broker: Arc<dyn BrokerPort>,
+    clock: Arc<dyn Clock>,
+    settings: Settings,
+    lanes: HashMap<Arc<str>, Lane>,
+}
+
+fn bytes(value: &Value) -> Bytes {
+    Bytes::from(value.to_string())
+}
+
+impl Worker {
+    pub(super) fn new(
+        queue: Arc<Queue>,
+        store: Arc<dyn ShadowStore>,
+        broker: Arc<dyn BrokerPort>,
+        clock: Arc<dyn Clock>,
+        settings: Settings,
+    ) -> Self {
+        Self {
+            queue,
+            store,
+            broker,
+            clock,
+            settings,
+            lanes: HashMap::new(),
+        }
+    }
+
+    pub(super) fn run(mut self) {
+        while let Some(jobs) = self.queue.take() {
+            let now = self.clock.now();
+            let mut ready = Vec::new();
+            for job in jobs {
+                match job {
+                    Job::Request(request) => self.begin(request, &now, &mut ready),
+                    Job::Committed {
+                        thing,
+                        number,
+                        outcome,
+                    } => self.committed(&thing, number, outcome, &now, &mut ready),
+                    Job::ForgetTombstones => self.forget_tombstones(&now),
+                }
+            }
+            self.tell(ready);
+        }
+    }
+
+    fn begin(&mut self, request: Request, now: &Now, ready: &mut Vec<Slot>) {
+        let decision = self
+            .decide(&request, now)
+            .unwrap_or_else(|rejection| Decision {
+                outcome: refusal(&rejection, &request.reply, request.operation, now),
+                put: None,
+            });
+        let lane = self.lanes.entry(request.thing.clone()).or_default();
+        let number = lane.next_number();
+        let slot = Slot {
+            thing: request.thing.clone(),
+            prefix: request.prefix,
+            operation: request.operation,
+            trace: request.trace,
+            hops: request.hops,
+            protocol: request.protocol,
+            reply: request.reply,
+            excess: request.excess,
+            outcome: decision.outcome,
+            ready: decision.put.is_none(),
+        };
+        if let (Some(stored), Ok(key)) = (decision.put, &request.key) {
+            let notice = CommitNotice::new(self.queue.clone(), slot.thing.clone(), number);
+            let done = Box::new(move |outcome| notice.tell(outcome));
+            if let Err(e) = self.store.put(key, stored.to_bytes().into(), done) {
+                // The notice went with `done` and comes as a failed commit.
+                internal(key, &e);
+            }
+        }
+        lane.push(slot);
+        drain(&mut self.lanes, &request.thing, ready);
+    }
+
+    fn decide(&self, request: &Request, now: &Now) -> Result<Decision, Rejection> {
+        let key = match &request.key {
+            _ if request.excess => {
+                let max = self.settings.max_in_flight;
+                return Err(ShadowError::TooManyRequests { max }.into());
+            }
+            Ok(key) => key,
+            Err(e) => return Err(ShadowError::InvalidName(*e).into()),
+        };
+        let limits = &self.settings.limits;
+        let stored = self.load(key)?;
+        let stored = stored.as_ref();
+        let name = key.replacen('/', "~", 1);
+        let published = matches!(request.reply, Reply::Message(_));
+        Ok(match request.operation {
+            ShadowOperation::Get => {
+                let document = bytes(&core::get(stored, &request.payload, &name, now, limits)?);
+                let messages = published.then(|| ("get/accepted", document.clone()));
+                Decision {
+                    outcome: Outcome {
+                        answer: Ok(document),
+                        messages: messages.into_iter().collect(),
+                        durable: Ok(()),
+                        metric: Metric::GetThingShadowAccepted,
+                    },
+                    put: None,
+                }
+            }
+            ShadowOperation::Update => {
+                let updated = core::update(stored, &request.payload, now, limits)?;
+                let accepted = bytes(&updated.accepted);
+                let mut messages = vec![("update/accepted", accepted.clone())];
+                messages.extend(updated.delta.map(|d| ("update/delta", bytes(&d))));
+                messages.push(("update/documents", bytes(&updated.documents)));
+                Decision {
+                    outcome: Outcome {
+                        answer: Ok(accepted),
+                        messages,
+                        durable: Ok(()),
+                        metric: Metric::UpdateThingShadowAccepted,
+                    },
+                    put: Some(Stored::Live(updated.document)),
+                }
+            }
+            ShadowOperation::Delete => {
+                let deleted = core::delete(stored, &request.payload, &name, now, limits)?;
+                let accepted = bytes(&deleted.accepted);
+                Decision {
+                    outcome: Outcome {
+                        answer: Ok(accepted.clone()),
+                        messages: vec![("delete/accepted", accepted)],
+                        durable: Ok(()),
+                        metric: Metric::DeleteThingShadowAccepted,
+                    },
+                    put: Some(Stored::Deleted(deleted.tombstone)),
+                }
+            }
+        })
+    }
+
+    fn load(&self, key: &str) -> Result<Option<Stored>, ShadowError> {
+        match self.store.get(key) {
+            Ok(None) => Ok(None),
+            Ok(Some(body)) => Stored::parse(&body)
+                .map(Some)
+                .map_err(|e| internal(key, &e)),
+            Err(e) => Err(internal(key, &e)),
+        }
+    }
+
+    fn committed(
+        &mut self,
+        thing: &Arc<str>,
+        number: u64,
+        outcome: Result<(), StorageFailure>,
+        now: &Now,
+        ready: &mut Vec<Slot>,
+    ) {
+        if let Some(slot) = self.lanes.get_mut(thing).and_then(|l| l.slot(number)) {
+            if let Err(e) = outcome {
+                let rejection = Rejection::from(internal(&slot.prefix, &e));
+                slot.outcome = refusal(&rejection, &slot.reply, slot.operation, now);
+                slot.outcome.durable = Err(Failure::Store);
+            }
+            slot.ready = true;
+        }
+        drain(&mut self.lanes, thing, ready);
+    }
+
+    /// Publishes, then acknowledges and answers.
+    fn tell(&self, mut slots: Vec<Slot>) {
+        let mut batch = Vec::new();
+        for slot in &mut slots {
+            for (suffix, payload) in slot.outcome.messages.drain(..) {
+                let topic = format!("{}/{suffix}", slot.prefix);
+                match Topic::new(&topic) {
+                    Ok(topic) => batch.push(publication(topic, payload, slot.trace, slot.hops)),
+                    Err(e) => tracing::warn!(topic, "no shadow response can be sent: {e}"),
+                }
+            }
+        }
+        if !batch.is_empty() {
+            self.broker.publish(&mut batch);
+        }
+        for refused in batch.iter().filter_map(|p| match p.outcome {
+            PublishOutcome::Refused(refusal) => Some(refusal),
+            _ => None,
+        }) {
+            tracing::warn!(
+                event = event::MESSAGE_DROPPED,
+                "the broker took no shadow response: {refused:?}"
+            );
+        }
+        for slot in slots {
+            log(&slot);
+            METRICS.count(slot.outcome.metric, slot.protocol);
+            self.queue.answered(&slot.thing, slot.excess);
+            match slot.reply {
+                Reply::Message(Some(part)) => part.finish(slot.outcome.durable),
+                Reply::Direct(Some(reply)) => reply(slot.outcome.answer),
+                Reply::Message(None) | Reply::Direct(None) => {}
+            }
+        }
+    }
+
+    fn forget_tombstones(&self, now: &Now) {
+        const PAGE: usize = 100;
+        let mut after: Option<String> = None;
+        loop {
+            let page = match self.store.list("", after.as_deref(), PAGE) {
+                Ok(page) => page,
+                Err(e) => {
+                    internal("tombstones", &e);
+                    return;
+                }
+            };
+            for (key, body) in &page {
+                if !matches!(Stored::parse(body), Ok(Stored::Deleted(t)) if t.is_over(now)) {
+                    continue;
+                }
+                if let Err(e) = self.store.forget(key) {
+                    internal(key, &e);
+                }
+            }
+            if page.len() < PAGE {
+                return;
+            }
+            after = page.into_iter().next_back().map(|(key, _)| key);
+        }
+    }
+}
+
+fn log(slot: &Slot) {
+    let event = log_event(slot.operation);
+    match &slot.outcome.answer {
+        Ok(_) => tracing::debug!(event, shadow = slot.prefix, trace_id = %slot.trace, "accepted"),
+        Err(rejection) => tracing::info!(
+            event,
+            shadow = slot.prefix,
+            trace_id = %slot.trace,
+            code = rejection.reason.code(),
+            "rejected: {rejection}"
+        ),
+    }
+}
+
+fn drain(lanes: &mut HashMap<Arc<str>, Lane>, thing: &Arc<str>, ready: &mut Vec<Slot>) {
+    let Some(lane) = lanes.get_mut(thing) else {
+        return;
+    };
+    while let Some(slot) = lane.pop_ready() {
+        ready.push(slot);
+    }
+    if lane.is_empty() {
+        lanes.remove(thing);
+    }
+}
+
+/// Messages go out at QoS 1: the subscriber's own QoS decides.
+fn publication(topic: Topic, payload: Bytes, trace: TraceId, hops: u8) -> Publication {
+    let mut message = Message::internal("shadow", topic, payload, QoS::AtLeastOnce);
+    message.trace = trace;
+    // A rule that answers a shadow with the shadow is found out as any loop is.
+    message.hops = hops;
+    Publication::new(message, None)
+}
+
+fn refusal(rejection: &Rejection, reply: &Reply, operation: ShadowOperation, now: &Now) -> Outcome {
+    let messages = match reply {
+        Reply::Message(_) => vec![(rejected(operation), bytes(&rejection.to_json(now)))],
+        // "No MQTT error messages are emitted" for other ways in.
+        Reply::Direct(_) => Vec::new(),
+    };
+    Outcome {
+        answer: Err(rejection.clone()),
+        messages,
+        durable: Ok(()),
+        metric: Metric::ThingShadowRejected,
+    }
+}

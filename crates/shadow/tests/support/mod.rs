@@ -1,0 +1,301 @@
+//! The rooms around the service, as tests need them.
+#![allow(clippy::unwrap_used, dead_code)] // each test file uses its part of it
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::task::{Context, Poll, Wake as TaskWake, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use iotedge_model::{
+    Message, Now, Principal, QoS, Source, Topic, TopicFilter, TraceId, UnixMillis,
+};
+use iotedge_ports::*;
+use iotedge_shadow::{CommitDone, Settings, ShadowService, ShadowStore, StorageFailure};
+use serde_json::Value;
+
+/// Time that moves when a test says so.
+pub struct TestClock(pub AtomicU64);
+
+impl TestClock {
+    pub fn advance_seconds(&self, seconds: u64) {
+        self.0.fetch_add(seconds * 1000, Ordering::SeqCst);
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Now {
+        let wall = self.0.load(Ordering::SeqCst);
+        Now {
+            mono: wall,
+            wall: UnixMillis(wall),
+            trusted: true,
+        }
+    }
+}
+
+/// Remembers what was published.
+#[derive(Default)]
+pub struct TestBroker(pub Mutex<Vec<Message>>);
+
+impl TestBroker {
+    pub fn take(&self) -> Vec<(String, Value)> {
+        std::mem::take(&mut *self.0.lock().unwrap())
+            .into_iter()
+            .map(|m| {
+                let payload = serde_json::from_slice(&m.payload).unwrap();
+                (m.topic.as_str().to_owned(), payload)
+            })
+            .collect()
+    }
+}
+
+impl BrokerPort for TestBroker {
+    fn connect(&self, _: ConnectRequest) -> Result<Connected, ConnectRefused> {
+        Err(ConnectRefused::Stopping)
+    }
+    fn detach(&self, _: Detached) {}
+    fn subscribe(
+        &self,
+        _: ConnectionId,
+        _: &[Subscription],
+        _: (Arc<dyn AckSink>, u64),
+    ) -> (Vec<SubscribeResult>, bool) {
+        (Vec::new(), true)
+    }
+    fn send_retained(&self, _: ConnectionId, _: &[Subscription]) {}
+    fn unsubscribe(
+        &self,
+        _: ConnectionId,
+        _: &[Arc<str>],
+        _: (Arc<dyn AckSink>, u64),
+    ) -> (Vec<bool>, bool) {
+        (Vec::new(), true)
+    }
+    fn publish(&self, batch: &mut [Publication]) {
+        for publication in batch {
+            let message = publication.message.take().unwrap();
+            assert_eq!(message.qos, QoS::AtLeastOnce);
+            assert!(!message.retain);
+            assert_eq!(message.source.to_column(), "service:shadow");
+            self.0.lock().unwrap().push(message);
+            publication.outcome = PublishOutcome::Done { matched: true };
+        }
+    }
+    fn attach_service(&self, _: &[TopicFilter], _: Arc<dyn Service>) {}
+    fn attach_route(&self, _: AttachRoute) -> Arc<dyn Mailbox> {
+        panic!("the service attaches no route")
+    }
+    fn retained(&self, _: &Topic) -> Option<Arc<Message>> {
+        None
+    }
+    fn close_principal(&self, _: &Principal, _: CloseReason) -> usize {
+        0
+    }
+}
+
+#[derive(Default)]
+struct MemoryState {
+    entries: BTreeMap<String, Bytes>,
+    held: Option<Vec<CommitDone>>,
+    puts: usize,
+}
+
+/// A store that commits when a test says so.
+#[derive(Default)]
+pub struct MemoryStore {
+    state: Mutex<MemoryState>,
+    put: Condvar,
+}
+
+impl MemoryStore {
+    /// From now on nothing is committed.
+    pub fn hold(&self) {
+        self.state.lock().unwrap().held = Some(Vec::new());
+    }
+    /// Commits all that was held, or fails it.
+    pub fn release(&self, outcome: &Result<(), StorageFailure>) {
+        let held = self.state.lock().unwrap().held.take();
+        for done in held.into_iter().flatten() {
+            done(outcome.clone());
+        }
+    }
+    /// Waits until so many puts have come since the beginning.
+    pub fn wait_for_puts(&self, count: usize) {
+        let state = self.state.lock().unwrap();
+        let enough = self
+            .put
+            .wait_timeout_while(state, Duration::from_secs(10), |s| s.puts < count)
+            .unwrap();
+        assert!(!enough.1.timed_out(), "{} puts of {count}", enough.0.puts);
+    }
+    pub fn len(&self) -> usize {
+        self.state.lock().unwrap().entries.len()
+    }
+}
+
+impl ShadowStore for MemoryStore {
+    fn get(&self, key: &str) -> Result<Option<Bytes>, StorageFailure> {
+        Ok(self.state.lock().unwrap().entries.get(key).cloned())
+    }
+    fn put(&self, key: &str, body: Bytes, done: CommitDone) -> Result<(), StorageFailure> {
+        let mut state = self.state.lock().unwrap();
+        state.entries.insert(key.into(), body);
+        state.puts += 1;
+        let done = match &mut state.held {
+            Some(held) => {
+                held.push(done);
+                None
+            }
+            None => Some(done),
+        };
+        drop(state);
+        self.put.notify_all();
+        if let Some(done) = done {
+            done(Ok(()));
+        }
+        Ok(())
+    }
+    fn forget(&self, key: &str) -> Result<(), StorageFailure> {
+        self.state.lock().unwrap().entries.remove(key);
+        Ok(())
+    }
+    fn list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Bytes)>, StorageFailure> {
+        let state = self.state.lock().unwrap();
+        Ok(state
+            .entries
+            .iter()
+            .filter(|(k, _)| k.starts_with(prefix) && after.is_none_or(|a| k.as_str() > a))
+            .take(limit)
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect())
+    }
+}
+
+/// Allows everything, but not to `mallory`.
+pub struct TestAuthorizer(pub Mutex<Vec<String>>);
+
+impl Authorizer for TestAuthorizer {
+    fn authorize(&self, request: &AuthRequest<'_>) -> Decision {
+        let asked = format!("{} {}", request.action, request.resource);
+        self.0.lock().unwrap().push(asked);
+        match &*request.principal.id() {
+            "user:mallory" => Decision::Deny("not mallory".into()),
+            _ => Decision::Allow,
+        }
+    }
+    fn generation(&self) -> u64 {
+        0
+    }
+    fn status(&self, _: &Principal) -> PrincipalStatus {
+        PrincipalStatus::Active
+    }
+}
+
+/// Collects acknowledgements.
+#[derive(Default)]
+pub struct Acks {
+    outcomes: Mutex<Vec<(u64, Result<(), Failure>)>>,
+    more: Condvar,
+}
+
+impl AckSink for Acks {
+    fn acked(&self, token: u64, outcome: Result<(), Failure>) {
+        self.outcomes.lock().unwrap().push((token, outcome));
+        self.more.notify_all();
+    }
+}
+
+impl Acks {
+    /// Waits for so many and takes them.
+    pub fn wait(&self, count: usize) -> Vec<(u64, Result<(), Failure>)> {
+        let outcomes = self.outcomes.lock().unwrap();
+        let (mut outcomes, timeout) = self
+            .more
+            .wait_timeout_while(outcomes, Duration::from_secs(10), |o| o.len() < count)
+            .unwrap();
+        assert!(!timeout.timed_out(), "{} of {count}", outcomes.len());
+        std::mem::take(&mut *outcomes)
+    }
+    pub fn count(&self) -> usize {
+        self.outcomes.lock().unwrap().len()
+    }
+}
+
+/// The service with everything around it.
+pub struct House {
+    pub clock: Arc<TestClock>,
+    pub broker: Arc<TestBroker>,
+    pub service: Arc<ShadowService>,
+    pub acks: Arc<Acks>,
+    token: AtomicU64,
+}
+
+impl House {
+    pub fn new(store: Arc<dyn ShadowStore>) -> Self {
+        let clock = Arc::new(TestClock(AtomicU64::new(1_700_000_000_000)));
+        let broker = Arc::new(TestBroker::default());
+        let service =
+            ShadowService::start(store, broker.clone(), clock.clone(), Settings::default())
+                .unwrap();
+        Self {
+            clock,
+            broker,
+            service,
+            acks: Arc::new(Acks::default()),
+            token: AtomicU64::new(0),
+        }
+    }
+
+    /// Hands a message in; its acknowledgement comes to `acks`. Gives the token.
+    pub fn send(&self, topic: &str, payload: impl Into<Bytes>) -> u64 {
+        let token = self.token.fetch_add(1, Ordering::SeqCst);
+        let mut message = Message::internal(
+            "test",
+            Topic::new(topic).unwrap(),
+            payload.into(),
+            QoS::AtLeastOnce,
+        );
+        message.source = Source::Mqtt;
+        message.trace = TraceId(u128::from(token) + 1);
+        let completion = Completion::new(self.acks.clone(), token);
+        let part = completion.part();
+        self.service.deliver(&Arc::new(message), Some(part));
+        token
+    }
+
+    /// Hands a message in, waits for its acknowledgement and gives what was published.
+    pub fn ask(&self, topic: &str, payload: impl Into<Bytes>) -> Vec<(String, Value)> {
+        self.send(topic, payload);
+        assert_eq!(self.acks.wait(1).remove(0).1, Ok(()));
+        self.broker.take()
+    }
+}
+
+struct Unpark(std::thread::Thread);
+
+impl TaskWake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Runs a future on this thread.
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(value) => return value,
+            Poll::Pending => std::thread::park(),
+        }
+    }
+}
