@@ -1,6 +1,7 @@
 //! The facts of the guides, as `tests/vectors/shadow.json` lists them, against the whole service.
 #![allow(clippy::unwrap_used)] // a test that panics has failed
 
+#[path = "support/house.rs"]
 mod support;
 
 use std::sync::{Arc, Mutex};
