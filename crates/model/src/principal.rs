@@ -50,8 +50,7 @@ impl fmt::Debug for CertificateId {
 }
 
 /// How a principal proved itself.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum PrincipalKind {
     /// An X.509 client certificate.
     Certificate {
@@ -80,11 +79,10 @@ pub enum PrincipalKind {
     },
 }
 
-/// Who a connection speaks for. Cheap to share behind an `Arc`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// Who a connection speaks for. Cheap to share behind an `Arc`. Written as its [`Principal::id`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Principal {
     /// How it proved itself.
-    #[serde(flatten)]
     pub kind: PrincipalKind,
 }
 
@@ -130,8 +128,69 @@ impl Principal {
     }
 }
 
+impl Principal {
+    /// Back from [`Principal::id`].
+    pub fn parse(text: &str) -> Option<Self> {
+        if let Some(id) = CertificateId::parse(text) {
+            return Some(Self::certificate(id));
+        }
+        let (kind, name) = text.split_once(':')?;
+        let kind = match kind {
+            "user" => PrincipalKind::User { name: name.into() },
+            "anonymous" => PrincipalKind::Anonymous {
+                listener: name.into(),
+            },
+            "uid" => PrincipalKind::LocalUser {
+                uid: name.parse().ok()?,
+            },
+            "service" => PrincipalKind::Service { name: name.into() },
+            _ => return None,
+        };
+        Some(Self { kind })
+    }
+}
+
+impl Serialize for Principal {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&self.id())
+    }
+}
+
+impl<'de> Deserialize<'de> for Principal {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(d)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("not a principal"))
+    }
+}
+
 impl fmt::Display for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.id())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_principal_comes_back_from_its_text() {
+        let certificate = CertificateId::from_digest(&[7; 32]);
+        for kind in [
+            PrincipalKind::Certificate { id: certificate },
+            PrincipalKind::User { name: "a:b".into() },
+            PrincipalKind::Anonymous {
+                listener: "[::1]:1883".into(),
+            },
+            PrincipalKind::LocalUser { uid: 1000 },
+            PrincipalKind::Service {
+                name: "shadow".into(),
+            },
+        ] {
+            let principal = Principal { kind };
+            assert_eq!(Principal::parse(&principal.id()), Some(principal));
+        }
+        assert_eq!(Principal::parse("uid:x"), None);
+        assert_eq!(Principal::parse("nobody"), None);
     }
 }
