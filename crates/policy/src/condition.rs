@@ -1,7 +1,9 @@
 //! `Condition` blocks (IAM's JSON policy elements, which the AWS IoT guide refers to).
 
+use iotedge_model::Action;
+
 use crate::Problem;
-use crate::context::Context;
+use crate::context::{Context, Request};
 use crate::json::Node;
 use crate::operand::{Comparison, Operand, Order};
 use crate::pattern::Match;
@@ -149,8 +151,16 @@ fn scalars(node: &Node) -> Result<Vec<String>, Problem> {
 
 impl Condition {
     /// Whether it holds; unresolved when that hangs on a variable without a value.
-    pub(crate) fn check(&self, context: &Context<'_>) -> Match {
-        if matches!(self.key, Variable::Unknown(_)) {
+    pub(crate) fn check(&self, request: &Request<'_>) -> Match {
+        let context = &request.context;
+        // A CONNECT whose facts were not handed in must not pass for one that asks for nothing.
+        let untold = request.action == Action::Connect
+            && context.connect.is_none()
+            && matches!(
+                self.key,
+                Variable::ConnectAttributes | Variable::LastWillTopic
+            );
+        if untold || matches!(self.key, Variable::Unknown(_)) {
             return Match::Unresolved;
         }
         let values = self.key.values(context);

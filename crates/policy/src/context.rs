@@ -96,7 +96,7 @@ pub struct Context<'a> {
     pub certificate: Option<&'a CertificateNames>,
     /// The thing of the registry whose name is the client id. One of another name is ignored.
     pub thing: Option<Thing<'a>>,
-    /// Present for `iot:Connect` only.
+    /// For `iot:Connect`. Conditions on it fail closed when a CONNECT comes without.
     pub connect: Option<ConnectFacts<'a>>,
 }
 

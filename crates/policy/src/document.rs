@@ -4,7 +4,7 @@ use iotedge_model::Action;
 
 use crate::arn::{ArnPattern, Target};
 use crate::condition::{self, Condition};
-use crate::context::Context;
+use crate::context::{Context, Request};
 use crate::json::Node;
 use crate::pattern::Match;
 use crate::{PolicyError, Problem};
@@ -253,14 +253,14 @@ impl Statement {
         self.not_resource && !unresolved
     }
 
-    pub(crate) fn takes_conditions(&self, context: &Context<'_>) -> bool {
+    pub(crate) fn takes_conditions(&self, request: &Request<'_>) -> bool {
         self.conditions
             .iter()
-            .all(|c| self.takes_condition(c, context))
+            .all(|c| self.takes_condition(c, request))
     }
 
-    pub(crate) fn takes_condition(&self, condition: &Condition, context: &Context<'_>) -> bool {
-        match condition.check(context) {
+    pub(crate) fn takes_condition(&self, condition: &Condition, request: &Request<'_>) -> bool {
+        match condition.check(request) {
             Match::Yes => true,
             Match::No => false,
             Match::Unresolved => self.effect == Effect::Deny,

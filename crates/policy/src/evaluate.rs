@@ -43,7 +43,7 @@ pub fn evaluate(policies: &[&PolicyDocument], request: &Request<'_>) -> Verdict 
             if idle
                 || s.actions & bit == 0
                 || !s.takes_resource(target.as_ref(), context)
-                || !s.takes_conditions(context)
+                || !s.takes_conditions(request)
             {
                 continue;
             }

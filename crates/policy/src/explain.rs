@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::arn::Target;
-use crate::context::{Context, Request};
+use crate::context::Request;
 use crate::document::{Effect, PolicyDocument, Statement, action_bit};
 use crate::{Place, Verdict, evaluate};
 
@@ -42,7 +42,7 @@ pub fn explain(
                 statement,
                 bit,
                 target.as_ref(),
-                context,
+                request,
             ));
         }
         if close == 0 {
@@ -80,8 +80,9 @@ fn statement_lines(
     statement: &Statement,
     bit: u32,
     target: Option<&Target<'_>>,
-    context: &Context<'_>,
+    request: &Request<'_>,
 ) -> bool {
+    let context = &request.context;
     let action = statement.actions & bit != 0;
     let resource = statement.takes_resource(target, context);
     if !action && !resource {
@@ -95,7 +96,7 @@ fn statement_lines(
     let failed = statement
         .conditions
         .iter()
-        .find(|c| !statement.takes_condition(c, context));
+        .find(|c| !statement.takes_condition(c, request));
     let outcome = if !action {
         format!("no: the action is not one of {:?}", statement.actions_text)
     } else if !resource {

@@ -172,3 +172,27 @@ fn a_decision_on_two_hundred_statements_takes_less_than_five_microseconds() {
     println!("{each:?} a decision");
     assert!(each < Duration::from_micros(5), "{each:?}");
 }
+
+#[test]
+fn a_connect_whose_facts_are_not_known_fails_closed() {
+    let scope = scope();
+    let statement = |effect: &str| {
+        let text = serde_json::json!({"Version": "2012-10-17", "Statement": [
+            {"Effect": effect, "Action": "iot:Connect", "Resource": "*", "Condition":
+                {"ForAllValues:StringEquals": {"iot:ConnectAttributes": ["LastWill"]}}}]});
+        PolicyDocument::parse(&text.to_string()).unwrap()
+    };
+    let request = Request {
+        action: Action::Connect,
+        resource: "c",
+        context: Context::new(&scope, "c"),
+    };
+    assert_eq!(
+        evaluate(&[&statement("Allow")], &request),
+        Verdict::ImplicitDeny
+    );
+    assert!(matches!(
+        evaluate(&[&statement("Deny")], &request),
+        Verdict::ExplicitDeny(_)
+    ));
+}

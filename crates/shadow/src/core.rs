@@ -20,6 +20,8 @@ pub struct Limits {
     pub max_depth: usize,
     /// Bytes of the compact JSON of both sections together.
     pub max_bytes: usize,
+    /// Bytes of a whole request, white space and all: what AWS IoT takes as a message.
+    pub max_request_bytes: usize,
     /// Bytes of a client token.
     pub max_client_token_bytes: usize,
 }
@@ -30,6 +32,7 @@ impl Default for Limits {
         Self {
             max_depth: 6,
             max_bytes: 8 * 1024,
+            max_request_bytes: 128 * 1024,
             max_client_token_bytes: 64,
         }
     }

@@ -287,3 +287,10 @@ fn numbers_keep_their_spelling_and_are_compared_by_value() {
     assert!(desired.contains("1.0"), "{desired}");
     assert!(desired.contains("12345678901234567890"), "{desired}");
 }
+
+#[test]
+fn a_request_beyond_the_size_of_a_message_is_not_even_read() {
+    let lamp = Lamp::new();
+    let request = format!("{}{{", " ".repeat(128 * 1024));
+    assert_eq!(lamp.reject(Value::String(request)).0, 413);
+}

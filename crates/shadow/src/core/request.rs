@@ -49,6 +49,9 @@ fn without_nul(payload: &[u8]) -> &[u8] {
 
 /// The token of a request whose content does not count otherwise; an unusable one is none.
 pub(super) fn client_token(payload: &[u8], limits: &Limits) -> Option<String> {
+    if payload.len() > limits.max_request_bytes {
+        return None;
+    }
     let value: Value = serde_json::from_slice(without_nul(payload)).ok()?;
     read_token(value.get("clientToken"), limits).ok().flatten()
 }
@@ -65,6 +68,9 @@ fn read_token(value: Option<&Value>, limits: &Limits) -> Result<Option<String>, 
 
 impl UpdateRequest {
     pub(super) fn parse(payload: &[u8], limits: &Limits) -> Result<Self, Rejection> {
+        if payload.len() > limits.max_request_bytes {
+            return Err(ShadowError::TooLarge.into());
+        }
         let text = std::str::from_utf8(without_nul(payload)).map_err(|_| ShadowError::Encoding)?;
         let mut root = match serde_json::from_str(text) {
             Ok(Value::Object(root)) => root,

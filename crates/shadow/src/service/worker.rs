@@ -1,6 +1,7 @@
 //! The thread that reads, merges, puts and answers.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -90,8 +91,10 @@ impl Worker {
     }
 
     fn begin(&mut self, request: Request, now: &Now, ready: &mut Vec<Slot>) {
-        let decision = self
-            .decide(&request, now)
+        // Deciding changes nothing: after a panic there is nothing to repair, and one request shall
+        // not end the service of all others.
+        let decision = catch_unwind(AssertUnwindSafe(|| self.decide(&request, now)))
+            .unwrap_or_else(|_| Err(ShadowError::Internal.into()))
             .unwrap_or_else(|rejection| Decision {
                 outcome: refusal(&rejection, &request.reply, request.operation, now),
                 put: None,

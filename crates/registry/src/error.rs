@@ -1,0 +1,60 @@
+use iotedge_model::{CertificateId, ThingName};
+use thiserror::Error;
+
+/// Why the registry did not do what was asked. The names of AWS IoT's exceptions stand in the docs.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum RegistryError {
+    /// `ResourceNotFoundException`
+    #[error("there is no thing {0}")]
+    ResourceNotFound(ThingName),
+    /// `ResourceNotFoundException`, for an attachment.
+    #[error("certificate {certificate} is not attached to thing {thing}")]
+    NotAttached {
+        /// The thing.
+        thing: ThingName,
+        /// The certificate.
+        certificate: CertificateId,
+    },
+    /// `ResourceAlreadyExistsException`: a thing of that name with another type or attributes.
+    #[error("thing {0} exists already, with another type or other attributes")]
+    ResourceAlreadyExists(ThingName),
+    /// `VersionConflictException`
+    #[error("thing {thing} has version {current}, not {expected}")]
+    VersionConflict {
+        /// The thing.
+        thing: ThingName,
+        /// What was expected.
+        expected: u64,
+        /// What it has.
+        current: u64,
+    },
+    /// `InvalidRequestException`: a name, a value or a number of them.
+    #[error("{field}: {reason}")]
+    InvalidRequest {
+        /// What is wrong.
+        field: String,
+        /// Why.
+        reason: String,
+    },
+    /// `InvalidRequestException`: certificates are still attached to the thing that is to go.
+    #[error("thing {thing} has {count} certificates attached: detach them first")]
+    StillAttached {
+        /// The thing.
+        thing: ThingName,
+        /// How many.
+        count: usize,
+    },
+    /// A record in the store cannot be read.
+    #[error("the record {key} of {collection} is damaged: {reason}")]
+    DamagedRecord {
+        /// Of which collection.
+        collection: &'static str,
+        /// Which.
+        key: String,
+        /// Why.
+        reason: String,
+    },
+    /// `InternalFailureException`: the store could not do its part.
+    #[error("the registry's store: {0}")]
+    Store(String),
+}

@@ -1,0 +1,320 @@
+//! The registry itself.
+
+use std::collections::BTreeSet;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+use iotedge_model::{CertificateId, ThingName};
+use iotedge_ports::{ThingFacts, ThingRecord};
+use iotedge_store::Store;
+use serde::{Deserialize, Serialize};
+
+use crate::records::Records;
+use crate::snapshot::{Entry, Snapshot};
+use crate::thing::StoredThing;
+use crate::{NewThing, RegistryError, ThingDescription, ThingUpdate};
+
+/// Is told after each change, on the thread that made it.
+pub type OnChange = Arc<dyn Fn() + Send + Sync>;
+
+/// An attachment has no facts but its key, `{thing}/{certificate}`.
+#[derive(Serialize, Deserialize)]
+struct Attachment {}
+
+/// Things and attachments.
+pub struct Registry {
+    things: Records,
+    attachments: Records,
+    snapshot: ArcSwap<Snapshot>,
+    /// Held through a whole change: the next one sees its outcome.
+    changing: Mutex<()>,
+    followers: Mutex<Vec<OnChange>>,
+}
+
+fn attachment_key(thing: &ThingName, certificate: &CertificateId) -> String {
+    format!("{thing}/{certificate}")
+}
+
+impl Registry {
+    /// Reads everything.
+    pub fn open(store: &Store) -> Result<Self, RegistryError> {
+        let things = Records::new(store, "things");
+        let attachments = Records::new(store, "thing-attachments");
+        let mut snapshot = Snapshot::default();
+        for (key, stored) in things.all::<StoredThing>()? {
+            let name =
+                ThingName::new(&key).map_err(|e| things.damaged(key.clone(), e.to_string()))?;
+            let entry = Entry::new(stored, BTreeSet::new());
+            snapshot.things.insert(name, Arc::new(entry));
+        }
+        for (key, Attachment {}) in attachments.all()? {
+            let parsed = key
+                .split_once('/')
+                .and_then(|(t, c)| Some((ThingName::new(t).ok()?, CertificateId::parse(c)?)));
+            let Some((thing, certificate)) = parsed else {
+                return Err(attachments.damaged(key, "the key is none".into()));
+            };
+            match snapshot.things.get_mut(&thing) {
+                Some(entry) => {
+                    Arc::make_mut(entry).certificates.insert(certificate);
+                }
+                // The thing was in a damaged file and is gone.
+                None => {
+                    tracing::warn!(%thing, %certificate, "attached to a thing that is not there")
+                }
+            }
+        }
+        Ok(Self {
+            things,
+            attachments,
+            snapshot: ArcSwap::from_pointee(snapshot),
+            changing: Mutex::new(()),
+            followers: Mutex::default(),
+        })
+    }
+
+    /// `follower` is called after each change from now on.
+    pub fn on_change(&self, follower: OnChange) {
+        self.followers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(follower);
+    }
+
+    fn begin(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Shows a committed change. The guard says that no other is under way.
+    fn show(&self, guard: MutexGuard<'_, ()>, change: impl FnOnce(&mut Snapshot)) {
+        let mut snapshot = Snapshot::clone(&self.snapshot.load());
+        change(&mut snapshot);
+        self.snapshot.store(Arc::new(snapshot));
+        drop(guard);
+        let followers = self
+            .followers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        for follower in followers {
+            follower();
+        }
+    }
+
+    fn entry(&self, name: &ThingName) -> Result<Arc<Entry>, RegistryError> {
+        self.snapshot
+            .load()
+            .things
+            .get(name)
+            .cloned()
+            .ok_or_else(|| RegistryError::ResourceNotFound(name.clone()))
+    }
+
+    /// Creates a thing. One that is there already with the same type and attributes is no error
+    /// (`CreateThing`).
+    pub fn create_thing(&self, new: &NewThing) -> Result<ThingDescription, RegistryError> {
+        let guard = self.begin();
+        let stored = StoredThing {
+            thing_type_name: new.thing_type.clone(),
+            attributes: new.attributes.clone(),
+            version: 1,
+        };
+        stored.check()?;
+        if let Ok(entry) = self.entry(&new.name) {
+            let same = entry.stored.thing_type_name == stored.thing_type_name
+                && entry.stored.attributes == stored.attributes;
+            return if same {
+                Ok(entry.describe(&new.name))
+            } else {
+                Err(RegistryError::ResourceAlreadyExists(new.name.clone()))
+            };
+        }
+        self.put(guard, &new.name, stored, BTreeSet::new())
+    }
+
+    /// Creates the thing unless it is there, whatever it looks like; says whether it was created.
+    pub fn ensure_thing(&self, name: &ThingName) -> Result<bool, RegistryError> {
+        if self.entry(name).is_ok() {
+            return Ok(false);
+        }
+        match self.create_thing(&NewThing::named(name.clone())) {
+            Ok(_) => Ok(true),
+            // Someone else was faster.
+            Err(RegistryError::ResourceAlreadyExists(_)) => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Changes type or attributes; the version grows by one.
+    pub fn update_thing(
+        &self,
+        name: &ThingName,
+        update: &ThingUpdate,
+    ) -> Result<ThingDescription, RegistryError> {
+        let guard = self.begin();
+        let entry = self.entry(name)?;
+        check_version(name, update.expected_version, entry.stored.version)?;
+        let mut stored = entry.stored.clone();
+        stored.apply(update);
+        stored.check()?;
+        self.put(guard, name, stored, entry.certificates.clone())
+    }
+
+    fn put(
+        &self,
+        guard: MutexGuard<'_, ()>,
+        name: &ThingName,
+        stored: StoredThing,
+        certificates: BTreeSet<CertificateId>,
+    ) -> Result<ThingDescription, RegistryError> {
+        self.things.put(name.as_str(), &stored)?;
+        let entry = Arc::new(Entry::new(stored, certificates));
+        let description = entry.describe(name);
+        self.show(guard, |s| {
+            s.things.insert(name.clone(), entry);
+        });
+        Ok(description)
+    }
+
+    /// Deletes a thing that no certificate is attached to. One that is not there is no error
+    /// (`DeleteThing`).
+    pub fn delete_thing(
+        &self,
+        name: &ThingName,
+        expected_version: Option<u64>,
+    ) -> Result<(), RegistryError> {
+        let guard = self.begin();
+        let Ok(entry) = self.entry(name) else {
+            return Ok(());
+        };
+        check_version(name, expected_version, entry.stored.version)?;
+        if !entry.certificates.is_empty() {
+            return Err(RegistryError::StillAttached {
+                thing: name.clone(),
+                count: entry.certificates.len(),
+            });
+        }
+        self.things.delete(name.as_str())?;
+        self.show(guard, |s| {
+            s.things.remove(name);
+        });
+        Ok(())
+    }
+
+    /// The thing.
+    pub fn describe_thing(&self, name: &ThingName) -> Result<ThingDescription, RegistryError> {
+        Ok(self.entry(name)?.describe(name))
+    }
+
+    /// At most `limit` things in the order of names, after `after`, of one type if it is given.
+    pub fn list_things(
+        &self,
+        thing_type: Option<&str>,
+        after: Option<&ThingName>,
+        limit: usize,
+    ) -> Vec<ThingDescription> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let snapshot = self.snapshot.load();
+        snapshot
+            .things
+            .range::<ThingName, _>((from, Bound::Unbounded))
+            .filter(|(_, e)| {
+                thing_type.is_none_or(|t| e.stored.thing_type_name.as_deref() == Some(t))
+            })
+            .take(limit)
+            .map(|(name, entry)| entry.describe(name))
+            .collect()
+    }
+
+    /// Attaches a certificate; attached twice is attached. The certificate is not looked up.
+    pub fn attach(
+        &self,
+        thing: &ThingName,
+        certificate: &CertificateId,
+    ) -> Result<(), RegistryError> {
+        let guard = self.begin();
+        if self.entry(thing)?.certificates.contains(certificate) {
+            return Ok(());
+        }
+        let key = attachment_key(thing, certificate);
+        self.attachments.put(&key, &Attachment {})?;
+        self.show(guard, |s| {
+            if let Some(entry) = s.things.get_mut(thing) {
+                Arc::make_mut(entry)
+                    .certificates
+                    .insert(certificate.clone());
+            }
+        });
+        Ok(())
+    }
+
+    /// Detaches a certificate.
+    pub fn detach(
+        &self,
+        thing: &ThingName,
+        certificate: &CertificateId,
+    ) -> Result<(), RegistryError> {
+        let guard = self.begin();
+        if !self.entry(thing)?.certificates.contains(certificate) {
+            return Err(RegistryError::NotAttached {
+                thing: thing.clone(),
+                certificate: certificate.clone(),
+            });
+        }
+        self.attachments
+            .delete(&attachment_key(thing, certificate))?;
+        self.show(guard, |s| {
+            if let Some(entry) = s.things.get_mut(thing) {
+                Arc::make_mut(entry).certificates.remove(certificate);
+            }
+        });
+        Ok(())
+    }
+
+    /// The certificates of a thing (`ListThingPrincipals`).
+    pub fn thing_principals(&self, name: &ThingName) -> Result<Vec<CertificateId>, RegistryError> {
+        Ok(self.entry(name)?.certificates.iter().cloned().collect())
+    }
+
+    /// The things of a certificate (`ListPrincipalThings`).
+    pub fn principal_things(&self, certificate: &CertificateId) -> Vec<ThingName> {
+        let snapshot = self.snapshot.load();
+        snapshot
+            .things
+            .iter()
+            .filter(|(_, e)| e.certificates.contains(certificate))
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+}
+
+fn check_version(
+    thing: &ThingName,
+    expected: Option<u64>,
+    current: u64,
+) -> Result<(), RegistryError> {
+    match expected {
+        Some(expected) if expected != current => Err(RegistryError::VersionConflict {
+            thing: thing.clone(),
+            expected,
+            current,
+        }),
+        _ => Ok(()),
+    }
+}
+
+impl ThingFacts for Registry {
+    fn thing(&self, name: &str) -> Option<Arc<ThingRecord>> {
+        let snapshot = self.snapshot.load();
+        snapshot.things.get(name).map(|e| e.record.clone())
+    }
+
+    fn is_attached(&self, name: &str, certificate: &CertificateId) -> bool {
+        let snapshot = self.snapshot.load();
+        snapshot
+            .things
+            .get(name)
+            .is_some_and(|e| e.certificates.contains(certificate))
+    }
+}

@@ -1,0 +1,48 @@
+//! The registry at one moment.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use iotedge_model::{CertificateId, ThingName};
+use iotedge_ports::ThingRecord;
+
+use crate::ThingDescription;
+use crate::thing::StoredThing;
+
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) stored: StoredThing,
+    /// The same, as policies ask for it.
+    pub(crate) record: Arc<ThingRecord>,
+    pub(crate) certificates: BTreeSet<CertificateId>,
+}
+
+impl Entry {
+    pub(crate) fn new(stored: StoredThing, certificates: BTreeSet<CertificateId>) -> Self {
+        let record = ThingRecord {
+            thing_type: stored.thing_type_name.clone(),
+            attributes: stored.attributes.clone().into_iter().collect(),
+        };
+        Self {
+            stored,
+            record: Arc::new(record),
+            certificates,
+        }
+    }
+
+    pub(crate) fn describe(&self, name: &ThingName) -> ThingDescription {
+        ThingDescription {
+            thing_name: name.clone(),
+            default_client_id: name.clone(),
+            thing_type_name: self.stored.thing_type_name.clone(),
+            attributes: self.stored.attributes.clone(),
+            version: self.stored.version,
+        }
+    }
+}
+
+/// Entries are shared with the snapshot before: only what changed is new.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Snapshot {
+    pub(crate) things: BTreeMap<ThingName, Arc<Entry>>,
+}
