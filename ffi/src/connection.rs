@@ -1,0 +1,381 @@
+//! MQTT over one [`Wire`]: what belongs to a single connection.
+
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, BytesMut};
+use iotedge_mqtt::{
+    Connect, ConnectReturnCode, Decoder, Inbound, Outbound, Packet, PacketId, PubRec, Publish, QoS,
+    Received, Role, Str, SubAckCode, Subscribe, Unsubscribe, encode, encode_publish,
+};
+
+use crate::client::Settings;
+use crate::error::{Error, Result};
+use crate::tls;
+use crate::wire::{Filled, Wire};
+
+/// Calls within calls that wait for an answer, at most; each callback may make one.
+pub(crate) const MAX_DEPTH: usize = 16;
+
+/// Acknowledgements that wait to be sent: they are sent at once, so there is hardly ever one.
+const MAX_INBOUND: usize = 16;
+
+/// How a request ended.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// Acknowledged.
+    Done,
+    /// SUBACK's code.
+    Subscribed(SubAckCode),
+}
+
+/// What one look at the connection came to.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// The answer that was waited for.
+    Answered(Outcome),
+    /// A message for the application.
+    Message(Publish),
+    /// A packet that was worked on here.
+    Progress,
+    /// Nothing until the deadline.
+    Nothing,
+}
+
+pub(crate) struct Connection {
+    wire: Wire,
+    decoder: Decoder,
+    buf: BytesMut,
+    /// Bytes still to come of a packet that is too large.
+    skip: usize,
+    /// A packet was too large, and the application does not know yet.
+    oversize: Option<usize>,
+    outbound: Outbound<()>,
+    inbound: Inbound,
+    outcomes: Vec<(PacketId, Outcome)>,
+    tx_limit: usize,
+    rx_limit: usize,
+    timeout: Duration,
+    keep_alive: Option<Duration>,
+    ping_due: Instant,
+    ping_outstanding: bool,
+    broken: bool,
+}
+
+impl Connection {
+    /// Connects, shakes hands, sends CONNECT and waits for CONNACK.
+    pub(crate) fn open(settings: &Settings, login: &Connect) -> Result<Self> {
+        let timeout = settings.command_timeout;
+        let mut connect = BytesMut::new();
+        encode(&Packet::Connect(login.clone()), &mut connect)?;
+        check_size(connect.len(), settings.tx_limit)?;
+        let config = tls::config(&settings.endpoint)?;
+        let wire = Wire::connect(&settings.endpoint, config, timeout, settings.tls_timeout)?;
+        let keep_alive = match login.keep_alive {
+            0 => None,
+            seconds => Some(Duration::from_secs(seconds.into())),
+        };
+        let mut connection = Self {
+            wire,
+            decoder: Decoder::new(Role::Client, settings.rx_limit.saturating_sub(1)),
+            buf: BytesMut::new(),
+            skip: 0,
+            oversize: None,
+            outbound: Outbound::new(MAX_DEPTH as u16 + 1),
+            inbound: Inbound::new(MAX_INBOUND),
+            outcomes: Vec::new(),
+            tx_limit: settings.tx_limit,
+            rx_limit: settings.rx_limit,
+            timeout,
+            keep_alive,
+            ping_due: Instant::now(),
+            ping_outstanding: false,
+            broken: false,
+        };
+        let deadline = Instant::now() + timeout;
+        connection.wire.write_all(&connect, deadline)?;
+        connection.await_connack(deadline)?;
+        connection.ping_due = Instant::now() + keep_alive.unwrap_or_default();
+        Ok(connection)
+    }
+
+    fn await_connack(&mut self, deadline: Instant) -> Result<()> {
+        loop {
+            if let Some(packet) = self.next_packet()? {
+                return match packet {
+                    Packet::ConnAck(ack) if ack.code == ConnectReturnCode::Accepted => Ok(()),
+                    Packet::ConnAck(ack) => Err(Error::Refused(ack.code)),
+                    // The decoder lets nothing else through first.
+                    _ => Err(Error::UnexpectedState),
+                };
+            }
+            if self.wire.fill(&mut self.buf, deadline)? == Filled::Nothing {
+                return Err(Error::Timeout);
+            }
+        }
+    }
+
+    /// Sends a PUBLISH; with QoS 1 and 2 its id is to be waited for.
+    pub(crate) fn publish(
+        &mut self,
+        topic: &str,
+        payload: &[u8],
+        qos: QoS,
+        retain: bool,
+    ) -> Result<Option<PacketId>> {
+        let id = match qos {
+            QoS::AtMostOnce => None,
+            _ => Some(self.outbound.push(qos, ()).ok_or(Error::NotIdle)?),
+        };
+        let mut out = BytesMut::new();
+        let sent = encode_publish(&mut out, topic, payload, qos, retain, false, id)
+            .map_err(Error::from)
+            .and_then(|()| self.send_limited(&out));
+        self.unless_failed(id, sent)
+    }
+
+    /// Sends a SUBSCRIBE for one filter; its id is to be waited for.
+    pub(crate) fn subscribe(&mut self, filter: Str, qos: QoS) -> Result<PacketId> {
+        let packet_id = self.outbound.push_request(()).ok_or(Error::NotIdle)?;
+        let sent = self.send(&Packet::Subscribe(Subscribe {
+            packet_id,
+            filters: vec![(filter, qos)],
+        }));
+        self.unless_failed(packet_id, sent)
+    }
+
+    /// Sends an UNSUBSCRIBE for one filter; its id is to be waited for.
+    pub(crate) fn unsubscribe(&mut self, filter: Str) -> Result<PacketId> {
+        let packet_id = self.outbound.push_request(()).ok_or(Error::NotIdle)?;
+        let sent = self.send(&Packet::Unsubscribe(Unsubscribe {
+            packet_id,
+            filters: vec![filter],
+        }));
+        self.unless_failed(packet_id, sent)
+    }
+
+    /// Sends DISCONNECT and closes.
+    pub(crate) fn disconnect(mut self) -> Result<()> {
+        let sent = self.send(&Packet::Disconnect);
+        self.wire.close(Instant::now() + self.timeout);
+        sent
+    }
+
+    /// Nobody waits for this id any more; a late acknowledgement is ignored.
+    pub(crate) fn forget(&mut self, id: PacketId) {
+        self.outbound.forget(id);
+        self.outcomes.retain(|(other, _)| *other != id);
+    }
+
+    /// Looks until `deadline` for the answer to `id`, or for any packet.
+    pub(crate) fn step(&mut self, id: Option<PacketId>, deadline: Instant) -> Result<Step> {
+        loop {
+            if let Some(outcome) = id.and_then(|id| self.take_outcome(id)) {
+                return Ok(Step::Answered(outcome));
+            }
+            if id.is_none() {
+                if let Some(size) = self.oversize.take() {
+                    let limit = self.rx_limit;
+                    return Err(Error::RxBuffer { size, limit });
+                }
+            }
+            if let Some(packet) = self.next_packet()? {
+                match self.work_on(packet)? {
+                    Some(message) => return Ok(Step::Message(message)),
+                    None if id.is_none() => return Ok(Step::Progress),
+                    None => continue,
+                }
+            }
+            if id.is_none() && self.oversize.is_some() {
+                continue;
+            }
+            if self.broken {
+                return Err(Error::Read("the connection is broken".into()));
+            }
+            match self.wire.fill(&mut self.buf, deadline) {
+                Ok(Filled::Data) => {}
+                Ok(Filled::Nothing) => return Ok(Step::Nothing),
+                Err(error) => {
+                    self.broken = true;
+                    return Err(match error {
+                        Error::Tls(reason) => Error::Read(reason),
+                        other => other,
+                    });
+                }
+            }
+        }
+    }
+
+    /// Sends PINGREQ when it is time, and says when to look again.
+    pub(crate) fn keep_alive(&mut self) -> Result<Option<Instant>> {
+        let Some(interval) = self.keep_alive else {
+            return Ok(None);
+        };
+        let now = Instant::now();
+        if now >= self.ping_due {
+            if self.ping_outstanding {
+                self.broken = true;
+                return Err(Error::KeepAlive);
+            }
+            self.send(&Packet::PingReq)?;
+            self.ping_outstanding = true;
+            self.ping_due = now + interval;
+        }
+        Ok(Some(self.ping_due))
+    }
+
+    fn take_outcome(&mut self, id: PacketId) -> Option<Outcome> {
+        let position = self.outcomes.iter().position(|(other, _)| *other == id)?;
+        Some(self.outcomes.swap_remove(position).1)
+    }
+
+    fn unless_failed<T: Into<Option<PacketId>> + Copy>(
+        &mut self,
+        id: T,
+        sent: Result<()>,
+    ) -> Result<T> {
+        match sent {
+            Ok(()) => Ok(id),
+            Err(error) => {
+                if let Some(id) = id.into() {
+                    self.forget(id);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn send(&mut self, packet: &Packet) -> Result<()> {
+        let mut out = BytesMut::new();
+        encode(packet, &mut out)?;
+        self.send_limited(&out)
+    }
+
+    fn send_limited(&mut self, bytes: &[u8]) -> Result<()> {
+        check_size(bytes.len(), self.tx_limit)?;
+        if self.broken {
+            return Err(Error::Write("the connection is broken".into()));
+        }
+        let sent = self.wire.write_all(bytes, Instant::now() + self.timeout);
+        // After a part of a packet nothing else makes sense.
+        self.broken |= sent.is_err();
+        sent
+    }
+
+    /// The next whole packet of the buffer; one that is too large is passed over.
+    fn next_packet(&mut self) -> Result<Option<Packet>> {
+        loop {
+            let passed = self.skip.min(self.buf.len());
+            self.buf.advance(passed);
+            self.skip -= passed;
+            if self.skip > 0 {
+                return Ok(None);
+            }
+            match packet_size(&self.buf) {
+                Some(size) if size >= self.rx_limit => {
+                    self.skip = size;
+                    self.oversize = Some(size);
+                }
+                _ => break,
+            }
+        }
+        self.decoder.decode(&mut self.buf).map_err(|error| {
+            self.broken = true;
+            Error::Decode(error)
+        })
+    }
+
+    /// Acknowledges and notes; gives what is for the application.
+    fn work_on(&mut self, packet: Packet) -> Result<Option<Publish>> {
+        match packet {
+            Packet::Publish(publish) => return self.take(publish),
+            Packet::PubAck(id) => {
+                let ended = self.outbound.puback(id);
+                self.note(ended, id, Outcome::Done);
+            }
+            Packet::PubRec(id) => match self.outbound.pubrec(id) {
+                PubRec::Released(()) | PubRec::Again | PubRec::Unknown => {
+                    self.send(&Packet::PubRel(id))?;
+                }
+            },
+            Packet::PubComp(id) => {
+                let ended = self.outbound.pubcomp(id);
+                self.note(ended, id, Outcome::Done);
+            }
+            Packet::SubAck(ack) => {
+                let ended = self.outbound.answered(ack.packet_id);
+                let code = ack.codes.first().copied().unwrap_or(SubAckCode::Failure);
+                self.note(ended, ack.packet_id, Outcome::Subscribed(code));
+            }
+            Packet::UnsubAck(id) => {
+                let ended = self.outbound.answered(id);
+                self.note(ended, id, Outcome::Done);
+            }
+            Packet::PubRel(id) => {
+                if let Some(token) = self.inbound.pubrel(id) {
+                    self.acknowledge(token)?;
+                }
+            }
+            Packet::PingResp => self.ping_outstanding = false,
+            // The decoder lets no other packet through to a client.
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    /// Keeps the outcome for the call that waits for it; nobody waits for what was not in flight.
+    fn note(&mut self, ended: Option<()>, id: PacketId, outcome: Outcome) {
+        if ended.is_some() {
+            self.outcomes.push((id, outcome));
+        }
+    }
+
+    /// A message: acknowledged before the application sees it; nothing for a repeated QoS 2.
+    fn take(&mut self, publish: Publish) -> Result<Option<Publish>> {
+        let Some(id) = publish.packet_id else {
+            return Ok(Some(publish));
+        };
+        match self.inbound.received(id, publish.qos) {
+            Received::New(token) => {
+                self.acknowledge(token)?;
+                Ok(Some(publish))
+            }
+            Received::Duplicate => {
+                self.send_ready()?;
+                Ok(None)
+            }
+            // Cannot be: acknowledgements are sent as soon as they are noted.
+            Received::Full => Err(Error::UnexpectedState),
+        }
+    }
+
+    fn acknowledge(&mut self, token: u64) -> Result<()> {
+        self.inbound.ready(token);
+        self.send_ready()
+    }
+
+    fn send_ready(&mut self) -> Result<()> {
+        while let Some(ack) = self.inbound.next_ready() {
+            self.send(&ack.into())?;
+        }
+        Ok(())
+    }
+}
+
+fn check_size(size: usize, limit: usize) -> Result<()> {
+    if size >= limit {
+        return Err(Error::TxBuffer { size, limit });
+    }
+    Ok(())
+}
+
+/// The size of the packet at the front, as soon as its fixed header says it.
+fn packet_size(bytes: &[u8]) -> Option<usize> {
+    let mut size = 0_usize;
+    for (index, byte) in bytes.iter().skip(1).take(4).enumerate() {
+        size |= usize::from(byte & 0x7f) << (7 * index);
+        if byte & 0x80 == 0 {
+            return Some(size + index + 2);
+        }
+    }
+    None
+}

@@ -1,0 +1,44 @@
+#!/bin/sh
+# Builds the C programs against the headers and the shared library: tests/c/build.sh OUTDIR LIBDIR.
+# LIBDIR holds libiotedge.so (target/debug, for example). The programs find it from OUTDIR.
+set -eu
+if [ $# -ne 2 ]; then
+	echo "usage: $0 OUTDIR LIBDIR" >&2
+	exit 2
+fi
+here=$(cd "$(dirname "$0")" && pwd)
+include=$here/../../include
+mkdir -p "$1"
+out=$(cd "$1" && pwd)
+lib=$(cd "$2" && pwd)
+: "${CC:=gcc}" "${CXX:=g++}"
+warnings="-Wall -Wextra -Werror"
+log="-DENABLE_IOT_DEBUG -DENABLE_IOT_INFO -DENABLE_IOT_WARN -DENABLE_IOT_ERROR"
+
+# The loader looks for the library's soname.
+ln -sf "$lib/libiotedge.so" "$out/libiotedge.so.1"
+
+link() { # PROGRAM SOURCE
+	# shellcheck disable=SC2086 # lists of flags
+	"$CC" -std=gnu99 -g $warnings $log -I"$here" -I"$include" "$here/$2" -o "$out/$1" \
+		-L"$lib" -liotedge -Wl,-rpath,'$ORIGIN'
+}
+link subscribe_publish subscribe_publish.c
+link native native.c
+
+# The headers alone: old and new C, C++ where there is a compiler for it, with threads and
+# without, with every log level and without.
+for flags in "" "-D_ENABLE_THREAD_SUPPORT_" "$log -DENABLE_IOT_TRACE"; do
+	for standard in gnu11 gnu17; do
+		# shellcheck disable=SC2086
+		"$CC" -std=$standard $warnings -Wno-cast-function-type $flags -I"$include" \
+			-c "$here/headers.c" -o "$out/headers.o"
+	done
+	if command -v "$CXX" >/dev/null; then
+		for source in headers.c subscribe_publish.c native.c; do
+			# shellcheck disable=SC2086
+			"$CXX" -x c++ -std=gnu++11 $warnings -Wno-cast-function-type $flags \
+				-I"$here" -I"$include" -c "$here/$source" -o "$out/cpp.o"
+		done
+	fi
+done
