@@ -177,7 +177,8 @@ impl Store {
             return;
         }
         let ids = ids.to_vec();
-        let mirror = self.mirror();
+        let mut mirror = self.mirror();
+        mirror.settling(taker, &ids);
         self.push(mirror, Op::Settle { taker, ids, how }, None);
     }
 
@@ -187,7 +188,8 @@ impl Store {
         self.push(mirror, Op::CountDrop { taker, reason, n }, None);
     }
 
-    /// Committed rows of `taker` after `after`, oldest first: at most `max_rows`, and at most
+    /// Committed rows of `taker` after `after` that are not settled (an acknowledgement counts from
+    /// the call on, committed or not), oldest first: at most `max_rows`, and at most
     /// `max_bytes` ([`iotedge_model::Message::cost`]) but at least one. A row that is no message any more is
     /// discarded with the reason `damaged`.
     pub fn read(
@@ -199,10 +201,12 @@ impl Store {
     ) -> Result<Vec<QueuedRow>, StoreError> {
         let mut after = after;
         loop {
+            // Before the read: what is committed in between is not in the file then.
+            let passed = self.mirror().passed_over(taker);
             let found = self
                 .0
                 .readers
-                .with(|c| read::read(c, taker, after, max_rows, max_bytes))?;
+                .with(|c| read::read(c, taker, after, max_rows, max_bytes, &passed))?;
             self.discard(taker, &found.unreadable, DropReason::Damaged);
             if !found.rows.is_empty() || found.unreadable.is_empty() {
                 return Ok(found.rows);
@@ -214,7 +218,8 @@ impl Store {
 
     /// The ids of the oldest `n` committed rows.
     pub fn oldest(&self, taker: TakerId, n: usize) -> Result<Vec<MessageId>, StoreError> {
-        self.0.readers.with(|c| read::oldest(c, taker, n))
+        let passed = self.mirror().passed_over(taker);
+        self.0.readers.with(|c| read::oldest(c, taker, n, &passed))
     }
 
     /// What waits for the taker, operations on their way included. Bytes of rows that were

@@ -156,6 +156,19 @@ fn reads_go_on_after_an_id_and_stop_at_their_limits() {
 }
 
 #[test]
+fn an_acknowledged_row_is_not_read_again_though_it_is_still_in_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let taker = store.create_taker(TakerKind::Route, "r");
+    for id in 1..500 {
+        append(&store, &[(message(id, "t", "x"), vec![row(taker)])]).unwrap();
+        store.acknowledge(taker, &[MessageId(id)]);
+        assert!(ids(&store, taker).is_empty());
+        assert!(store.oldest(taker, 1).unwrap().is_empty());
+    }
+}
+
+#[test]
 fn a_removed_taker_leaves_its_books_and_no_rows() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());

@@ -62,11 +62,15 @@ impl QueueEngine {
         self.space.error(&self.path, error)
     }
 
-    fn settle(&self, expected: &Tallies, booked: &Tallies) {
-        self.mirror
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .settle(expected, booked);
+    fn settle<'a>(&self, jobs: impl Iterator<Item = &'a Job<Op>> + Clone, booked: &Tallies) {
+        let expected = expected(jobs.clone());
+        let mut mirror = self.mirror.lock().unwrap_or_else(PoisonError::into_inner);
+        mirror.settle(&expected, booked);
+        for job in jobs {
+            if let Op::Settle { taker, ids, .. } = &job.op {
+                mirror.settled(*taker, ids);
+            }
+        }
     }
 
     /// Clears some rows of removed takers; `false` when there are none left.
@@ -109,7 +113,7 @@ impl Engine for QueueEngine {
     fn commit(&mut self, batch: &[Job<Op>]) -> Result<(), StoreError> {
         match self.transaction(batch) {
             Ok(booked) => {
-                self.settle(&expected(batch.iter()), &booked);
+                self.settle(batch.iter(), &booked);
                 self.full = false;
                 self.space.committed(&self.connection, &self.path);
                 Ok(())
@@ -131,7 +135,7 @@ impl Engine for QueueEngine {
     }
 
     fn undo(&mut self, job: &Job<Op>) {
-        self.settle(&expected(std::iter::once(job)), &Tallies::new());
+        self.settle(std::iter::once(job), &Tallies::new());
     }
 
     fn chore(&mut self) -> Result<Option<Duration>, StoreError> {

@@ -1,9 +1,9 @@
 //! The takers' books in memory: what is committed, and what is on its way.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use iotedge_model::DropReason;
+use iotedge_model::{DropReason, MessageId};
 
 use crate::{Account, Depth, TakerId, TakerInfo, TakerKind};
 
@@ -79,6 +79,8 @@ struct Entry {
     name: Arc<str>,
     committed: Tally,
     pending: Tally,
+    /// Settled rows that are still in the file: readers pass over them.
+    settling: HashSet<MessageId>,
 }
 
 /// All takers.
@@ -115,6 +117,7 @@ impl Mirror {
                 name,
                 committed: Tally::default(),
                 pending: Tally::default(),
+                settling: HashSet::new(),
             },
         );
     }
@@ -143,6 +146,30 @@ impl Mirror {
         if let Some(entry) = self.takers.get_mut(&id) {
             change(&mut entry.pending);
         }
+    }
+
+    /// Rows were settled by an operation that was handed in.
+    pub(crate) fn settling(&mut self, id: TakerId, rows: &[MessageId]) {
+        if let Some(entry) = self.takers.get_mut(&id) {
+            entry.settling.extend(rows);
+        }
+    }
+
+    /// That operation is committed.
+    pub(crate) fn settled(&mut self, id: TakerId, rows: &[MessageId]) {
+        if let Some(entry) = self.takers.get_mut(&id) {
+            for row in rows {
+                entry.settling.remove(row);
+            }
+        }
+    }
+
+    /// What a read that begins now has to pass over.
+    pub(crate) fn passed_over(&self, id: TakerId) -> HashSet<MessageId> {
+        self.takers
+            .get(&id)
+            .map(|entry| entry.settling.clone())
+            .unwrap_or_default()
     }
 
     /// Operations ended: what was expected of them goes, what they did is booked.

@@ -1,5 +1,6 @@
 //! Reading committed rows, from any thread.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -67,15 +68,21 @@ pub(crate) fn read(
     after: Option<MessageId>,
     max_rows: usize,
     max_bytes: usize,
+    passed_over: &HashSet<MessageId>,
 ) -> rusqlite::Result<Read> {
     let mut statement = connection.prepare_cached(select())?;
-    let limit = i64::try_from(max_rows).unwrap_or(i64::MAX);
     let after = after.map_or(-1, |id| signed(id.0));
-    let mut found = statement.query([signed(taker.0), after, limit])?;
+    let mut found = statement.query([signed(taker.0), after])?;
     let mut decoder = Decoder::default();
     let mut read = Read::default();
     let mut bytes = 0usize;
-    while let Some(row) = found.next()? {
+    while read.rows.len() + read.unreadable.len() < max_rows {
+        let Some(row) = found.next()? else { break };
+        let id: i64 = row.get(0)?;
+        let id = MessageId(id.unsigned_abs());
+        if passed_over.contains(&id) {
+            continue;
+        }
         match decode(&mut decoder, row) {
             Ok(queued) => {
                 bytes = bytes.saturating_add(queued.message.cost());
@@ -86,9 +93,8 @@ pub(crate) fn read(
             }
             Err(Bad::Sqlite(error)) => return Err(error),
             Err(Bad::Content(what)) => {
-                let id: i64 = row.get(0)?;
-                tracing::error!(message = id, what, "a stored message can not be read");
-                read.unreadable.push(MessageId(id.unsigned_abs()));
+                tracing::error!(message = id.0, what, "a stored message can not be read");
+                read.unreadable.push(id);
             }
         }
     }
@@ -101,7 +107,7 @@ fn select() -> &'static str {
         format!(
             "SELECT q.message, q.qos, q.retain, q.identifiers, m.* FROM queue q LEFT JOIN
              (SELECT id, {COLUMNS} FROM messages) m ON m.id = q.message
-             WHERE q.taker = ?1 AND q.message > ?2 ORDER BY q.message LIMIT ?3"
+             WHERE q.taker = ?1 AND q.message > ?2 ORDER BY q.message"
         )
     })
 }
@@ -124,12 +130,14 @@ pub(crate) fn oldest(
     connection: &Connection,
     taker: TakerId,
     n: usize,
+    passed_over: &HashSet<MessageId>,
 ) -> rusqlite::Result<Vec<MessageId>> {
-    connection
-        .prepare_cached("SELECT message FROM queue WHERE taker = ?1 ORDER BY message LIMIT ?2")?
-        .query_map(
-            [signed(taker.0), i64::try_from(n).unwrap_or(i64::MAX)],
-            |row| row.get(0).map(|id: i64| MessageId(id.unsigned_abs())),
-        )?
+    let mut statement =
+        connection.prepare_cached("SELECT message FROM queue WHERE taker = ?1 ORDER BY message")?;
+    let ids = statement.query_map([signed(taker.0)], |row| {
+        row.get(0).map(|id: i64| MessageId(id.unsigned_abs()))
+    })?;
+    ids.filter(|id| !matches!(id, Ok(id) if passed_over.contains(id)))
+        .take(n)
         .collect()
 }
