@@ -58,14 +58,14 @@ def a_gateway(daemon, broker, line=None):
 
 def serial_open(gateway):
     """The daemon has its serial port."""
-    ports = gateway.ctl_json("status")["serial"]
-    return ports and ports[0]["state"] in ("open", "connected", "up")
+    return gateway.ctl_json("status")["serial"][0]["state"] == "reading"
 
 
-def kill_and_restart(gateway, feeder=None):
+def kill_and_restart(gateway, line=None, feeder=None):
     gateway.kill()
     if feeder:
         feeder.pause()
+        line.release()
     gateway.start()
     if feeder:
         until(lambda: serial_open(gateway), "the serial port is open again", every=0.1)
@@ -147,7 +147,7 @@ def test_outage_loses_nothing(daemon, upstream, serial_line, chance):
         # A moment inside a commit as likely as one between two.
         time.sleep(chance.random() * 0.01)
         kills.append((publisher.acked, feeder.written))
-        kill_and_restart(gateway, feeder)
+        kill_and_restart(gateway, serial_line, feeder)
     publisher.wait_acked(1750, deadline=30)
     broker.start()
     publisher.join(deadline=60)

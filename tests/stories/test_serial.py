@@ -22,7 +22,7 @@ def serial(gateway):
 
 
 def is_open(gateway):
-    until(lambda: serial(gateway)["state"] == "open", "the port is open", every=0.05)
+    until(lambda: serial(gateway)["state"] == "reading", "the port is open", every=0.05)
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_the_port_goes_away_and_comes_back(reading):
     line.write(b"before\n")
     assert client.next().payload == b"before"
     line.unplug()
-    until(lambda: serial(gateway)["state"] != "open", "the loss is seen", every=0.05)
+    until(lambda: serial(gateway)["state"] == "absent", "the loss is seen", every=0.05)
     line.plug()
     is_open(gateway)
     line.write(b"after\n")
@@ -84,7 +84,7 @@ def test_the_port_goes_away_and_comes_back(reading):
 def test_a_port_that_is_not_there_yet(daemon, serial_line):
     gateway = daemon(config=port(serial_line)).start()
     status = serial(gateway)
-    assert status["state"] != "open"
+    assert status["state"] == "absent"
     serial_line.plug()
     is_open(gateway)
 

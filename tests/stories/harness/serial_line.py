@@ -1,5 +1,6 @@
 """A serial line of two pseudo terminals, joined by socat, and someone who talks on it."""
 
+import fcntl
 import os
 import shutil
 import termios
@@ -19,16 +20,26 @@ class SerialLine:
         folder.mkdir(parents=True, exist_ok=True)
         self.near, self.far = folder / "tty-near", folder / "tty-far"
         self.process = None
+        self._held = None
 
     def plug(self):
         ends = [f"pty,raw,echo=0,link={end}" for end in (self.near, self.far)]
         self.process = Process(["socat", "-d", "-d", *ends], "socat")
         self.process.wait_for_line("starting data transfer loop")
         until(lambda: self.near.exists() and self.far.exists(), "socat has made its terminals")
+        self._held = os.open(self.far, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
         return self
+
+    def release(self):
+        """Lets the next one open the port that a killed process had for itself alone.
+
+        The last close of a real port does this; socat keeps both its terminals open for ever.
+        """
+        fcntl.ioctl(self._held, termios.TIOCNXCL)
 
     def unplug(self):
         """The port goes away, as a USB adapter does."""
+        os.close(self._held)
         self.process.terminate()
         until(lambda: not os.path.lexists(self.far), "socat has removed its terminals")
 
