@@ -1,2 +1,32 @@
-//! Upstreams: routes, queue, pacing, state
+//! Upstreams: routes, queue, pacing, state.
+//!
+//! What always holds:
+//!
+//! 1. **The store is the only truth.** An outbound row is acknowledged to its mailbox after the
+//!    upstream's PUBACK for it (QoS 0: after it went to the socket), and not before.
+//! 2. **A connection leaves nothing behind.** Each connection has a fresh event loop of the client
+//!    library; what the old one had under way is forgotten with it. The mailboxes are rewound, so
+//!    that everything not acknowledged goes again, in order, after the next CONNACK.
+//! 3. **In order.** Deliveries of one route go to the wire in the order of the mailbox, on one
+//!    connection at a time. After a lost connection only what was in flight can be there twice.
+//! 4. **Bounded.** At most [`Config::max_in_flight`] messages and a fixed number of bytes are
+//!    outside the store; packet ids cannot collide within that window.
+//! 5. **Inbound is acknowledged when it is durable here**, in the order of receipt. What the local
+//!    broker does not take is tried again, then the connection is ended: the upstream keeps it.
+//! 6. **A refusal is no outage.** CONNACK and SUBACK refusals and unreadable files show as
+//!    misconfigured with their reason and are tried again slowly; everything else backs off with
+//!    decorrelated jitter.
 #![forbid(unsafe_code)]
+
+mod bridge;
+mod config;
+mod inbound;
+mod link;
+mod mapping;
+mod shared;
+mod task;
+mod tls;
+mod window;
+
+pub use bridge::Bridge;
+pub use config::{Backoff, Config, ConfigError, Direction, Route};

@@ -1,0 +1,153 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use iotedge_ports::{AttachRoute, BrokerPort, Clock, UpstreamPort, UpstreamStatus, Wake};
+use iotedge_store::Store;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use crate::shared::{Desired, Shared, taker_name};
+use crate::task::{OutRoute, Task};
+use crate::{Config, ConfigError, Direction};
+
+/// Wakes the link's task for one route. Called under the broker's lock: two stores and no wait.
+pub(crate) struct RouteWake {
+    ready: Arc<AtomicBool>,
+    notify: Arc<Notify>,
+}
+
+impl Wake for RouteWake {
+    fn wake(&self) {
+        self.ready.store(true, Ordering::Release);
+        self.notify.notify_one();
+    }
+}
+
+/// All upstreams, each with a task of its own.
+pub struct Bridge {
+    links: Vec<Arc<Shared>>,
+    tasks: tokio::sync::Mutex<Vec<JoinHandle<()>>>,
+    store: Store,
+}
+
+impl Bridge {
+    /// Checks all configurations, attaches all outbound routes (their queues fill from now on,
+    /// links up or not) and starts the links.
+    ///
+    /// `store` is asked for the books of outbound routes only; their rows come and go through the
+    /// broker's mailboxes.
+    pub fn start(
+        configs: Vec<Config>,
+        broker: &Arc<dyn BrokerPort>,
+        clock: &Arc<dyn Clock>,
+        store: Store,
+        runtime: &Handle,
+    ) -> Result<Self, ConfigError> {
+        for (at, config) in configs.iter().enumerate() {
+            config.check()?;
+            if configs.iter().skip(at + 1).any(|c| c.name == config.name) {
+                return Err(ConfigError::Twice {
+                    what: "upstream",
+                    name: config.name.clone(),
+                });
+            }
+        }
+        let mut links = Vec::new();
+        let mut tasks = Vec::new();
+        for config in configs {
+            let shared = Arc::new(Shared::new(config, clock.now()));
+            let notify = Arc::new(Notify::new());
+            let out = attach(&shared.config, broker, &notify)?;
+            let task = Task::new(shared.clone(), broker.clone(), clock.clone(), notify, out)?;
+            tasks.push(runtime.spawn(task.run()));
+            links.push(shared);
+        }
+        Ok(Self {
+            links,
+            tasks: tokio::sync::Mutex::new(tasks),
+            store,
+        })
+    }
+
+    /// Ends all links: nothing more is sent, acknowledgements under way have a second to come,
+    /// DISCONNECT goes out.
+    pub async fn stop(&self) {
+        for link in &self.links {
+            link.desired.send_replace(Desired::Stopped);
+        }
+        for task in self.tasks.lock().await.drain(..) {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "an upstream's task did not end well");
+            }
+        }
+    }
+
+    fn desire(&self, upstream: &str, desired: Desired) -> bool {
+        let Some(link) = self.links.iter().find(|l| l.config.name == upstream) else {
+            return false;
+        };
+        link.desired.send_if_modified(|now| {
+            let changes = *now != desired && *now != Desired::Stopped;
+            if changes {
+                *now = desired;
+            }
+            changes
+        });
+        true
+    }
+}
+
+fn attach(
+    config: &Config,
+    broker: &Arc<dyn BrokerPort>,
+    notify: &Arc<Notify>,
+) -> Result<Vec<OutRoute>, ConfigError> {
+    let upstream: Arc<str> = Arc::from(config.name.as_str());
+    let mut out = Vec::new();
+    for (index, route) in config.routes.iter().enumerate() {
+        if route.direction != Direction::Out {
+            continue;
+        }
+        let filter = route.local_filter().map_err(|reason| ConfigError::Filter {
+            route: route.name.clone(),
+            key: "filter",
+            reason,
+        })?;
+        let ready = Arc::new(AtomicBool::new(true));
+        let mailbox = broker.attach_route(AttachRoute {
+            name: Arc::from(taker_name(config, route)),
+            filters: vec![filter],
+            qos: route.qos,
+            upstream: upstream.clone(),
+            max_bytes: route.max_bytes,
+            max_messages: route.max_messages,
+            on_full: route.on_full,
+            wake: Arc::new(RouteWake {
+                ready: ready.clone(),
+                notify: notify.clone(),
+            }),
+        });
+        out.push(OutRoute {
+            index,
+            mailbox,
+            ready,
+            acked: Vec::new(),
+        });
+    }
+    Ok(out)
+}
+
+impl UpstreamPort for Bridge {
+    fn status(&self) -> Vec<UpstreamStatus> {
+        self.links.iter().map(|l| l.status(&self.store)).collect()
+    }
+
+    fn pause(&self, upstream: &str) -> bool {
+        self.desire(upstream, Desired::Paused)
+    }
+
+    fn resume(&self, upstream: &str) -> bool {
+        self.desire(upstream, Desired::Run)
+    }
+}

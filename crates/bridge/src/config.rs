@@ -1,0 +1,360 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+use iotedge_model::{QoS, Topic, TopicError, TopicFilter};
+use iotedge_ports::OnFull;
+use thiserror::Error;
+
+/// One upstream.
+#[derive(Clone)]
+pub struct Config {
+    /// Its name: in route names, logs and [`iotedge_model::Source::Upstream`].
+    pub name: String,
+    /// `mqtt://host[:1883]` or `mqtts://host[:8883]`.
+    pub url: String,
+    /// The client id there.
+    pub client_id: String,
+    /// PEM file of the CAs that the server's certificate is checked with; `None`: the system's.
+    pub ca: Option<PathBuf>,
+    /// PEM file of our certificate, its chain behind it.
+    pub certificate: Option<PathBuf>,
+    /// PEM file of its key.
+    pub key: Option<PathBuf>,
+    /// ALPN names offered (`x-amzn-mqtt-ca` for AWS IoT on port 443).
+    pub alpn: Vec<String>,
+    /// User name.
+    pub username: Option<String>,
+    /// Password.
+    pub password: Option<String>,
+    /// Longest silence on the link in seconds before a ping. A dead link is noticed after twice
+    /// this time. 1 to 65,535.
+    pub keep_alive: u16,
+    /// `false`: the upstream keeps our subscriptions and what comes for them while we are away.
+    pub clean_session: bool,
+    /// How many messages may wait for their PUBACK.
+    pub max_in_flight: u16,
+    /// Largest packet in bytes, both ways; a larger one out is dropped with the reason `too-large`.
+    /// AWS IoT takes payloads of 131,072 bytes.
+    pub max_packet_bytes: usize,
+    /// How long name resolution, TCP, TLS and CONNACK may take together; whole seconds.
+    pub connect_timeout: Duration,
+    /// When to try again.
+    pub backoff: Backoff,
+    /// What goes over the link.
+    pub routes: Vec<Route>,
+}
+
+/// Decorrelated jitter: each pause is between `base` and three times the one before, at most `max`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backoff {
+    /// Shortest pause.
+    pub base: Duration,
+    /// Longest pause.
+    pub max: Duration,
+    /// A connection that held this long begins at `base` again when it is lost.
+    pub stable: Duration,
+    /// Shortest pause after the upstream said no (CONNACK or SUBACK); the longest is twice it.
+    pub refused: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self {
+            base: Duration::from_secs(1),
+            max: Duration::from_secs(60),
+            stable: Duration::from_secs(30),
+            refused: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Which way a route goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// From this gateway to the upstream.
+    Out,
+    /// From the upstream to this gateway.
+    In,
+}
+
+impl Direction {
+    /// `out` or `in`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Out => "out",
+            Self::In => "in",
+        }
+    }
+}
+
+/// What goes over the link, as mosquitto's `topic` lines have it: `local_prefix` + `filter` names
+/// topics here, `remote_prefix` + `filter` the same topics there.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// Its name for ever: rows of an outbound queue survive under `upstream/name`.
+    /// [`Route::default_name`] where the operator gave none.
+    pub name: String,
+    /// Which way.
+    pub direction: Direction,
+    /// The filter behind both prefixes.
+    pub filter: String,
+    /// Highest QoS, 0 or 1.
+    pub qos: QoS,
+    /// Beginning of topics here; may be empty.
+    pub local_prefix: String,
+    /// Beginning of topics there; may be empty.
+    pub remote_prefix: String,
+    /// Out: what happens when the queue is full.
+    pub on_full: OnFull,
+    /// Out: byte limit of the queue.
+    pub max_bytes: u64,
+    /// Out: message limit of the queue.
+    pub max_messages: u64,
+}
+
+impl Route {
+    /// A name made of direction and filter.
+    pub fn default_name(direction: Direction, filter: &str) -> String {
+        format!("{}:{filter}", direction.as_str())
+    }
+
+    /// The filter of topics here.
+    pub fn local_filter(&self) -> Result<TopicFilter, TopicError> {
+        TopicFilter::new(&format!("{}{}", self.local_prefix, self.filter))
+    }
+
+    /// The filter of topics there.
+    pub fn remote_filter(&self) -> Result<TopicFilter, TopicError> {
+        TopicFilter::new(&format!("{}{}", self.remote_prefix, self.filter))
+    }
+}
+
+/// Why a configuration can not be used.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ConfigError {
+    /// Not `mqtt://HOST[:PORT]` or `mqtts://HOST[:PORT]`.
+    #[error("url {url:?}: {reason}")]
+    Url {
+        /// As given.
+        url: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A value outside its range.
+    #[error("{key}: {reason}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A route's filter or prefix.
+    #[error("route {route:?}, {key}: {reason}")]
+    Filter {
+        /// The route's name.
+        route: String,
+        /// The key.
+        key: &'static str,
+        /// Why it is none.
+        reason: TopicError,
+    },
+    /// QoS 2 over the link.
+    #[error("route {route:?}, qos: 0 or 1 (the link carries at least once, not exactly once)")]
+    Qos {
+        /// The route's name.
+        route: String,
+    },
+    /// Two routes or two upstreams of one name.
+    #[error("{what} {name:?} is there twice")]
+    Twice {
+        /// `route` or `upstream`.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+}
+
+/// Where the upstream is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Endpoint {
+    pub(crate) tls: bool,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+}
+
+impl Endpoint {
+    pub(crate) fn parse(url: &str) -> Result<Self, ConfigError> {
+        let error = |reason| ConfigError::Url {
+            url: url.to_owned(),
+            reason,
+        };
+        let (tls, rest) = match url.split_once("://") {
+            Some(("mqtt", rest)) => (false, rest),
+            Some(("mqtts", rest)) => (true, rest),
+            _ => return Err(error("begins with mqtt:// or mqtts://")),
+        };
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        if rest.contains(['/', '?', '#']) {
+            return Err(error("has a path, which MQTT over TCP does not know"));
+        }
+        if rest.contains('@') {
+            return Err(error("holds credentials: use username and password"));
+        }
+        let default = if tls { 8883 } else { 1883 };
+        let (host, port) = match rest.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => {
+                let port = port.parse().ok().filter(|p| *p > 0);
+                (
+                    host,
+                    port.ok_or_else(|| error("the port is no number of 1 to 65535"))?,
+                )
+            }
+            _ => (rest, default),
+        };
+        let literal = host.starts_with('[') && host.ends_with(']');
+        if host.is_empty() || (host.contains(':') && !literal) {
+            return Err(error("has no host (an IPv6 address stands in brackets)"));
+        }
+        if literal && tls {
+            return Err(error(
+                "mqtts:// to an IPv6 address is not supported: use a name",
+            ));
+        }
+        Ok(Self {
+            tls,
+            host: host.to_owned(),
+            port,
+        })
+    }
+}
+
+impl Config {
+    /// Says what is wrong, before anything starts.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let value = |key, reason| Err(ConfigError::Value { key, reason });
+        let endpoint = Endpoint::parse(&self.url)?;
+        if self.name.is_empty() || self.name.contains('/') {
+            return value("name", "has at least one character and no '/'");
+        }
+        if self.client_id.is_empty() {
+            return value("client_id", "has at least one character");
+        }
+        if self.keep_alive == 0 {
+            return value("keep_alive", "1 to 65535 seconds");
+        }
+        if self.max_in_flight == 0 || self.max_in_flight > 10_000 {
+            return value("max_in_flight", "1 to 10000");
+        }
+        if self.max_packet_bytes < 128 || self.max_packet_bytes > 268_435_455 {
+            return value("max_packet_bytes", "128 to 268435455");
+        }
+        if self.certificate.is_some() != self.key.is_some() {
+            return value("certificate", "stands together with key");
+        }
+        if self.password.is_some() && self.username.is_none() {
+            return value("password", "needs a username");
+        }
+        if !endpoint.tls && (self.ca.is_some() || self.certificate.is_some()) {
+            return value("url", "ca and certificate need mqtts://");
+        }
+        if !endpoint.tls && !self.alpn.is_empty() {
+            return value("alpn", "needs mqtts://");
+        }
+        if self.connect_timeout < Duration::from_secs(1) {
+            return value("connect_timeout", "at least 1 s");
+        }
+        if self.backoff.base.is_zero() || self.backoff.max < self.backoff.base {
+            return value(
+                "backoff",
+                "the longest pause is not below the shortest, above zero",
+            );
+        }
+        for (at, route) in self.routes.iter().enumerate() {
+            check_route(route)?;
+            if self
+                .routes
+                .iter()
+                .skip(at + 1)
+                .any(|r| r.name == route.name)
+            {
+                return Err(ConfigError::Twice {
+                    what: "route",
+                    name: route.name.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_route(route: &Route) -> Result<(), ConfigError> {
+    let error = |key| {
+        move |reason| ConfigError::Filter {
+            route: route.name.clone(),
+            key,
+            reason,
+        }
+    };
+    TopicFilter::new(&route.filter).map_err(error("filter"))?;
+    for (key, prefix) in [
+        ("local_prefix", &route.local_prefix),
+        ("remote_prefix", &route.remote_prefix),
+    ] {
+        if !prefix.is_empty() {
+            Topic::check(prefix).map_err(error(key))?;
+        }
+    }
+    route.local_filter().map_err(error("local_prefix"))?;
+    route.remote_filter().map_err(error("remote_prefix"))?;
+    if route.qos == QoS::ExactlyOnce {
+        return Err(ConfigError::Qos {
+            route: route.name.clone(),
+        });
+    }
+    Ok(())
+}
+
+impl std::fmt::Debug for Config {
+    /// Without the password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Config")
+            .field("name", &self.name)
+            .field("url", &self.url)
+            .field("client_id", &self.client_id)
+            .field("routes", &self.routes)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_taken_apart() {
+        let ok = |url| {
+            let e = Endpoint::parse(url).unwrap();
+            (e.tls, e.host, e.port)
+        };
+        assert_eq!(ok("mqtt://host"), (false, "host".into(), 1883));
+        assert_eq!(ok("mqtts://host/"), (true, "host".into(), 8883));
+        assert_eq!(ok("mqtts://host:443"), (true, "host".into(), 443));
+        assert_eq!(ok("mqtt://[::1]:1884"), (false, "[::1]".into(), 1884));
+        assert_eq!(ok("mqtt://[::1]"), (false, "[::1]".into(), 1883));
+        for bad in [
+            "host",
+            "http://host",
+            "mqtt://",
+            "mqtt://:1883",
+            "mqtt://host:0",
+            "mqtt://host:x",
+            "mqtt://host:70000",
+            "mqtt://u:p@host",
+            "mqtt://host/path",
+            "mqtt://::1",
+            "mqtts://[::1]:8883",
+        ] {
+            assert!(Endpoint::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! A connection from CONNACK to its end.
+
+use std::time::Duration;
+
+use iotedge_ports::LinkState;
+use rumqttc::{
+    AsyncClient, Event, EventLoop, Outgoing, Packet, SubAck, SubscribeFilter, SubscribeReasonCode,
+};
+use tokio::time::Instant;
+
+use super::{End, Task};
+use crate::Direction;
+
+/// How long acknowledgements under way may take when the link is to end.
+const GRACE: Duration = Duration::from_secs(1);
+/// How long after that DISCONNECT may take.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// When a stalled mailbox or a refusing broker is asked again.
+const AGAIN: Duration = Duration::from_millis(200);
+
+impl Task {
+    pub(super) async fn connected(&mut self, client: &AsyncClient, events: &mut EventLoop) -> End {
+        if let Err(end) = self.subscribe(client) {
+            return end;
+        }
+        loop {
+            if let Err(end) = self.pump(client) {
+                return end;
+            }
+            let event = match self.next_event(client, events).await {
+                Ok(event) => event,
+                Err(End::Desired) => {
+                    self.leave(client, events).await;
+                    return End::Desired;
+                }
+                Err(end) => {
+                    self.last_words(events);
+                    return end;
+                }
+            };
+            let mut next = Some(event);
+            while let Some(event) = next {
+                if let Err(end) = self.on_event(event) {
+                    self.last_words(events);
+                    return end;
+                }
+                next = events.state.events.pop_front();
+            }
+            self.pass_on_acknowledgements();
+        }
+    }
+
+    /// Waits for the library. Its future is never dropped halfway but at the connection's end:
+    /// what it has taken from its queue would be lost with it.
+    async fn next_event(
+        &mut self,
+        client: &AsyncClient,
+        events: &mut EventLoop,
+    ) -> Result<Event, End> {
+        // Pings make an event each keep-alive: silence for much longer is a hang.
+        let keep_alive = u64::from(self.shared.config.keep_alive);
+        let hang = Duration::from_secs(keep_alive * 2) + self.shared.config.connect_timeout;
+        let hang_at = Instant::now() + hang;
+        let poll = events.poll();
+        tokio::pin!(poll);
+        let mut desired = self.desired.clone();
+        let notify = self.notify.clone();
+        loop {
+            let timer = self.timer().unwrap_or(hang).min(hang);
+            tokio::select! {
+                polled = &mut poll => {
+                    return polled.map_err(|error| self.failed(&error));
+                }
+                () = notify.notified() => self.pump(client)?,
+                () = tokio::time::sleep_until(hang_at.min(Instant::now() + timer)) => {
+                    if Instant::now() >= hang_at {
+                        return Err(End::Lost("the connection hangs".into()));
+                    }
+                    self.pump(client)?;
+                    self.resubscribe(client)?;
+                }
+                _ = desired.changed() => return Err(End::Desired),
+            }
+        }
+    }
+
+    /// When something has to be tried again.
+    fn timer(&self) -> Option<Duration> {
+        let again = (self.stalled || !self.blocked.is_empty()).then_some(AGAIN);
+        let subscribe = self.shared.link().wait(self.now());
+        [again, subscribe].into_iter().flatten().min()
+    }
+
+    fn on_event(&mut self, event: Event) -> Result<(), End> {
+        match event {
+            Event::Outgoing(Outgoing::Publish(packet_id)) => self.on_wire(packet_id),
+            Event::Outgoing(Outgoing::PubAck(_) | Outgoing::PubRec(_)) => {
+                self.acks_queued = self.acks_queued.saturating_sub(1);
+                Ok(())
+            }
+            Event::Outgoing(Outgoing::AwaitAck(packet_id)) => {
+                Err(End::Lost(format!("packet id {packet_id} is still in use")))
+            }
+            Event::Incoming(Packet::PubAck(ack)) => {
+                self.upstream_acknowledged(ack.pkid);
+                Ok(())
+            }
+            Event::Incoming(Packet::Publish(publish)) => self.receive(publish),
+            Event::Incoming(Packet::SubAck(ack)) => {
+                self.subscribed(&ack);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn subscribe(&mut self, client: &AsyncClient) -> Result<(), End> {
+        let mut filters = Vec::new();
+        for route in &self.shared.config.routes {
+            if route.direction == Direction::In {
+                let filter = route
+                    .remote_filter()
+                    .map_err(|e| End::Refused(e.to_string()))?;
+                let qos = super::outgoing::qos(route.qos);
+                filters.push(SubscribeFilter::new(filter.to_string(), qos));
+            }
+        }
+        if filters.is_empty() {
+            return Ok(());
+        }
+        client
+            .try_subscribe_many(filters)
+            .map_err(|e| End::Lost(format!("SUBSCRIBE: {e}")))
+    }
+
+    /// Asks again for subscriptions that were refused, when it is time.
+    fn resubscribe(&mut self, client: &AsyncClient) -> Result<(), End> {
+        let now = self.now();
+        let due = self.shared.link().wait(now).is_some_and(|w| w.is_zero());
+        if !due || self.shared.link().state() != LinkState::Misconfigured {
+            return Ok(());
+        }
+        // Until the answer comes nothing is due.
+        let dice = self.dice();
+        let reason = self.shared.link().reason().to_owned();
+        self.shared.link().subscription_refused(&reason, now, dice);
+        self.subscribe(client)
+    }
+
+    fn subscribed(&mut self, ack: &SubAck) {
+        let inbound = self
+            .shared
+            .config
+            .routes
+            .iter()
+            .filter(|r| r.direction == Direction::In);
+        let mut codes = ack.return_codes.iter();
+        let refused: Vec<_> = inbound
+            .filter(|_| !matches!(codes.next(), Some(SubscribeReasonCode::Success(_))))
+            .map(|r| format!("{}{}", r.remote_prefix, r.filter))
+            .collect();
+        let (now, dice) = (self.now(), self.dice());
+        if refused.is_empty() {
+            self.shared.link().subscribed(now);
+            return;
+        }
+        let reason = format!(
+            "the upstream refuses the subscription to {}",
+            refused.join(", ")
+        );
+        self.shared.link().subscription_refused(&reason, now, dice);
+        self.log();
+    }
+
+    /// Waits a moment for acknowledgements under way, then says good-bye.
+    async fn leave(&mut self, client: &AsyncClient, events: &mut EventLoop) {
+        let waited = tokio::time::timeout(GRACE, async {
+            while !self.window.is_empty() {
+                let Ok(event) = events.poll().await else {
+                    return;
+                };
+                if self.on_event(event).is_err() {
+                    return;
+                }
+            }
+        });
+        // Late ones go again at the next connection.
+        let _ = waited.await;
+        if client.try_disconnect().is_err() {
+            return;
+        }
+        let farewell = tokio::time::timeout(FAREWELL, async {
+            while let Ok(event) = events.poll().await {
+                if event == Event::Outgoing(Outgoing::Disconnect) || self.on_event(event).is_err() {
+                    return;
+                }
+            }
+        });
+        let _ = farewell.await;
+    }
+}

@@ -1,0 +1,243 @@
+//! From the upstream into the local broker.
+
+use std::sync::Arc;
+
+use iotedge_model::{DropReason, Message, MessageId, Principal, QoS, Source, TraceId, UnixMillis};
+use iotedge_ports::{AckSink, Failure, Publication, PublishOutcome, Refusal};
+use rumqttc::{AsyncClient, Publish};
+
+use super::{End, MAX_ACKS, Task};
+use crate::Direction;
+use crate::inbound::Receipt;
+use crate::mapping::map;
+
+/// Messages that the local broker refused and that wait for the next try.
+const MAX_BLOCKED: usize = 1000;
+/// Their bytes.
+const MAX_BLOCKED_BYTES: usize = 8 << 20;
+
+/// A message that the local broker did not take yet.
+pub(crate) struct Blocked {
+    route: usize,
+    token: u64,
+    message: Message,
+}
+
+impl Task {
+    pub(super) fn receive(&mut self, publish: Publish) -> Result<(), End> {
+        let Some((route, rules)) = self
+            .shared
+            .config
+            .routes
+            .iter()
+            .enumerate()
+            .filter(|(_, r)| r.direction == Direction::In)
+            .find(|(_, r)| {
+                r.remote_filter()
+                    .is_ok_and(|filter| filter.matches(&publish.topic))
+            })
+        else {
+            // A subscription of an earlier configuration that the session upstream still has.
+            self.pass_over(&publish);
+            return Ok(());
+        };
+        let Ok(topic) = map(&publish.topic, &rules.remote_prefix, &rules.local_prefix) else {
+            self.count_drop(route, DropReason::BadTopic);
+            self.pass_over(&publish);
+            return Ok(());
+        };
+        let trace = (u128::from(self.dice()) << 64) | u128::from(self.dice());
+        let message = Message {
+            id: MessageId(0),
+            trace: TraceId(trace),
+            hops: 0,
+            principal: Arc::new(Principal::service("bridge")),
+            client_id: Arc::from(""),
+            source: Source::Upstream {
+                name: Arc::from(self.shared.config.name.as_str()),
+            },
+            topic,
+            payload: publish.payload.clone(),
+            qos: match publish.qos {
+                rumqttc::QoS::AtMostOnce => QoS::AtMostOnce,
+                _ => QoS::AtLeastOnce,
+            },
+            retain: publish.retain,
+            accepted_at: UnixMillis(0),
+            trusted: false,
+            expiry: None,
+            properties: None,
+        };
+        if message.qos == QoS::AtMostOnce {
+            self.accept_qos0(route, message);
+            return Ok(());
+        }
+        let token = self.inbound.push(route, cost(&message), receipt(&publish));
+        let blocked = Blocked {
+            route,
+            token,
+            message,
+        };
+        if !self.blocked.is_empty() || !self.accept(&blocked) {
+            return self.block(blocked);
+        }
+        Ok(())
+    }
+
+    /// Acknowledged in its place, for nothing.
+    fn pass_over(&mut self, publish: &Publish) {
+        tracing::warn!(
+            upstream = self.shared.config.name,
+            topic = publish.topic,
+            "an inbound message belongs to no route"
+        );
+        if publish.qos != rumqttc::QoS::AtMostOnce {
+            let token = self.inbound.push(usize::MAX, 0, receipt(publish));
+            self.inbound.settle(token, Ok(()));
+        }
+    }
+
+    fn count_drop(&self, route: usize, reason: DropReason) {
+        if let Some(books) = self.shared.books.get(route) {
+            books.dropped(reason);
+        }
+    }
+
+    fn accept_qos0(&mut self, route: usize, message: Message) {
+        let bytes = cost(&message);
+        // Behind what is blocked it may not overtake.
+        let outcome = if self.blocked.is_empty() {
+            let mut batch = [Publication::new(message, None)];
+            self.broker.publish(&mut batch);
+            let [publication] = batch;
+            publication.outcome
+        } else {
+            PublishOutcome::Refused(Refusal::QuotaExceeded)
+        };
+        let Some(books) = self.shared.books.get(route) else {
+            return;
+        };
+        match outcome {
+            PublishOutcome::Done { .. } | PublishOutcome::Pending => {
+                books.pending(bytes);
+                books.settled(bytes, true);
+            }
+            PublishOutcome::Refused(Refusal::StoreUnavailable) => {
+                books.dropped(DropReason::StoreFull);
+            }
+            PublishOutcome::Refused(_) => books.dropped(DropReason::QueueFull),
+        }
+    }
+
+    /// Hands a message to the broker; `false`: not taken.
+    fn accept(&mut self, blocked: &Blocked) -> bool {
+        let sink: Arc<dyn AckSink> = self.sink.clone();
+        let ack = Some((sink, blocked.token));
+        let mut batch = [Publication::new(blocked.message.clone(), ack)];
+        // Before the call: the answer may come during it.
+        let bytes = cost(&blocked.message);
+        if let Some(books) = self.shared.books.get(blocked.route) {
+            books.pending(bytes);
+        }
+        self.broker.publish(&mut batch);
+        let [publication] = batch;
+        match publication.outcome {
+            PublishOutcome::Pending => true,
+            PublishOutcome::Done { .. } => {
+                self.settle(blocked.token, Ok(()));
+                true
+            }
+            PublishOutcome::Refused(_) => {
+                if let Some(books) = self.shared.books.get(blocked.route) {
+                    books.settled(bytes, false);
+                }
+                false
+            }
+        }
+    }
+
+    fn block(&mut self, blocked: Blocked) -> Result<(), End> {
+        self.blocked_bytes += blocked.message.cost();
+        self.blocked.push_back(blocked);
+        if self.blocked.len() > MAX_BLOCKED || self.blocked_bytes > MAX_BLOCKED_BYTES {
+            return Err(End::Lost(
+                "the local broker takes no messages: the upstream keeps them".into(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Tries again what the broker refused, in order.
+    pub(super) fn retry_blocked(&mut self) -> Result<(), End> {
+        while let Some(blocked) = self.blocked.pop_front() {
+            if !self.accept(&blocked) {
+                self.blocked.push_front(blocked);
+                return Ok(());
+            }
+            self.blocked_bytes -= blocked.message.cost();
+        }
+        Ok(())
+    }
+
+    /// The upstream sends these again on the next connection.
+    pub(super) fn forget_blocked(&mut self) {
+        for blocked in std::mem::take(&mut self.blocked) {
+            self.inbound.settle(blocked.token, Err(Failure::Abandoned));
+        }
+        self.blocked_bytes = 0;
+    }
+
+    /// Takes the broker's answers.
+    pub(super) fn settle_inbound(&mut self) -> Result<(), End> {
+        for (token, outcome) in self.sink.take() {
+            let current = self.settle(token, outcome);
+            if current && outcome.is_err() {
+                return Err(End::Lost(
+                    "the store could not take an inbound message".into(),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, token: u64, outcome: Result<(), Failure>) -> bool {
+        let Some(ended) = self.inbound.settle(token, outcome) else {
+            return false;
+        };
+        if let Some(books) = self.shared.books.get(ended.route) {
+            books.settled(ended.bytes, outcome.is_ok());
+        }
+        ended.current
+    }
+
+    /// Acknowledges upstream what is durable here, in the order of receipt.
+    pub(super) fn acknowledge_inbound(&mut self, client: &AsyncClient) -> Result<(), End> {
+        while self.acks_queued < MAX_ACKS {
+            let Some(receipt) = self.inbound.ready() else {
+                return Ok(());
+            };
+            let mut publish = Publish::new("", rumqttc::QoS::AtLeastOnce, Vec::new());
+            publish.pkid = receipt.packet_id;
+            if receipt.qos == 2 {
+                publish.qos = rumqttc::QoS::ExactlyOnce;
+            }
+            client
+                .try_ack(&publish)
+                .map_err(|e| End::Lost(format!("the client library takes no PUBACK: {e}")))?;
+            self.acks_queued += 1;
+            self.inbound.sent();
+        }
+        Ok(())
+    }
+}
+
+fn receipt(publish: &Publish) -> Receipt {
+    Receipt {
+        packet_id: publish.pkid,
+        qos: publish.qos as u8,
+    }
+}
+
+fn cost(message: &Message) -> u64 {
+    u64::try_from(message.cost()).unwrap_or(u64::MAX)
+}

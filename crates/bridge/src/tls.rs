@@ -1,0 +1,86 @@
+//! The client side of TLS: which server we believe, and who we are.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
+use thiserror::Error;
+
+use crate::Config;
+
+/// Why TLS can not be set up from the configured files.
+#[derive(Debug, Error)]
+pub(crate) enum TlsError {
+    #[error("{}: {reason}", path.display())]
+    File { path: PathBuf, reason: String },
+    #[error("{}: no certificate in it", path.display())]
+    NoCertificate { path: PathBuf },
+    #[error("no ca is configured and the system has none: {reason}")]
+    NoSystemRoots { reason: String },
+    #[error("certificate and key: {0}")]
+    Rustls(#[from] rustls::Error),
+}
+
+/// Reads the files anew, so that a renewed certificate serves the next connection.
+pub(crate) fn client_config(config: &Config) -> Result<ClientConfig, TlsError> {
+    let roots = match &config.ca {
+        Some(path) => file_roots(path)?,
+        None => system_roots()?,
+    };
+    let builder =
+        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots);
+    let mut tls = match (&config.certificate, &config.key) {
+        (Some(certificate), Some(key)) => {
+            let chain = certificates(certificate)?;
+            let key = PrivateKeyDer::from_pem_file(key).map_err(|e| file(key, &e))?;
+            builder.with_client_auth_cert(chain, key)?
+        }
+        _ => builder.with_no_client_auth(),
+    };
+    tls.alpn_protocols = config.alpn.iter().map(|p| p.clone().into_bytes()).collect();
+    Ok(tls)
+}
+
+fn file(path: &Path, reason: &dyn std::fmt::Display) -> TlsError {
+    TlsError::File {
+        path: path.to_path_buf(),
+        reason: reason.to_string(),
+    }
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let found: Vec<_> = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect)
+        .map_err(|e| file(path, &e))?;
+    if found.is_empty() {
+        return Err(TlsError::NoCertificate {
+            path: path.to_path_buf(),
+        });
+    }
+    Ok(found)
+}
+
+fn file_roots(path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots.add(certificate).map_err(|e| file(path, &e))?;
+    }
+    Ok(roots)
+}
+
+fn system_roots() -> Result<RootCertStore, TlsError> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    let (added, _) = roots.add_parsable_certificates(found.certs);
+    if added == 0 {
+        let reasons: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
+        return Err(TlsError::NoSystemRoots {
+            reason: reasons.join("; "),
+        });
+    }
+    Ok(roots)
+}

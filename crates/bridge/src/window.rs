@@ -1,0 +1,144 @@
+//! What was handed to the client library and waits for its PUBACK.
+//!
+//! The library gives packet ids 1 to its limit in turn, in the order of requests, and says so with
+//! one event each. A window that is never longer than that limit, acknowledged gaps counted, can
+//! not meet an id that is still in use.
+
+use std::collections::VecDeque;
+
+/// The upstream or the library did what the protocol does not know; the connection must end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unexpected;
+
+struct Slot<T> {
+    /// Taken when it is acknowledged.
+    item: Option<T>,
+    cost: usize,
+    /// Given by the library when it takes the request.
+    packet_id: Option<u16>,
+}
+
+/// Items in the order in which they were sent.
+pub(crate) struct Window<T> {
+    slots: VecDeque<Slot<T>>,
+    limit: usize,
+    /// How many of `slots`, from the front, have a packet id.
+    numbered: usize,
+    bytes: usize,
+}
+
+impl<T> Window<T> {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self {
+            slots: VecDeque::new(),
+            limit,
+            numbered: 0,
+            bytes: 0,
+        }
+    }
+
+    /// How many more may be sent.
+    pub(crate) fn free(&self) -> usize {
+        self.limit.saturating_sub(self.slots.len())
+    }
+
+    /// Bytes of what waits.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// An item was handed to the library.
+    pub(crate) fn push(&mut self, item: T, cost: usize) {
+        self.bytes += cost;
+        self.slots.push_back(Slot {
+            item: Some(item),
+            cost,
+            packet_id: None,
+        });
+    }
+
+    /// The library has put the next request on the wire. QoS 0 (id 0) is done with that.
+    pub(crate) fn published(&mut self, packet_id: u16) -> Result<Option<T>, Unexpected> {
+        let at = self.numbered;
+        self.slots.get_mut(at).ok_or(Unexpected)?.packet_id = Some(packet_id);
+        self.numbered += 1;
+        Ok((packet_id == 0).then(|| self.take(at)).flatten())
+    }
+
+    /// A PUBACK has come, in whatever order.
+    pub(crate) fn acknowledged(&mut self, packet_id: u16) -> Result<T, Unexpected> {
+        let at = self
+            .slots
+            .iter()
+            .take(self.numbered)
+            .position(|s| s.packet_id == Some(packet_id) && s.item.is_some())
+            .ok_or(Unexpected)?;
+        self.take(at).ok_or(Unexpected)
+    }
+
+    fn take(&mut self, at: usize) -> Option<T> {
+        let slot = self.slots.get_mut(at)?;
+        let item = slot.item.take()?;
+        self.bytes -= slot.cost;
+        while self.slots.front().is_some_and(|s| s.item.is_none()) {
+            self.slots.pop_front();
+            self.numbered -= 1;
+        }
+        Some(item)
+    }
+
+    /// The connection is gone: forgets everything.
+    pub(crate) fn clear(&mut self) {
+        self.slots.clear();
+        self.numbered = 0;
+        self.bytes = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn acknowledgements_find_their_items_in_any_order() {
+        let mut window = Window::new(3);
+        for item in ["a", "b", "c"] {
+            window.push(item, 10);
+        }
+        assert_eq!((window.free(), window.bytes()), (0, 30));
+        assert_eq!(
+            window.acknowledged(1),
+            Err(Unexpected),
+            "not on the wire yet"
+        );
+        for id in 1..=3 {
+            assert_eq!(window.published(id), Ok(None));
+        }
+        assert_eq!(window.acknowledged(2), Ok("b"));
+        assert_eq!(window.free(), 0, "a gap keeps its place: its id is near");
+        assert_eq!(window.acknowledged(2), Err(Unexpected));
+        assert_eq!(window.acknowledged(1), Ok("a"));
+        assert_eq!((window.free(), window.bytes()), (2, 10));
+        assert_eq!(window.acknowledged(3), Ok("c"));
+        assert!(window.is_empty());
+        assert_eq!(window.published(4), Err(Unexpected));
+    }
+
+    #[test]
+    fn qos_0_is_done_when_it_is_on_the_wire() {
+        let mut window = Window::new(4);
+        window.push("a", 1);
+        window.push("b", 1);
+        window.push("c", 1);
+        assert_eq!(window.published(1), Ok(None));
+        assert_eq!(window.published(0), Ok(Some("b")));
+        assert_eq!(window.published(0), Ok(Some("c")));
+        assert_eq!(window.free(), 1);
+        assert_eq!(window.acknowledged(1), Ok("a"));
+        assert!(window.is_empty());
+    }
+}

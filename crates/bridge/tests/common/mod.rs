@@ -1,0 +1,314 @@
+//! A broker in memory, a mosquitto, and an upstream that does exactly what a test says.
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use iotedge_bridge::{Backoff, Bridge, Config, Direction, Route};
+use iotedge_model::{DropReason, Message, MessageId, Now, Principal, QoS, Topic, UnixMillis};
+use iotedge_ports::*;
+use iotedge_store::{Options, Store};
+
+pub mod mosquitto;
+pub mod upstream;
+
+pub struct SystemClock(pub Instant);
+
+impl Clock for SystemClock {
+    fn now(&self) -> Now {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        Now {
+            mono: self.0.elapsed().as_millis() as u64,
+            wall: UnixMillis(wall.as_millis() as u64),
+            trusted: true,
+        }
+    }
+}
+
+#[derive(Default)]
+struct Rows {
+    rows: BTreeMap<u64, Delivery>,
+    next: u64,
+    cursor: u64,
+    drained: BTreeSet<u64>,
+    acknowledged: Vec<u64>,
+    discarded: Vec<(u64, DropReason)>,
+}
+
+/// A route's queue, as the broker keeps it.
+pub struct MemoryMailbox {
+    state: Mutex<Rows>,
+    wake: Arc<dyn Wake>,
+}
+
+impl MemoryMailbox {
+    pub fn push(&self, topic: &str, payload: impl Into<Bytes>, qos: QoS) -> u64 {
+        let mut state = self.state.lock().unwrap();
+        state.next += 1;
+        let id = state.next;
+        let mut message = Message::internal("t", Topic::new(topic).unwrap(), payload.into(), qos);
+        message.id = MessageId(id);
+        let delivery = Delivery {
+            message: Arc::new(message),
+            qos,
+            retain: false,
+            dup: false,
+            durable: true,
+            identifiers: Arc::from([]),
+        };
+        state.rows.insert(id, delivery);
+        drop(state);
+        self.wake.wake();
+        id
+    }
+
+    pub fn waiting(&self) -> usize {
+        self.state.lock().unwrap().rows.len()
+    }
+
+    pub fn acknowledged(&self) -> Vec<u64> {
+        self.state.lock().unwrap().acknowledged.clone()
+    }
+
+    pub fn discarded(&self) -> Vec<(u64, DropReason)> {
+        self.state.lock().unwrap().discarded.clone()
+    }
+}
+
+impl Mailbox for MemoryMailbox {
+    fn drain(&self, limit: DrainLimit, out: &mut Vec<Delivery>) -> DrainState {
+        let mut state = self.state.lock().unwrap();
+        let from = state.cursor + 1;
+        let ids: Vec<u64> = state.rows.range(from..).map(|(id, _)| *id).collect();
+        for id in ids.iter().take(limit.messages) {
+            let mut delivery = state.rows[id].clone();
+            delivery.dup = !state.drained.insert(*id);
+            out.push(delivery);
+            state.cursor = *id;
+        }
+        if ids.len() > limit.messages {
+            DrainState::More
+        } else {
+            DrainState::Empty
+        }
+    }
+
+    fn acknowledge(&self, deliveries: &[Delivery]) {
+        let mut state = self.state.lock().unwrap();
+        for delivery in deliveries {
+            let id = delivery.message.id.0;
+            assert!(state.rows.remove(&id).is_some(), "{id} acknowledged twice");
+            state.acknowledged.push(id);
+        }
+    }
+
+    fn discard(&self, deliveries: &[Delivery], reason: DropReason) {
+        let mut state = self.state.lock().unwrap();
+        for delivery in deliveries {
+            let id = delivery.message.id.0;
+            assert!(state.rows.remove(&id).is_some());
+            state.discarded.push((id, reason));
+        }
+    }
+
+    fn rewind(&self) {
+        self.state.lock().unwrap().cursor = 0;
+    }
+}
+
+/// What the broker does with inbound publications.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Takes {
+    AtOnce,
+    Later,
+    Not,
+}
+
+type Waiting = (Arc<dyn AckSink>, u64);
+
+/// The local broker.
+pub struct MemoryBroker {
+    pub mailboxes: Mutex<BTreeMap<String, Arc<MemoryMailbox>>>,
+    pub attached: Mutex<Vec<String>>,
+    pub takes: Mutex<Takes>,
+    pub taken: Mutex<Vec<Message>>,
+    pub waiting: Mutex<Vec<Waiting>>,
+}
+
+impl MemoryBroker {
+    pub fn payloads(&self) -> Vec<String> {
+        let taken = self.taken.lock().unwrap();
+        taken
+            .iter()
+            .map(|m| String::from_utf8(m.payload.to_vec()).unwrap())
+            .collect()
+    }
+}
+
+impl BrokerPort for MemoryBroker {
+    fn connect(&self, _: ConnectRequest) -> Result<Connected, ConnectRefused> {
+        unreachable!()
+    }
+    fn detach(&self, _: Detached) {
+        unreachable!()
+    }
+    fn subscribe(
+        &self,
+        _: ConnectionId,
+        _: &[Subscription],
+        _: (Arc<dyn AckSink>, u64),
+    ) -> (Vec<SubscribeResult>, bool) {
+        unreachable!()
+    }
+    fn send_retained(&self, _: ConnectionId, _: &[Subscription]) {
+        unreachable!()
+    }
+    fn unsubscribe(
+        &self,
+        _: ConnectionId,
+        _: &[Arc<str>],
+        _: (Arc<dyn AckSink>, u64),
+    ) -> (Vec<bool>, bool) {
+        unreachable!()
+    }
+    fn publish(&self, batch: &mut [Publication]) {
+        for publication in batch {
+            let message = publication.message.take().unwrap();
+            publication.outcome = match *self.takes.lock().unwrap() {
+                Takes::Not => PublishOutcome::Refused(Refusal::QuotaExceeded),
+                Takes::AtOnce => {
+                    self.taken.lock().unwrap().push(message);
+                    PublishOutcome::Done { matched: true }
+                }
+                Takes::Later => {
+                    self.taken.lock().unwrap().push(message);
+                    let ack = publication.ack.clone();
+                    self.waiting.lock().unwrap().extend(ack);
+                    PublishOutcome::Pending
+                }
+            };
+        }
+    }
+    fn attach_service(&self, _: &[iotedge_model::TopicFilter], _: Arc<dyn Service>) {
+        unreachable!()
+    }
+    fn attach_route(&self, route: AttachRoute) -> Arc<dyn Mailbox> {
+        let mailbox = Arc::new(MemoryMailbox {
+            state: Mutex::default(),
+            wake: route.wake,
+        });
+        self.attached
+            .lock()
+            .unwrap()
+            .push(format!("{} {}", route.name, route.filters[0]));
+        self.mailboxes
+            .lock()
+            .unwrap()
+            .insert(route.name.to_string(), mailbox.clone());
+        mailbox
+    }
+    fn retained(&self, _: &Topic) -> Option<Arc<Message>> {
+        None
+    }
+    fn close_principal(&self, _: &Principal, _: CloseReason) -> usize {
+        0
+    }
+}
+
+pub fn config(url: &str) -> Config {
+    Config {
+        name: "cloud".into(),
+        url: url.into(),
+        client_id: "gateway".into(),
+        ca: None,
+        certificate: None,
+        key: None,
+        alpn: vec![],
+        username: None,
+        password: None,
+        keep_alive: 30,
+        clean_session: false,
+        max_in_flight: 20,
+        max_packet_bytes: 200_000,
+        connect_timeout: Duration::from_secs(5),
+        backoff: Backoff {
+            base: Duration::from_millis(20),
+            max: Duration::from_millis(100),
+            stable: Duration::from_secs(30),
+            refused: Duration::from_millis(300),
+        },
+        routes: vec![],
+    }
+}
+
+pub fn route(direction: Direction, filter: &str) -> Route {
+    Route {
+        name: Route::default_name(direction, filter),
+        direction,
+        filter: filter.into(),
+        qos: QoS::AtLeastOnce,
+        local_prefix: String::new(),
+        remote_prefix: String::new(),
+        on_full: OnFull::Reject,
+        max_bytes: 1 << 30,
+        max_messages: 1_000_000,
+    }
+}
+
+pub struct Setup {
+    pub broker: Arc<MemoryBroker>,
+    pub bridge: Bridge,
+    _dir: tempfile::TempDir,
+}
+
+impl Setup {
+    pub fn start(config: Config) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options {
+            min_free_disk: 0,
+            ..Options::default()
+        };
+        let (store, _) = Store::open(dir.path(), options).unwrap();
+        let broker = Arc::new(MemoryBroker {
+            mailboxes: Mutex::default(),
+            attached: Mutex::default(),
+            takes: Mutex::new(Takes::AtOnce),
+            taken: Mutex::default(),
+            waiting: Mutex::default(),
+        });
+        let port: Arc<dyn BrokerPort> = broker.clone();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock(Instant::now()));
+        let runtime = tokio::runtime::Handle::current();
+        let bridge = Bridge::start(vec![config], &port, &clock, store, &runtime).unwrap();
+        Self {
+            broker,
+            bridge,
+            _dir: dir,
+        }
+    }
+
+    /// The queue of the only outbound route.
+    pub fn mailbox(&self) -> Arc<MemoryMailbox> {
+        let mailboxes = self.broker.mailboxes.lock().unwrap();
+        mailboxes.values().next().unwrap().clone()
+    }
+
+    pub fn status(&self) -> UpstreamStatus {
+        self.bridge.status().remove(0)
+    }
+
+    pub async fn state(&self, state: LinkState) {
+        until(&format!("{state:?}"), || self.status().state == state).await;
+    }
+}
+
+/// Waits for something that becomes true; fails when it does not within 30 seconds.
+pub async fn until(what: &str, mut check: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !check() {
+        assert!(Instant::now() < deadline, "waited in vain for: {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
