@@ -23,9 +23,9 @@ mod tree;
 mod units;
 mod upstream;
 
-pub use devices::{SerialConfig, SerialFormat};
+pub use iotedge_devices::SerialConfig;
 pub use problem::{ConfigErrors, Place, Problem};
-pub use upstream::{Direction, RouteConfig, UpstreamConfig, UpstreamUrl};
+pub use upstream::{Direction, RouteConfig, UpstreamConfig};
 
 /// Where the daemon looks without `--config`.
 pub const DEFAULT_FILE: &str = "/etc/iotedge/iotedge.toml";

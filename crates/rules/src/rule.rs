@@ -82,6 +82,23 @@ impl Rule {
         &self.definition.sql
     }
 
+    /// The topic filter of FROM.
+    pub fn topic_pattern(&self) -> Option<&str> {
+        self.definition
+            .statement
+            .as_ref()
+            .and_then(Statement::filter)
+            .map(|filter| filter.as_str())
+    }
+
+    /// The names of its actions, in order, without the error action.
+    pub fn action_names(&self) -> Vec<String> {
+        let name = |action: &Action| match action {
+            Action::Republish(_) => "republish".to_owned(),
+        };
+        self.definition.actions.iter().map(name).collect()
+    }
+
     /// `awsIotSqlVersion`.
     pub fn sql_version(&self) -> SqlVersion {
         self.definition.version

@@ -1,53 +1,12 @@
 //! `[[serial]]`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use iotedge_model::{QoS, Topic};
+use iotedge_devices::{FlowControl, Format, Framing, MAX_LINE, Parity, SerialConfig};
 
 use super::Place;
 use super::section::Section;
-use super::upstream::plain_name;
-
-/// `[[serial]]`: a port whose lines become messages.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SerialConfig {
-    /// Its name, in the log and as the source of its messages.
-    pub name: String,
-    /// The device; need not be there yet.
-    pub path: PathBuf,
-    /// Bits per second.
-    pub baud: u32,
-    /// What a line becomes.
-    pub format: SerialFormat,
-    /// Where its messages go; `${name}` stands for the port's name.
-    pub topic: String,
-    /// QoS of the messages.
-    pub qos: QoS,
-    /// Bytes of a line; a longer one is dropped and counted.
-    pub max_line_bytes: usize,
-}
-
-/// What becomes of a line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SerialFormat {
-    /// The payload is the line.
-    Text,
-    /// The line must be JSON, and is the payload.
-    Json,
-    /// The line's fields become an object with these names.
-    Csv {
-        /// Names, in order.
-        columns: Vec<String>,
-    },
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Word {
-    Text,
-    Json,
-    Csv,
-}
 
 pub(super) fn read(root: &Section<'_>) -> Vec<SerialConfig> {
     let mut names: BTreeMap<String, Place> = BTreeMap::new();
@@ -73,74 +32,76 @@ pub(super) fn read(root: &Section<'_>) -> Vec<SerialConfig> {
     ports
 }
 
+/// What [`SerialConfig::check`] finds is said at its key.
 fn serial(section: &Section<'_>) -> Option<SerialConfig> {
     for key in ["name", "path", "topic"] {
         section.need(key);
     }
-    let name = section.parsed("name", plain_name);
-    let path = section.path("path");
-    let baud = match section.has("baud") {
-        true => section
-            .number("baud", 50..=4_000_000)
-            .and_then(|n| u32::try_from(n).ok()),
-        false => Some(115_200),
+    let byte = |key: &'static str, range: std::ops::RangeInclusive<u64>, default: u8| {
+        let given = section.number(key, range);
+        given.and_then(|n| u8::try_from(n).ok()).unwrap_or(default)
     };
-    let format = format(section);
-    let topic = section.parsed("topic", |text| {
-        let example = text.replace("${name}", "x");
-        if example.contains("${") {
-            return Err("only ${name} can stand in it".to_owned());
-        }
-        Topic::check(&example)
-            .map(|()| text.to_owned())
-            .map_err(|e| e.to_string())
-    });
-    let qos = match section.number("qos", 0..=1) {
-        Some(0) => QoS::AtMostOnce,
-        _ => QoS::AtLeastOnce,
-    };
-    let max_line = section.size("max_line_bytes", 1..=1 << 20);
-    Some(SerialConfig {
-        name: name?,
-        path: path?,
-        baud: baud?,
-        format: format?,
-        topic: topic?,
-        qos,
-        max_line_bytes: max_line
-            .and_then(|n| usize::try_from(n).ok())
-            .unwrap_or(64 << 10),
-    })
-}
-
-fn format(section: &Section<'_>) -> Option<SerialFormat> {
-    let words = [
-        ("text", Word::Text),
-        ("json", Word::Json),
-        ("csv", Word::Csv),
+    let parities = [
+        ("none", Parity::None),
+        ("odd", Parity::Odd),
+        ("even", Parity::Even),
     ];
-    let word = match section.has("format") {
-        true => section.choice("format", &words)?,
-        false => Word::Text,
+    let flows = [
+        ("none", FlowControl::None),
+        ("software", FlowControl::Software),
+        ("hardware", FlowControl::Hardware),
+    ];
+    let formats = [
+        ("text", Format::Text),
+        ("json", Format::Json),
+        ("csv", Format::Csv),
+    ];
+    // All keys are read before the first missing one ends it: one that nobody asked for would be
+    // called unknown.
+    let (name, path) = (section.text("name"), section.path("path"));
+    let topic = section.text("topic");
+    let config = SerialConfig {
+        name: name.unwrap_or_default().to_owned(),
+        path: path.clone().unwrap_or_default(),
+        baud: section
+            .number("baud", 50..=4_000_000)
+            .and_then(|n| u32::try_from(n).ok())
+            .unwrap_or(115_200),
+        data_bits: byte("data_bits", 5..=8, 8),
+        parity: section.choice("parity", &parities).unwrap_or_default(),
+        stop_bits: byte("stop_bits", 1..=2, 1),
+        flow_control: section.choice("flow_control", &flows).unwrap_or_default(),
+        framing: section
+            .choice("framing", &[("line", Framing::Line)])
+            .unwrap_or_default(),
+        line_delimiter: section.text("line_delimiter").unwrap_or("\n").to_owned(),
+        max_line_bytes: section
+            .size("max_line_bytes", 1..=MAX_LINE as u64)
+            .and_then(|n| usize::try_from(n).ok())
+            .unwrap_or(MAX_LINE),
+        format: section.choice("format", &formats).unwrap_or_default(),
+        columns: section
+            .texts("columns")
+            .unwrap_or_default()
+            .into_iter()
+            .map(str::to_owned)
+            .collect(),
+        csv_delimiter: section.text("csv_delimiter").map(str::to_owned),
+        csv_header: section.flag("csv_header").unwrap_or(false),
+        topic: topic.unwrap_or_default().to_owned(),
+        qos: byte("qos", 0..=1, 1),
+        retain: section.flag("retain").unwrap_or(false),
     };
-    let columns = section.texts("columns");
-    if word != Word::Csv {
-        if section.has("columns") {
-            section.wrong("columns", "is only for format = \"csv\"");
-        }
-        return Some(match word {
-            Word::Json => SerialFormat::Json,
-            _ => SerialFormat::Text,
-        });
-    }
-    section.need("columns");
-    let columns = columns?;
-    let mut seen = BTreeSet::new();
-    if columns.is_empty() || columns.iter().any(|c| c.is_empty() || !seen.insert(*c)) {
-        section.wrong("columns", "must be one or more names, each of its own");
+    if name.is_none() || path.is_none() || topic.is_none() {
         return None;
     }
-    Some(SerialFormat::Csv {
-        columns: columns.into_iter().map(str::to_owned).collect(),
-    })
+    match config.check() {
+        Ok(_) => Some(config),
+        Err(problems) => {
+            for problem in problems {
+                section.wrong(problem.key, problem.reason);
+            }
+            None
+        }
+    }
 }

@@ -159,9 +159,7 @@ topic = "sensors/${{name}}"
     assert_eq!(config.serial[0].baud, 9600);
     assert_eq!(
         config.serial[0].format,
-        SerialFormat::Csv {
-            columns: vec!["time".into(), "value".into()]
-        }
+        iotedge_devices::Format::Csv
     );
 }
 

@@ -1,0 +1,222 @@
+//! The Authorizer: identity's certificates and policy texts, compiled and evaluated by `policy`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use iotedge_identity::{Identity, Snapshot};
+use iotedge_model::{ArnScope, CertificateId, Principal, PrincipalKind};
+use iotedge_policy::{
+    CertificateNames, Context, PolicyDocument, PolicyError, Request, Thing, Transport, Verdict,
+    evaluate, explain,
+};
+use iotedge_ports::{AuthRequest, Authorizer, Decision, PrincipalStatus, ThingFacts};
+use iotedge_telemetry::event;
+
+/// Documents ready to evaluate. Immutable.
+#[derive(Default)]
+struct Compiled {
+    /// Each with the text it was made of, so that an unchanged one is not compiled again. `Err` for
+    /// one that the store holds and this version refuses: it allows nothing.
+    policies: HashMap<Arc<str>, (Arc<str>, Result<Arc<PolicyDocument>, PolicyError>)>,
+    names: HashMap<CertificateId, Arc<CertificateNames>>,
+}
+
+/// What may be done, by whom.
+pub struct Authority {
+    scope: ArnScope,
+    identity: Arc<Identity>,
+    things: Arc<dyn ThingFacts>,
+    /// The policy of each anonymous listener, by the listener's address.
+    listeners: ArcSwap<HashMap<Arc<str>, Arc<str>>>,
+    compiled: ArcSwap<Compiled>,
+    generation: AtomicU64,
+}
+
+impl Authority {
+    /// Follows `identity` from now on.
+    pub fn new(
+        scope: ArnScope,
+        identity: Arc<Identity>,
+        things: Arc<dyn ThingFacts>,
+        listeners: HashMap<Arc<str>, Arc<str>>,
+    ) -> Arc<Self> {
+        let authority = Arc::new(Self {
+            scope,
+            identity: identity.clone(),
+            things,
+            listeners: ArcSwap::from_pointee(listeners),
+            compiled: ArcSwap::default(),
+            generation: AtomicU64::new(1),
+        });
+        // Weak: the identity must not keep its own follower alive.
+        let follower = Arc::downgrade(&authority);
+        identity.on_change(Arc::new(move |snapshot| {
+            if let Some(authority) = follower.upgrade() {
+                authority.compile(snapshot);
+            }
+        }));
+        authority
+    }
+
+    /// What was decided before may be wrong now: things or attachments have changed.
+    pub fn invalidate(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The policies of anonymous listeners after a reload.
+    pub fn set_listeners(&self, listeners: HashMap<Arc<str>, Arc<str>>) {
+        self.listeners.store(Arc::new(listeners));
+        self.invalidate();
+    }
+
+    fn compile(&self, snapshot: &Snapshot) {
+        let old = self.compiled.load();
+        let mut new = Compiled::default();
+        for policy in snapshot.policies() {
+            let document = match old.policies.get(&policy.name) {
+                Some((text, document)) if *text == policy.text => document.clone(),
+                _ => PolicyDocument::parse(&policy.text).map(Arc::new),
+            };
+            if let Err(error) = &document {
+                tracing::error!(
+                    event = event::POLICY_DENIED,
+                    policy = %policy.name,
+                    "the policy is refused and allows nothing: {error}"
+                );
+            }
+            new.policies
+                .insert(policy.name.clone(), (policy.text.clone(), document));
+        }
+        for certificate in snapshot.certificates() {
+            let names = match old.names.get(&certificate.id) {
+                Some(names) => names.clone(),
+                None => Arc::new(names_of(&certificate.facts)),
+            };
+            new.names.insert(certificate.id.clone(), names);
+        }
+        self.compiled.store(Arc::new(new));
+        self.invalidate();
+    }
+
+    /// The names of the policies that speak for a principal.
+    fn policies_of(&self, principal: &Principal) -> Vec<Arc<str>> {
+        match &principal.kind {
+            PrincipalKind::Certificate { id } => self
+                .identity
+                .snapshot()
+                .certificate(id)
+                .map(|c| c.policies.iter().cloned().collect())
+                .unwrap_or_default(),
+            PrincipalKind::Anonymous { listener } => self
+                .listeners
+                .load()
+                .get(listener)
+                .cloned()
+                .into_iter()
+                .collect(),
+            PrincipalKind::User { .. }
+            | PrincipalKind::LocalUser { .. }
+            | PrincipalKind::Service { .. } => Vec::new(),
+        }
+    }
+
+    /// The verdict with its whole reasoning.
+    pub fn explain(&self, request: &AuthRequest<'_>) -> (Verdict, String) {
+        self.with_policies(request, |policies, question| {
+            let documents: Vec<&PolicyDocument> = policies.iter().map(|(_, d)| *d).collect();
+            let verdict = evaluate(&documents, question);
+            (
+                verdict,
+                explain(&request.principal.id(), policies, question),
+            )
+        })
+    }
+
+    fn with_policies<T>(
+        &self,
+        request: &AuthRequest<'_>,
+        answer: impl FnOnce(&[(&str, &PolicyDocument)], &Request<'_>) -> T,
+    ) -> T {
+        let compiled = self.compiled.load();
+        let names = self.policies_of(request.principal);
+        let policies: Vec<(&str, &PolicyDocument)> = names
+            .iter()
+            .filter_map(|name| match compiled.policies.get(name) {
+                Some((_, Ok(document))) => Some((&**name, &**document)),
+                _ => None,
+            })
+            .collect();
+        let id = request.principal.certificate_id();
+        let certificate = id.and_then(|id| compiled.names.get(id));
+        let record = self.things.thing(request.client_id);
+        let thing = record.as_ref().map(|record| Thing {
+            name: request.client_id,
+            thing_type: record.thing_type.as_deref(),
+            attributes: &record.attributes,
+            attached: id.is_some_and(|id| self.things.is_attached(request.client_id, id)),
+        });
+        let mut context = Context::new(&self.scope, request.client_id);
+        if request.client_id.is_empty() {
+            context.transport = Transport::Http;
+        }
+        context.source_ip = request.source_ip;
+        context.certificate_id = id.map(CertificateId::as_str);
+        context.certificate = certificate.map(|names| &**names);
+        context.thing = thing;
+        let question = Request {
+            action: request.action,
+            resource: request.resource,
+            context,
+        };
+        answer(&policies, &question)
+    }
+}
+
+impl Authorizer for Authority {
+    fn authorize(&self, request: &AuthRequest<'_>) -> Decision {
+        match request.principal.kind {
+            // The kernel vouches for local processes of the control socket's owner, and the
+            // daemon's own rooms ask nobody.
+            PrincipalKind::LocalUser { .. } | PrincipalKind::Service { .. } => {
+                return Decision::Allow;
+            }
+            PrincipalKind::Certificate { .. }
+            | PrincipalKind::Anonymous { .. }
+            | PrincipalKind::User { .. } => {}
+        }
+        self.with_policies(request, |policies, question| {
+            let documents: Vec<&PolicyDocument> = policies.iter().map(|(_, d)| *d).collect();
+            if evaluate(&documents, question).is_allow() {
+                return Decision::Allow;
+            }
+            let why = explain(&request.principal.id(), policies, question);
+            Decision::Deny(Arc::from(why.trim_end().replace('\n', "; ")))
+        })
+    }
+
+    fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    fn status(&self, principal: &Principal) -> PrincipalStatus {
+        match principal.certificate_id() {
+            Some(id) => self.identity.status(id),
+            None => PrincipalStatus::Active,
+        }
+    }
+}
+
+fn names_of(facts: &iotedge_identity::CertificateFacts) -> CertificateNames {
+    let mut names = CertificateNames::default();
+    for (part, values) in [("Subject", &facts.subject), ("Issuer", &facts.issuer)] {
+        for (name, values) in values {
+            for value in values {
+                names.push(&format!("{part}.{name}"), value.clone());
+            }
+        }
+    }
+    names.set_serial_number(facts.serial_number.clone());
+    names
+}

@@ -1,0 +1,206 @@
+//! The control socket: what `iotedgectl` asks of the running daemon.
+
+mod certificates;
+mod messages;
+mod policies;
+mod shadows;
+mod status;
+mod things;
+
+use std::io;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use iotedge_model::{Principal, PrincipalKind};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::unix::OwnedReadHalf;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+use crate::ctl::protocol::{Failure, MAX_LINE, Reply, Request};
+use crate::house::Rooms;
+
+/// Commands at once; the next waits.
+const CONNECTIONS: usize = 32;
+
+/// The socket and its task.
+pub struct Control {
+    path: PathBuf,
+    task: JoinHandle<()>,
+}
+
+impl Control {
+    /// Opens the socket for the daemon's user and group.
+    pub fn start(rooms: Arc<Rooms>) -> Result<Self, String> {
+        let path = rooms.config.admin.socket.clone();
+        let listener = bind(&path).map_err(|e| format!("admin.socket {}: {e}", path.display()))?;
+        Ok(Self {
+            path,
+            task: tokio::spawn(serve(listener, rooms)),
+        })
+    }
+
+    /// Takes no more commands.
+    pub async fn stop(self) {
+        self.task.abort();
+        // Aborted on purpose: there is nothing to learn from how it ended.
+        let _ = self.task.await;
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::debug!(%error, "the control socket was gone already");
+        }
+    }
+}
+
+/// A socket that a killed daemon left behind is replaced; anything else is not touched.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path)?,
+        Ok(_) => return Err(io::Error::other("is there and no socket")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    // Bound under another name and moved into place: whoever sees the path can use it.
+    let mut fresh = path.as_os_str().to_owned();
+    fresh.push(".new");
+    let fresh = PathBuf::from(fresh);
+    match std::fs::remove_file(&fresh) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let listener = UnixListener::bind(&fresh)?;
+    std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o660))?;
+    std::fs::rename(&fresh, path)?;
+    Ok(listener)
+}
+
+async fn serve(listener: UnixListener, rooms: Arc<Rooms>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    // Dropped with this task, so that no command outlives the socket.
+    let mut tasks = tokio::task::JoinSet::new();
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else {
+            return;
+        };
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    let rooms = rooms.clone();
+                    tasks.spawn(async move {
+                        let _place = place;
+                        converse(stream, &rooms).await;
+                    });
+                }
+                Err(error) => tracing::warn!(%error, "accept failed on the control socket"),
+            },
+            Some(ended) = tasks.join_next(), if !tasks.is_empty() => {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "a command ended by a panic");
+                }
+            }
+        }
+    }
+}
+
+async fn converse(stream: UnixStream, rooms: &Arc<Rooms>) {
+    let principal = match stream.peer_cred() {
+        Ok(peer) => Arc::new(Principal {
+            kind: PrincipalKind::LocalUser { uid: peer.uid() },
+        }),
+        Err(error) => {
+            tracing::warn!(%error, "the kernel does not say who asks");
+            return;
+        }
+    };
+    let (reader, mut writer) = stream.into_split();
+    let mut reader = BufReader::new(reader);
+    while let Some(line) = read_line(&mut reader).await {
+        let request = line.and_then(|line| Request::from_line(&line));
+        let reply = match request {
+            Ok(Request::Subscribe(subscribe)) => {
+                messages::subscribe(rooms, &principal, subscribe, reader, writer).await;
+                return;
+            }
+            Ok(request) => answer(rooms, &principal, request).await,
+            Err(failure) => Err(failure),
+        };
+        let reply = reply.unwrap_or_else(Reply::Error);
+        if writer.write_all(&reply.to_line()).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The next line; `None` at the end.
+async fn read_line(reader: &mut BufReader<OwnedReadHalf>) -> Option<Result<Vec<u8>, Failure>> {
+    let mut line = Vec::new();
+    let limit = MAX_LINE as u64;
+    match reader.take(limit).read_until(b'\n', &mut line).await {
+        Ok(0) | Err(_) => None,
+        Ok(_) if line.last() == Some(&b'\n') => Some(Ok(line)),
+        Ok(n) if n >= MAX_LINE => Some(Err(Failure::new(
+            "invalid",
+            format!("a request has at most {MAX_LINE} bytes"),
+        ))),
+        // Cut off in the middle.
+        Ok(_) => None,
+    }
+}
+
+type Answer = Result<Reply, Failure>;
+
+async fn answer(rooms: &Arc<Rooms>, principal: &Arc<Principal>, request: Request) -> Answer {
+    match request {
+        Request::Status => Ok(status::status(rooms)),
+        Request::BridgeStatus => Ok(status::bridge(rooms)),
+        Request::BridgePause(upstream) => status::pause(rooms, &upstream.upstream, true),
+        Request::BridgeResume(upstream) => status::pause(rooms, &upstream.upstream, false),
+        Request::RuleList => Ok(status::rules(rooms)),
+        Request::Reload => status::reload(rooms).await,
+        Request::Publish(publish) => messages::publish(rooms, principal, publish).await,
+        // Streams; see `converse`.
+        Request::Subscribe(_) => Err(Failure::new("invalid", "subscribe streams")),
+        Request::ShadowGet(shadow) => shadows::get(rooms, shadow).await,
+        Request::ShadowUpdate(update) => shadows::update(rooms, update).await,
+        Request::ShadowDelete(shadow) => shadows::delete(rooms, shadow).await,
+        changes => {
+            // These wait for the disk.
+            let rooms = rooms.clone();
+            let done = tokio::task::spawn_blocking(move || change(&rooms, changes)).await;
+            done.unwrap_or_else(|e| Err(Failure::new("failed", format!("the command failed: {e}"))))
+        }
+    }
+}
+
+fn change(rooms: &Rooms, request: Request) -> Answer {
+    match request {
+        Request::CertCreate(create) => certificates::create(rooms, create),
+        Request::CertRegister(register) => certificates::register(rooms, &register),
+        Request::CertList => Ok(certificates::list(rooms)),
+        Request::CertDescribe(certificate) => certificates::describe(rooms, &certificate.id),
+        Request::CertActivate(certificate) => certificates::activate(rooms, &certificate.id),
+        Request::CertDeactivate(certificate) => certificates::deactivate(rooms, &certificate.id),
+        Request::CertRevoke(certificate) => certificates::revoke(rooms, &certificate.id),
+        Request::PolicyCreate(create) => policies::create(rooms, &create),
+        Request::PolicyList => Ok(policies::list(rooms)),
+        Request::PolicyShow(policy) => policies::show(rooms, &policy.name),
+        Request::PolicyDelete(policy) => policies::delete(rooms, &policy.name),
+        Request::PolicyAttach(target) => policies::attach(rooms, &target),
+        Request::PolicyDetach(target) => policies::detach(rooms, &target),
+        Request::PolicyExplain(explain) => policies::explain(rooms, &explain),
+        Request::ThingCreate(create) => things::create(rooms, create),
+        Request::ThingList => Ok(things::list(rooms)),
+        Request::ThingDescribe(thing) => things::describe(rooms, &thing.name),
+        Request::ThingDelete(thing) => things::delete(rooms, &thing.name),
+        Request::ThingAttach(attach) => things::attach(rooms, &attach),
+        other => Err(Failure::new(
+            "unsupported",
+            format!("{other:?} is not known here"),
+        )),
+    }
+}

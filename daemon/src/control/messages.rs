@@ -1,0 +1,259 @@
+//! Publish and subscribe: a small client over the socket.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use iotedge_model::{
+    ClientId, Message, MessageId, Principal, QoS, SharedFilter, Source, TraceId, UnixMillis,
+    reserved,
+};
+use iotedge_ports::{
+    AckSink, BrokerPort as _, ClientHandle, CloseReason, ConnectRequest, ConnectionId, Detached,
+    DrainLimit, EndKind, Failure as StoreFailure, Publication, PublishOutcome, Refusal,
+    SubscribeOptions, SubscribeResult, Subscription, Wake,
+};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::Notify;
+
+use super::Answer;
+use crate::ctl::protocol::{self, Base64, Failure, Reply};
+use crate::house::Rooms;
+
+/// How long a QoS 1 publish waits for its commit.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Deliveries taken at once.
+const DRAIN: DrainLimit = DrainLimit {
+    messages: 64,
+    bytes: 1 << 20,
+};
+
+/// Hears what a client hears.
+#[derive(Default)]
+struct Ears {
+    notify: Notify,
+    heard: Mutex<Heard>,
+}
+
+#[derive(Default)]
+struct Heard {
+    acked: Option<Result<(), StoreFailure>>,
+    closed: bool,
+}
+
+impl Ears {
+    fn change(&self, change: impl FnOnce(&mut Heard)) {
+        change(&mut self.heard.lock().unwrap_or_else(PoisonError::into_inner));
+        self.notify.notify_one();
+    }
+
+    fn look<T>(&self, look: impl FnOnce(&Heard) -> T) -> T {
+        look(&self.heard.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn committed(&self) -> bool {
+        loop {
+            if let Some(outcome) = self.look(|heard| heard.acked) {
+                return outcome.is_ok();
+            }
+            self.notify.notified().await;
+        }
+    }
+}
+
+impl Wake for Ears {
+    fn wake(&self) {
+        self.notify.notify_one();
+    }
+}
+
+impl ClientHandle for Ears {
+    fn close(&self, _reason: CloseReason) {
+        self.change(|heard| heard.closed = true);
+    }
+}
+
+impl AckSink for Ears {
+    fn acked(&self, _token: u64, outcome: Result<(), StoreFailure>) {
+        self.change(|heard| heard.acked = Some(outcome));
+    }
+}
+
+pub(super) async fn publish(
+    rooms: &Rooms,
+    principal: &Arc<Principal>,
+    publish: protocol::Publish,
+) -> Answer {
+    if publish.qos == QoS::ExactlyOnce {
+        return Err(Failure::new("unsupported", "QoS 2 is not supported"));
+    }
+    if !reserved::client_may_publish(publish.topic.as_str()) {
+        let message = format!("{} is a reserved topic", publish.topic);
+        return Err(Failure::new("refused", message));
+    }
+    let message = Message {
+        id: MessageId(0),
+        trace: TraceId(0),
+        hops: 0,
+        principal: principal.clone(),
+        client_id: Arc::from(""),
+        source: Source::Service {
+            name: Arc::from("control"),
+        },
+        topic: publish.topic,
+        payload: Bytes::from(publish.payload.0),
+        qos: publish.qos,
+        retain: publish.retain,
+        accepted_at: UnixMillis(0),
+        trusted: false,
+        expiry: None,
+        properties: None,
+    };
+    let ears = Arc::new(Ears::default());
+    let ack = (message.qos > QoS::AtMostOnce).then(|| (ears.clone() as Arc<dyn AckSink>, 0));
+    let mut batch = [Publication::new(message, ack)];
+    rooms.broker.publish(&mut batch);
+    let [publication] = batch;
+    match publication.outcome {
+        PublishOutcome::Done { .. } => Ok(Reply::done()),
+        PublishOutcome::Pending => {
+            match tokio::time::timeout(COMMIT_TIMEOUT, ears.committed()).await {
+                Ok(true) => Ok(Reply::done()),
+                _ => Err(Failure::new("failed", "the message could not be kept")),
+            }
+        }
+        PublishOutcome::Refused(Refusal::QuotaExceeded) => Err(Failure::new(
+            "refused",
+            "a queue that it is bound for is full",
+        )),
+        PublishOutcome::Refused(Refusal::StoreUnavailable) => {
+            Err(Failure::new("refused", "the store takes nothing"))
+        }
+        PublishOutcome::Refused(Refusal::Stopping) => {
+            Err(Failure::new("refused", "the daemon stops"))
+        }
+    }
+}
+
+/// Ends the client however the conversation ends.
+struct Attached<'a> {
+    rooms: &'a Rooms,
+    connection: ConnectionId,
+}
+
+impl Drop for Attached<'_> {
+    fn drop(&mut self) {
+        self.rooms.broker.detach(Detached {
+            connection: self.connection,
+            end: EndKind::ClientInitiated,
+            reason: "CLIENT_INITIATED_DISCONNECT",
+        });
+    }
+}
+
+pub(super) async fn subscribe(
+    rooms: &Rooms,
+    principal: &Arc<Principal>,
+    subscribe: protocol::Subscribe,
+    reader: BufReader<OwnedReadHalf>,
+    mut writer: OwnedWriteHalf,
+) {
+    let outcome = stream(rooms, principal, subscribe, reader, &mut writer).await;
+    if let Err(failure) = outcome {
+        // The client may be gone; then nobody wants to know.
+        let _ = writer.write_all(&Reply::Error(failure).to_line()).await;
+    }
+}
+
+async fn stream(
+    rooms: &Rooms,
+    principal: &Arc<Principal>,
+    subscribe: protocol::Subscribe,
+    mut reader: BufReader<OwnedReadHalf>,
+    writer: &mut OwnedWriteHalf,
+) -> Result<(), Failure> {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let n = NEXT.fetch_add(1, Ordering::Relaxed);
+    let client_id = ClientId::new(&format!("iotedgectl-{}-{n}", std::process::id()))
+        .map_err(|e| Failure::new("failed", e.to_string()))?;
+    let ears = Arc::new(Ears::default());
+    let connected = rooms
+        .broker
+        .connect(ConnectRequest {
+            client_id,
+            clean: true,
+            session_expiry: 0,
+            principal: principal.clone(),
+            will: None,
+            protocol_level: 4,
+            keep_alive: 0,
+            remote: None,
+            listener: Arc::from("control"),
+            handle: ears.clone(),
+        })
+        .map_err(|e| Failure::new("refused", format!("no session: {e:?}")))?;
+    let attached = Attached {
+        rooms,
+        connection: connected.connection,
+    };
+    let text: Arc<str> = Arc::from(subscribe.filter.as_str());
+    let filter = SharedFilter::new(&text).map_err(|e| Failure::new("invalid", e.to_string()))?;
+    let options = SubscribeOptions::v311(subscribe.qos.min(QoS::AtLeastOnce));
+    let subscriptions = [Subscription {
+        filter,
+        text,
+        options,
+    }];
+    let ack = (ears.clone() as Arc<dyn AckSink>, 0);
+    // The session ends with the connection: there is nothing to wait for.
+    let (results, _) = rooms
+        .broker
+        .subscribe(attached.connection, &subscriptions, ack);
+    if !matches!(results.first(), Some(SubscribeResult::Granted(_))) {
+        return Err(Failure::new("refused", "the filter is over a limit"));
+    }
+    if writer.write_all(&Reply::done().to_line()).await.is_err() {
+        return Ok(());
+    }
+    rooms
+        .broker
+        .send_retained(attached.connection, &subscriptions);
+    let mut drained = Vec::new();
+    let mut ignored = [0_u8; 64];
+    loop {
+        connected.mailbox.drain(DRAIN, &mut drained);
+        let idle = drained.is_empty();
+        for outgoing in drained.drain(..) {
+            let message = &outgoing.delivery.message;
+            let line = Reply::Message(protocol::Message {
+                topic: message.topic.to_string(),
+                payload: Base64(message.payload.to_vec()),
+                qos: outgoing.delivery.qos,
+                retain: outgoing.delivery.retain,
+            })
+            .to_line();
+            if writer.write_all(&line).await.is_err() {
+                return Ok(());
+            }
+            if let Some(id) = outgoing.packet_id {
+                connected.mailbox.puback(id);
+            }
+        }
+        if ears.look(|heard| heard.closed) {
+            return Err(Failure::new("failed", "the daemon closed the subscription"));
+        }
+        if !idle {
+            continue;
+        }
+        tokio::select! {
+            () = ears.notify.notified() => {}
+            read = reader.read(&mut ignored) => {
+                if matches!(read, Ok(0) | Err(_)) {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}

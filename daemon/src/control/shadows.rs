@@ -1,0 +1,70 @@
+//! Shadows: the same way as over MQTT and HTTP.
+
+use bytes::Bytes;
+use iotedge_model::reserved::ShadowOperation;
+use iotedge_model::{Protocol, ShadowName, ThingName, TraceId};
+use iotedge_shadow::Call;
+
+use super::Answer;
+use crate::ctl::protocol::{Failure, Reply, Shadow, ShadowUpdate};
+use crate::house::Rooms;
+
+pub(super) async fn get(rooms: &Rooms, shadow: Shadow) -> Answer {
+    call(
+        rooms,
+        shadow.thing,
+        shadow.name,
+        ShadowOperation::Get,
+        Bytes::new(),
+    )
+    .await
+}
+
+pub(super) async fn delete(rooms: &Rooms, shadow: Shadow) -> Answer {
+    call(
+        rooms,
+        shadow.thing,
+        shadow.name,
+        ShadowOperation::Delete,
+        Bytes::new(),
+    )
+    .await
+}
+
+pub(super) async fn update(rooms: &Rooms, update: ShadowUpdate) -> Answer {
+    let document = Bytes::from(update.document.0);
+    call(
+        rooms,
+        update.thing,
+        update.name,
+        ShadowOperation::Update,
+        document,
+    )
+    .await
+}
+
+async fn call(
+    rooms: &Rooms,
+    thing: ThingName,
+    shadow: Option<ShadowName>,
+    operation: ShadowOperation,
+    payload: Bytes,
+) -> Answer {
+    let call = Call {
+        thing,
+        shadow,
+        operation,
+        payload,
+        trace: TraceId(0),
+        protocol: Protocol::Internal,
+    };
+    match rooms.shadow.call(call).await {
+        Ok(document) => serde_json::from_slice(&document)
+            .map(Reply::Ok)
+            .map_err(|e| Failure::new("failed", format!("the answer is no JSON: {e}"))),
+        Err(rejection) => Err(Failure::new(
+            &rejection.reason.code().to_string(),
+            rejection.reason.to_string(),
+        )),
+    }
+}

@@ -1,0 +1,156 @@
+//! Status, bridge, rules, reload.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use iotedge_ports::UpstreamPort as _;
+use iotedge_telemetry::METRICS;
+
+use super::Answer;
+use crate::config::ListenerAuth;
+use crate::ctl::protocol::{
+    BridgeStatus, Failure, ListenerStatus, Reloaded, Reply, RuleInfo, SerialStatus, Status,
+    StoreStatus, UpstreamStatus,
+};
+use crate::house::Rooms;
+
+pub(super) fn status(rooms: &Rooms) -> Reply {
+    let broker = rooms.broker.status();
+    let now = rooms.clock.now();
+    let health = rooms.store.health();
+    let listeners = rooms
+        .config
+        .listeners
+        .iter()
+        .map(|listener| ListenerStatus {
+            protocol: listener.protocol.as_str().to_owned(),
+            address: listener.address.to_string(),
+            auth: match listener.auth {
+                ListenerAuth::Certificate => "certificate",
+                ListenerAuth::Anonymous { .. } => "anonymous",
+            }
+            .to_owned(),
+        })
+        .collect();
+    Reply::ok(&Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        thing_name: rooms.config.gateway.thing_name.to_string(),
+        pid: std::process::id(),
+        uptime: now.mono / 1000,
+        time: now.wall,
+        time_trusted: now.trusted,
+        listeners,
+        clients: broker.connected as u64,
+        sessions: broker.sessions as u64,
+        subscriptions: broker.subscriptions as u64,
+        retained: broker.retained as u64,
+        queued: broker.queued,
+        store: StoreStatus {
+            healthy: health.is_ok(),
+            reason: health.err().map(|e| e.to_string()),
+            used_bytes: rooms.store.used_bytes(),
+            max_bytes: rooms.config.store.max_bytes,
+            pending_bytes: rooms.store.pending_bytes(),
+        },
+        upstreams: upstreams(rooms),
+        serial: serial(rooms),
+        dropped: METRICS
+            .drops()
+            .into_iter()
+            .map(|(reason, n)| (reason.as_str().to_owned(), n))
+            .collect(),
+    })
+}
+
+fn upstreams(rooms: &Rooms) -> Vec<UpstreamStatus> {
+    rooms
+        .bridge
+        .status()
+        .iter()
+        .map(UpstreamStatus::from)
+        .collect()
+}
+
+fn serial(rooms: &Rooms) -> Vec<SerialStatus> {
+    let path = |name: &str| {
+        let port = rooms.config.serial.iter().find(|port| port.name == name);
+        port.map(|port| port.path.display().to_string())
+            .unwrap_or_default()
+    };
+    rooms
+        .devices()
+        .into_iter()
+        .map(|device| SerialStatus {
+            path: path(&device.name),
+            name: device.name.to_string(),
+            state: device.state.as_str().to_owned(),
+            reason: device.reason,
+            lines: device.accepted,
+            errors: device.rejected.iter().map(|(_, n)| n).sum(),
+        })
+        .collect()
+}
+
+pub(super) fn bridge(rooms: &Rooms) -> Reply {
+    Reply::ok(&BridgeStatus {
+        upstreams: upstreams(rooms),
+    })
+}
+
+pub(super) fn pause(rooms: &Rooms, upstream: &str, pause: bool) -> Answer {
+    let known = if pause {
+        rooms.bridge.pause(upstream)
+    } else {
+        rooms.bridge.resume(upstream)
+    };
+    if known {
+        Ok(Reply::done())
+    } else {
+        Err(Failure::new(
+            "not-found",
+            format!("there is no upstream {upstream:?}"),
+        ))
+    }
+}
+
+pub(super) fn rules(rooms: &Rooms) -> Reply {
+    let rules: Vec<RuleInfo> = rooms
+        .engine
+        .rules()
+        .iter()
+        .map(|rule| {
+            let counts = rule.counts();
+            RuleInfo {
+                rule_name: rule.name().to_string(),
+                sql: rule.sql().to_owned(),
+                topic_pattern: rule.topic_pattern().unwrap_or_default().to_owned(),
+                rule_disabled: !rule.is_enabled(),
+                origin: "file".into(),
+                actions: rule.action_names(),
+                counts: BTreeMap::from([
+                    ("topic_matched".to_owned(), counts.topic_matched),
+                    ("executed".to_owned(), counts.executed),
+                    ("succeeded".to_owned(), counts.succeeded),
+                    ("failed_sql".to_owned(), counts.failed_sql),
+                    ("failed_template".to_owned(), counts.failed_template),
+                    ("failed_topic".to_owned(), counts.failed_topic),
+                ]),
+            }
+        })
+        .collect();
+    Reply::ok(&rules)
+}
+
+pub(super) async fn reload(rooms: &Arc<Rooms>) -> Answer {
+    match rooms.reload().await {
+        Ok(changes) => {
+            tracing::info!(
+                event = iotedge_telemetry::event::RELOAD,
+                "reloaded: {}",
+                changes.join("; ")
+            );
+            Ok(Reply::ok(&Reloaded { changes }))
+        }
+        Err(problems) => Err(Failure::new("refused", problems.join("\n"))),
+    }
+}

@@ -1,0 +1,443 @@
+//! All rooms of one daemon, bound to each other.
+
+mod convert;
+mod health;
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use iotedge_bridge::Bridge;
+use iotedge_broker::Broker;
+use iotedge_devices::{DeviceStatus, SerialDevice, SerialPort};
+use iotedge_gateway::{Gateway, Running};
+use iotedge_identity::Identity;
+use iotedge_ports::{BrokerPort, Clock, HttpMount};
+use iotedge_registry::Registry;
+use iotedge_rules::Engine;
+use iotedge_shadow::{Settings, ShadowHttp, ShadowService};
+use iotedge_store::{Opened, Options as StoreOptions, Store};
+use iotedge_telemetry::event;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use crate::authority::Authority;
+use crate::clock::SystemClock;
+use crate::config::{self, Config, ListenerAuth};
+use crate::documents::{self, Documents};
+use crate::{admin, control, dev};
+
+/// How long connections may take to end when the daemon stops.
+const STOP_DEADLINE: Duration = Duration::from_secs(5);
+
+/// The rooms that commands reach.
+pub struct Rooms {
+    pub config: Config,
+    pub clock: Arc<dyn Clock>,
+    pub store: Store,
+    pub broker: Broker,
+    pub identity: Arc<Identity>,
+    pub registry: Arc<Registry>,
+    pub authority: Arc<Authority>,
+    pub engine: Arc<Engine>,
+    pub shadow: Arc<ShadowService>,
+    pub bridge: Arc<Bridge>,
+    devices: Mutex<Vec<SerialPort>>,
+    started: Arc<OnceLock<()>>,
+    fatal: Arc<Fatal>,
+    reloading: tokio::sync::Mutex<()>,
+}
+
+/// The daemon: its rooms and what runs in them.
+pub struct House {
+    rooms: Arc<Rooms>,
+    gateway: Mutex<Option<Running>>,
+    admin: JoinHandle<()>,
+    control: control::Control,
+}
+
+/// The store's end, told once.
+#[derive(Default)]
+struct Fatal {
+    reason: OnceLock<String>,
+    notify: Notify,
+}
+
+type Problems = Vec<String>;
+
+fn problem(error: impl ToString) -> Problems {
+    vec![error.to_string()]
+}
+
+impl House {
+    /// Opens everything, in the order in which it depends on each other. Listeners answer when this
+    /// returns.
+    pub async fn open(config: Config, dev: bool) -> Result<Self, Problems> {
+        let documents = documents::read(&config)?;
+        let ports = serial_ports(&config)?;
+        make_directory(&config.data_dir)?;
+        let fatal = Arc::new(Fatal::default());
+        let (store, mut opened) = open_store(&config, fatal.clone())?;
+        report_salvage(&opened);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let ca = config.data_dir.join("ca");
+        let identity = Arc::new(Identity::open(&ca, &store, clock.clone()).map_err(problem)?);
+        let registry = Arc::new(Registry::open(&store).map_err(problem)?);
+        let broker = Broker::new(
+            store.clone(),
+            &mut opened,
+            clock.clone(),
+            convert::broker_limits(&config),
+        );
+        let port: Arc<dyn BrokerPort> = Arc::new(broker.clone());
+        let shadow = ShadowService::start(
+            Arc::new(store.documents("shadows")),
+            port.clone(),
+            clock.clone(),
+            Settings::default(),
+        )
+        .map_err(problem)?;
+        let engine = Arc::new(Engine::new(
+            &config.gateway.arn.account_id,
+            Some(shadow.clone()),
+        ));
+        let authority = Authority::new(
+            config.gateway.arn.clone(),
+            identity.clone(),
+            registry.clone(),
+            listener_policies(&config),
+        );
+        install(&identity, &engine, documents)?;
+        if dev {
+            dev::prepare(&config, &identity, &registry).map_err(problem)?;
+        }
+        check_policies(&config, &identity)?;
+        let follower = Arc::downgrade(&authority);
+        registry.on_change(Arc::new(move || {
+            if let Some(authority) = follower.upgrade() {
+                authority.invalidate();
+            }
+        }));
+        broker.bind_rules(engine.clone());
+        shadow.attach(&broker);
+        let bridge = Bridge::start(
+            convert::upstreams(&config),
+            &port,
+            &clock,
+            store.clone(),
+            &tokio::runtime::Handle::current(),
+        )
+        .map_err(problem)?;
+        let gateway = open_gateway(&config, &identity, &authority, &shadow, &port, &clock).await?;
+        let devices = ports
+            .into_iter()
+            .map(|device| SerialPort::start(device, port.clone()))
+            .collect();
+        let rooms = Arc::new(Rooms {
+            config,
+            clock,
+            store,
+            broker,
+            identity,
+            registry,
+            authority,
+            engine,
+            shadow,
+            bridge: Arc::new(bridge),
+            devices: Mutex::new(devices),
+            started: Arc::new(OnceLock::new()),
+            fatal,
+            reloading: tokio::sync::Mutex::new(()),
+        });
+        let address = rooms.config.admin.address;
+        let admin = admin::start(address, rooms.clone())
+            .await
+            .map_err(|e| problem(format!("admin.address: cannot listen on {address}: {e}")))?;
+        let gateway = gateway.start();
+        // Only now, so that whoever sees the socket finds every listener answering.
+        let control = control::Control::start(rooms.clone()).map_err(problem)?;
+        let _ = rooms.started.set(());
+        Ok(Self {
+            rooms,
+            gateway: Mutex::new(Some(gateway)),
+            admin,
+            control,
+        })
+    }
+
+    /// The configuration that it runs with.
+    pub fn config(&self) -> &Config {
+        &self.rooms.config
+    }
+
+    /// Once a second or so.
+    pub fn tick(&self) {
+        self.rooms.broker.tick();
+    }
+
+    /// Waits until the store has failed for good.
+    pub async fn failed(&self) -> String {
+        loop {
+            let notified = self.rooms.fatal.notify.notified();
+            if let Some(reason) = self.rooms.fatal.reason.get() {
+                return reason.clone();
+            }
+            notified.await;
+        }
+    }
+
+    /// Reads policies and rules again; see [`Rooms::reload`].
+    pub async fn reload(&self) -> Result<Vec<String>, Problems> {
+        self.rooms.reload().await
+    }
+
+    /// Ends in the order in which nothing that was taken in is lost: sources first, then clients,
+    /// then the link, then the store.
+    pub async fn stop(self) {
+        let rooms = self.rooms;
+        self.control.stop().await;
+        rooms.stop_devices().await;
+        rooms.broker.stop();
+        let gateway = self
+            .gateway
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(gateway) = gateway {
+            gateway.stop(STOP_DEADLINE).await;
+        }
+        rooms.bridge.stop().await;
+        self.admin.abort();
+        let shadow = rooms.shadow.clone();
+        let store = rooms.store.clone();
+        let closing = tokio::task::spawn_blocking(move || {
+            shadow.stop();
+            store.close();
+        });
+        if let Err(error) = closing.await {
+            tracing::error!(%error, "the store could not be closed in order");
+        }
+    }
+}
+
+impl Rooms {
+    /// Reads the configuration with its policies and rules again and puts them in force at once, or
+    /// leaves everything as it was.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub async fn reload(&self) -> Result<Vec<String>, Problems> {
+        let _one = self.reloading.lock().await;
+        let mut changes = Vec::new();
+        let config = match &self.config.file {
+            None => self.config.clone(),
+            Some(file) => config::load(file).map_err(|errors| {
+                errors
+                    .problems()
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<Problems>()
+            })?,
+        };
+        let documents = documents::read(&config)?;
+        check_listener_policies(&config, |name| {
+            documents.policies.iter().any(|(n, _)| n == name) || stored_policy(&self.identity, name)
+        })?;
+        let policies = documents.policies.len();
+        let rules = install(&self.identity, &self.engine, documents)?;
+        self.authority.set_listeners(listener_policies(&config));
+        changes.push(format!(
+            "{policies} policies in {}",
+            config.policies_dir.display()
+        ));
+        for (what, names) in [
+            ("added", rules.added),
+            ("changed", rules.changed),
+            ("removed", rules.removed),
+        ] {
+            for name in names {
+                changes.push(format!("rule {name} {what}"));
+            }
+        }
+        if convert::needs_restart(&self.config, &config) {
+            changes.push(
+                "the configuration file has other changes, which take effect at the next start"
+                    .into(),
+            );
+        }
+        Ok(changes)
+    }
+
+    /// What the serial ports do.
+    pub fn devices(&self) -> Vec<DeviceStatus> {
+        let devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        devices.iter().map(SerialPort::status).collect()
+    }
+
+    async fn stop_devices(&self) {
+        let devices =
+            std::mem::take(&mut *self.devices.lock().unwrap_or_else(PoisonError::into_inner));
+        for device in devices {
+            device.stop().await;
+        }
+    }
+
+    /// All listeners answer.
+    pub fn is_started(&self) -> bool {
+        self.started.get().is_some()
+    }
+}
+
+fn serial_ports(config: &Config) -> Result<Vec<SerialDevice>, Problems> {
+    let mut ports = Vec::with_capacity(config.serial.len());
+    let mut problems = Vec::new();
+    for serial in &config.serial {
+        match serial.check() {
+            Ok(port) => ports.push(port),
+            Err(found) => {
+                problems.extend(
+                    found
+                        .iter()
+                        .map(|p| format!("serial {:?}: {p}", serial.name)),
+                );
+            }
+        }
+    }
+    if problems.is_empty() {
+        Ok(ports)
+    } else {
+        Err(problems)
+    }
+}
+
+fn make_directory(path: &Path) -> Result<(), Problems> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o750)
+        .create(path)
+        .map_err(|e| problem(format!("data_dir {}: {e}", path.display())))
+}
+
+fn open_store(config: &Config, fatal: Arc<Fatal>) -> Result<(Store, Opened), Problems> {
+    let options = StoreOptions {
+        linger: config.store.linger,
+        max_bytes: config.store.max_bytes,
+        min_free_disk: config.store.min_free_disk,
+        on_fatal: Some(Arc::new(move |error| {
+            let _ = fatal.reason.set(error.to_string());
+            fatal.notify.notify_waiters();
+        })),
+        ..StoreOptions::default()
+    };
+    Store::open(&config.data_dir, options).map_err(problem)
+}
+
+fn report_salvage(opened: &Opened) {
+    for salvage in &opened.damaged {
+        tracing::error!(
+            event = event::STORE,
+            file = salvage.file,
+            set_aside = %salvage.set_aside.display(),
+            lost_rows = salvage.lost_rows,
+            recovered = ?salvage.recovered,
+            incomplete = ?salvage.incomplete,
+            "a damaged file was set aside and what could be read was brought over: {}",
+            salvage.reason
+        );
+    }
+}
+
+/// Puts policies and rules in force.
+fn install(
+    identity: &Identity,
+    engine: &Engine,
+    documents: Documents,
+) -> Result<iotedge_rules::Changes, Problems> {
+    identity
+        .set_file_policies(documents.policies)
+        .map_err(problem)?;
+    let changes = engine.replace(documents.rules);
+    for rule in engine.rules() {
+        for warning in rule.warnings() {
+            tracing::warn!(rule = %rule.name(), "{warning}");
+        }
+    }
+    Ok(changes)
+}
+
+/// The policies of anonymous listeners, by the listener's address.
+fn listener_policies(config: &Config) -> HashMap<Arc<str>, Arc<str>> {
+    config
+        .listeners
+        .iter()
+        .filter_map(|listener| match &listener.auth {
+            ListenerAuth::Anonymous { policy } => Some((
+                Arc::from(listener.address.to_string()),
+                Arc::from(policy.as_str()),
+            )),
+            ListenerAuth::Certificate => None,
+        })
+        .collect()
+}
+
+fn stored_policy(identity: &Identity, name: &str) -> bool {
+    identity
+        .snapshot()
+        .policy(name)
+        .is_some_and(|p| p.origin == iotedge_identity::PolicyOrigin::Store)
+}
+
+fn check_policies(config: &Config, identity: &Identity) -> Result<(), Problems> {
+    check_listener_policies(config, |name| identity.snapshot().policy(name).is_some())
+}
+
+fn check_listener_policies(config: &Config, known: impl Fn(&str) -> bool) -> Result<(), Problems> {
+    let problems: Problems = config
+        .listeners
+        .iter()
+        .filter_map(|listener| match &listener.auth {
+            ListenerAuth::Anonymous { policy } if !known(policy) => {
+                let place = listener
+                    .place
+                    .as_ref()
+                    .map(ToString::to_string)
+                    .unwrap_or_default();
+                Some(format!(
+                    "{place}: listener.policy: there is no policy {policy:?}, neither in {} nor in \
+                     the store",
+                    config.policies_dir.display()
+                ))
+            }
+            _ => None,
+        })
+        .collect();
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(problems)
+    }
+}
+
+async fn open_gateway(
+    config: &Config,
+    identity: &Arc<Identity>,
+    authority: &Arc<Authority>,
+    shadow: &Arc<ShadowService>,
+    broker: &Arc<dyn BrokerPort>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Gateway, Problems> {
+    let mounts: Vec<Arc<dyn HttpMount>> =
+        vec![Arc::new(ShadowHttp::new(shadow.clone(), authority.clone()))];
+    let context = iotedge_gateway::Context {
+        broker: broker.clone(),
+        authorizer: authority.clone(),
+        clock: clock.clone(),
+        mounts,
+        limits: convert::gateway_limits(config),
+    };
+    let listeners = convert::listeners(config, identity)?;
+    Gateway::bind(context, listeners).await.map_err(problem)
+}

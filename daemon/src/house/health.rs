@@ -1,0 +1,65 @@
+//! What the admin listener says.
+
+use iotedge_model::UnixMillis;
+use iotedge_ports::UpstreamPort as _;
+use iotedge_telemetry::{Gauge, METRICS};
+
+use super::Rooms;
+use crate::admin::Health;
+
+impl Health for Rooms {
+    fn metrics(&self) -> String {
+        let broker = self.broker.status();
+        let plain = |name, value| Gauge {
+            name,
+            label: None,
+            value,
+        };
+        let mut gauges = vec![
+            plain("clients_connected", broker.connected as u64),
+            plain("sessions", broker.sessions as u64),
+            plain("subscriptions", broker.subscriptions as u64),
+            plain("retained_messages", broker.retained as u64),
+            plain("session_messages_queued", broker.queued),
+            plain("store_bytes", self.store.used_bytes()),
+        ];
+        let upstreams = self.bridge.status();
+        for upstream in &upstreams {
+            gauges.push(Gauge {
+                name: "upstream_connected",
+                label: Some(("upstream", upstream.name.to_string())),
+                value: u64::from(upstream.state == iotedge_ports::LinkState::Connected),
+            });
+        }
+        let routes = || upstreams.iter().flat_map(|u| &u.routes);
+        for (name, value) in [
+            (
+                "route_accepted",
+                (|r| r.accepted) as fn(&iotedge_ports::RouteStatus) -> u64,
+            ),
+            ("route_delivered", |r| r.delivered),
+            ("route_queued", |r| r.queued),
+            ("route_queued_bytes", |r| r.queued_bytes),
+        ] {
+            gauges.extend(routes().map(|route| Gauge {
+                name,
+                label: Some(("route", route.name.to_string())),
+                value: value(route),
+            }));
+        }
+        METRICS.render(&gauges)
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.store.health().err().map(|e| e.to_string())
+    }
+
+    fn ready(&self) -> bool {
+        self.is_started()
+    }
+}
+
+/// Text for a moment, `None` where there is none.
+pub(crate) fn seconds(at: Option<UnixMillis>) -> Option<u64> {
+    at.map(UnixMillis::seconds)
+}
