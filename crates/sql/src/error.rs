@@ -71,6 +71,9 @@ pub enum SqlErrorKind {
     /// A regular expression, written out in the statement, that does not compile.
     #[error("the regular expression is not supported: {0}")]
     Regex(String),
+    /// A date pattern, written out in the statement, with a field that is not there yet.
+    #[error("not supported yet: {0}")]
+    Pattern(String),
     /// `awsIotSqlVersion` is none.
     #[error("unknown SQL version {0:?}: it is \"2015-10-08\" or \"2016-03-23\"")]
     Version(String),

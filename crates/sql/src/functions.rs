@@ -9,6 +9,7 @@ mod json;
 mod number;
 mod regexp;
 mod text;
+mod time;
 
 use std::fmt;
 
@@ -24,6 +25,9 @@ use crate::{EvalError, SqlVersion};
 /// What a function does.
 type Body = for<'a> fn(&Context<'a>, Arguments<'a>) -> Result<Value<'a>, EvalError>;
 
+/// Says what of a pattern is not supported.
+type PatternCheck = fn(&str) -> Result<(), String>;
+
 /// A function.
 pub(crate) struct Function {
     /// Its name, in lower case.
@@ -34,6 +38,8 @@ pub(crate) struct Function {
     pub(crate) takes_payload: bool,
     /// Whether its second argument is a regular expression.
     pub(crate) takes_regex: bool,
+    /// Which argument is a pattern, and what is wrong with one that is written out.
+    pub(crate) pattern: Option<(usize, PatternCheck)>,
     pub(crate) call: Body,
 }
 
@@ -78,7 +84,7 @@ pub(crate) fn find(name: &str) -> Found {
     Found::Unknown
 }
 
-const NOT_SUPPORTED: [&str; 10] = [
+const NOT_SUPPORTED: [&str; 8] = [
     "aws_lambda",
     "get_dynamodb",
     "get_mqtt_property",
@@ -87,8 +93,6 @@ const NOT_SUPPORTED: [&str; 10] = [
     "get_secret",
     "get_user_properties",
     "machinelearning_predict",
-    "parse_time",
-    "time_to_epoch",
 ];
 
 const fn function(name: &'static str, call: Body) -> Function {
@@ -97,6 +101,7 @@ const fn function(name: &'static str, call: Body) -> Function {
         since: SqlVersion::V2015,
         takes_payload: false,
         takes_regex: false,
+        pattern: None,
         call,
     }
 }
@@ -157,6 +162,10 @@ static FUNCTIONS: &[Function] = &[
     function("nanvl", json::nanvl),
     function("newuuid", context::newuuid),
     since_2016("numbytes", text::numbytes),
+    Function {
+        pattern: Some((0, time::check_write_pattern)),
+        ..since_2016("parse_time", time::parse_time)
+    },
     function("power", number::power),
     function("principal", context::principal),
     function("rand", context::rand),
@@ -182,6 +191,10 @@ static FUNCTIONS: &[Function] = &[
     function("substring", text::substring),
     function("tan", number::tan),
     function("tanh", number::tanh),
+    Function {
+        pattern: Some((1, time::check_read_pattern)),
+        ..since_2016("time_to_epoch", time::time_to_epoch)
+    },
     function("timestamp", context::timestamp),
     function("topic", context::topic),
     function("traceid", context::traceid),

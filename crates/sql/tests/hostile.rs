@@ -285,6 +285,13 @@ proptest! {
     }
 
     #[test]
+    fn dates_take_anything(text in ".{0,30}", pattern in "[GCYxweEyDMdaKhHkmsSzZ' :/.-]{0,20}", moment in any::<i64>(), zone in "(UTC|[A-Z][a-z]{2,6}/[A-Z][a-z]{2,8}|[+-][0-9:]{0,6}|.{0,6})") {
+        let payload = serde_json::json!({"t": text, "p": pattern, "m": moment, "z": zone}).to_string();
+        let sql = "SELECT parse_time(p, m, z) AS a, parse_time(p, m) AS b, time_to_epoch(t, p) AS c, time_to_epoch(parse_time(p, m), p) AS d FROM 'a/b'";
+        evaluate(sql, payload.as_bytes()).unwrap();
+    }
+
+    #[test]
     fn functions_take_any_values(a in json(), b in json(), e in json(), function in prop::sample::select(vec![
         "abs", "atan2", "bitand", "bitnot", "ceil", "chr", "concat", "decode", "encode", "endswith",
         "floor", "get", "indexof", "length", "log", "lpad", "md5", "mod", "nanvl", "power",

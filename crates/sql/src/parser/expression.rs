@@ -261,6 +261,13 @@ impl<'t> Parser<'t> {
                     regex = functions::compile_literal(pattern)
                         .map_err(|e| self.lexer.error(argument_at, SqlErrorKind::Regex(e)))?;
                 }
+                if let (Some((n, check)), Expr::Text(pattern)) = (function.pattern, &argument) {
+                    if n == arguments.len() {
+                        check(pattern).map_err(|what| {
+                            self.lexer.error(argument_at, SqlErrorKind::Pattern(what))
+                        })?;
+                    }
+                }
                 arguments.push(argument);
                 if !self.take_if_symbol(",")? {
                     break;
