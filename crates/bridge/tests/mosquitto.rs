@@ -11,7 +11,8 @@ use iotedge_bridge::Direction;
 use iotedge_model::QoS;
 use iotedge_ports::LinkState;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair,
 };
 
 /// First occurrences, and how many came again.
@@ -156,10 +157,14 @@ async fn an_unknown_user_is_misconfigured() {
 /// A CA, and a certificate signed by it: PEM of the CA, the certificate and its key.
 fn certificates(name: &str, purpose: ExtendedKeyUsagePurpose) -> (String, String, String) {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
+    // OpenSSL takes a certificate whose issuer has its own name for self-signed.
+    let ca_name = format!("CA of {name}");
+    params.distinguished_name.push(DnType::CommonName, ca_name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    params.distinguished_name.push(DnType::CommonName, name);
     params.extended_key_usages = vec![purpose];
     let certificate = params.signed_by(&key, &ca).unwrap();
     (ca.pem(), certificate.pem(), key.serialize_pem())
@@ -195,7 +200,12 @@ async fn tls_with_a_client_certificate_carries_messages() {
     for n in 0..100 {
         mailbox.push("t/x", format!("{n}"), QoS::AtLeastOnce);
     }
-    until("all acknowledged", || mailbox.waiting() == 0).await;
+    until("all acknowledged", || {
+        let status = setup.status();
+        assert_ne!(status.state, LinkState::BackingOff, "{}", status.reason);
+        mailbox.waiting() == 0
+    })
+    .await;
     setup.bridge.stop().await;
 
     // A server that a wrong CA signed for is not believed.
