@@ -272,3 +272,52 @@ fn rule_test_answers_as_the_command_prints() {
         Err(RuleTestError::Context(_))
     ));
 }
+
+#[test]
+fn a_thousand_other_rules_cost_a_message_little() {
+    let hit = || {
+        rule(
+            "hit",
+            "SELECT *, topic(2) AS d FROM 'sensors/+/t'",
+            &republish("out/${topic(2)}"),
+        )
+    };
+    let few = Engine::new("0", None);
+    few.replace(vec![hit()]);
+    let many = Engine::new("0", None);
+    let others = (0..1000).map(|n| {
+        let filter = match n % 3 {
+            0 => format!("sensors/s{n}/t"),
+            1 => format!("sensors/+/other{n}"),
+            _ => format!("site{n}/#"),
+        };
+        rule(
+            &format!("r{n}"),
+            &format!("SELECT * FROM '{filter}'"),
+            &republish("x"),
+        )
+    });
+    many.replace(others.chain([hit()]).collect());
+    let source = message("sensors/device/t", r#"{"v":1,"w":"x"}"#);
+    let time = |engine: &Engine| {
+        let begun = std::time::Instant::now();
+        for _ in 0..200 {
+            assert_eq!(run(engine, &source).len(), 1);
+        }
+        begun.elapsed()
+    };
+    // The fastest of alternating rounds: what else the machine does can only slow a round down.
+    let (mut one, mut thousand) = (time(&few), time(&many));
+    for _ in 0..30 {
+        one = one.min(time(&few));
+        thousand = thousand.min(time(&many));
+    }
+    assert!(
+        thousand.as_secs_f64() < 1.5 * one.as_secs_f64(),
+        "{thousand:?} with a thousand other rules, {one:?} alone"
+    );
+    eprintln!(
+        "{:?} alone, {:?} with a thousand other rules, for 200 messages",
+        one, thousand
+    );
+}
