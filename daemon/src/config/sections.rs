@@ -264,7 +264,8 @@ fn check_policy(
     };
     let plain = !policy.is_empty() && !policy.contains(['/', '\0']);
     let there = plain && policies_dir.join(format!("{policy}.json")).is_file();
-    if !there && !(plain && data_dir.join("state.db").exists()) {
+    let may_be_stored = plain && data_dir.join("state.db").exists();
+    if !there && !may_be_stored {
         let reason = format!(
             "there is no policy {policy:?}; put it into {}",
             policies_dir.join("NAME.json").display()

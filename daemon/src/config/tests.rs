@@ -157,10 +157,7 @@ topic = "sensors/${{name}}"
     assert_eq!(upstream.routes[1].name, "commands");
     assert_eq!(upstream.routes[1].direction, Direction::In);
     assert_eq!(config.serial[0].baud, 9600);
-    assert_eq!(
-        config.serial[0].format,
-        iotedge_devices::Format::Csv
-    );
+    assert_eq!(config.serial[0].format, iotedge_devices::Format::Csv);
 }
 
 #[test]
@@ -284,8 +281,8 @@ fn each_wrong_value_is_told_with_its_key() {
         (serial("topic = \"a/#\""), "serial.topic", "wildcards"),
         (serial("topic = \"a/${time}\""), "serial.topic", "${name}"),
         (serial("topic = \"a\"\nformat = \"xml\""), "serial.format", "\"csv\""),
-        (serial("topic = \"a\"\nformat = \"csv\""), "serial.columns", "missing"),
-        (serial("topic = \"a\"\nformat = \"csv\"\ncolumns = [\"a\", \"a\"]"), "serial.columns", "each of its own"),
+        (serial("topic = \"a\"\nformat = \"csv\""), "serial.columns", "must name the columns"),
+        (serial("topic = \"a\"\nformat = \"csv\"\ncolumns = [\"a\", \"a\"]"), "serial.columns", "stand twice"),
         (serial("topic = \"a\"\ncolumns = [\"a\"]"), "serial.columns", "only for"),
         (format!("{}\n{}", serial("topic = \"a\""), serial("topic = \"a\"")), "serial.name", "two ports"),
         (serial(""), "serial.topic", "missing"),

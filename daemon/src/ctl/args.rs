@@ -1,0 +1,423 @@
+//! The command line of `iotedgectl`.
+
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use iotedge_model::{CertificateId, QoS, ShadowName, ThingName, Topic, TopicFilter};
+
+/// Talks to the running gateway.
+#[derive(Debug, Parser)]
+#[command(
+    name = "iotedgectl",
+    version,
+    about = "Talks to the running IoT edge gateway",
+    after_help = "Exit codes: 0 done, 1 refused or failed, 2 wrong usage.",
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub(super) struct Arguments {
+    /// Control socket [default: $IOTEDGE_SOCKET, /run/iotedge/control.sock, then
+    /// ./iotedge-data/control.sock]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(super) socket: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Listeners, clients, sessions, queues, upstreams and drops on one screen
+    Status,
+    /// Client certificates
+    #[command(subcommand)]
+    Cert(Cert),
+    /// Policies
+    #[command(subcommand)]
+    Policy(Policy),
+    /// The registry of things
+    #[command(subcommand)]
+    Thing(Thing),
+    /// Device shadows
+    #[command(subcommand)]
+    Shadow(Shadow),
+    /// Topic rules
+    #[command(subcommand)]
+    Rule(Rule),
+    /// Upstreams
+    #[command(subcommand)]
+    Bridge(Bridge),
+    /// Publish one message
+    Publish(Publish),
+    /// Print the messages of a filter as they come
+    Subscribe(Subscribe),
+    /// Read configuration, policies and rules again
+    Reload,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Cert {
+    /// Make a certificate signed by the gateway's CA: NAME.pem, NAME.key, ca.pem
+    Create {
+        /// Its subject's common name, and the name of the files
+        #[arg(long)]
+        name: String,
+        /// Attach this policy; without one the certificate may do nothing
+        #[arg(long = "policy", value_name = "POLICY")]
+        policies: Vec<String>,
+        /// Attach it to this thing, which is made when it is missing
+        #[arg(long, value_parser = thing)]
+        thing: Option<ThingName>,
+        /// Folder of the files
+        #[arg(long, value_name = "DIR", default_value = ".")]
+        out: PathBuf,
+    },
+    /// Register a certificate made elsewhere
+    Register {
+        /// Its PEM file
+        #[arg(long, value_name = "FILE")]
+        pem: PathBuf,
+        /// What to call it [default: its common name]
+        #[arg(long)]
+        name: Option<String>,
+        /// Attach this policy
+        #[arg(long = "policy", value_name = "POLICY")]
+        policies: Vec<String>,
+        /// Register it as inactive
+        #[arg(long)]
+        inactive: bool,
+    },
+    /// All certificates
+    List,
+    /// One certificate, with its policies and things
+    Describe(CertId),
+    /// Let it connect
+    Activate(CertId),
+    /// Keep it out until it is activated again
+    Deactivate(CertId),
+    /// Keep it out for ever
+    Revoke(CertId),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CertId {
+    /// Certificate id: 64 hex digits
+    #[arg(value_name = "CERT", value_parser = certificate)]
+    pub(super) id: CertificateId,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Policy {
+    /// Make a policy of a policy document
+    Create {
+        /// Its name
+        name: String,
+        /// The document
+        file: PathBuf,
+        /// Make a new version when the policy is there
+        #[arg(long)]
+        replace: bool,
+    },
+    /// All policies
+    List,
+    /// A policy's document
+    Show {
+        /// Its name
+        name: String,
+    },
+    /// Delete a policy that is attached to nothing
+    Delete {
+        /// Its name
+        name: String,
+    },
+    /// Attach a policy to a certificate
+    Attach(PolicyTarget),
+    /// Detach a policy from a certificate
+    Detach(PolicyTarget),
+    /// Say whether a certificate may do something, and which statement says so
+    Explain {
+        /// Certificate id
+        #[arg(long, value_name = "ID", value_parser = certificate)]
+        cert: CertificateId,
+        /// The client id that it would connect with
+        #[arg(long)]
+        client_id: String,
+        /// For example iot:Publish
+        #[arg(long)]
+        action: String,
+        /// Topic, filter, client id or thing name
+        #[arg(long)]
+        resource: String,
+        /// The client's address
+        #[arg(long)]
+        source_ip: Option<IpAddr>,
+    },
+    /// Evaluate a request of a file, without a daemon: allow, deny or invalid
+    Test {
+        /// JSON with policies, principal, client_id, action, resource
+        #[arg(long, value_name = "FILE")]
+        request: PathBuf,
+        /// Region in resource ARNs
+        #[arg(long, default_value = "us-east-1")]
+        region: String,
+        /// Account in resource ARNs
+        #[arg(long, default_value = "123456789012")]
+        account_id: String,
+    },
+    /// Say what is wrong with or odd about a policy document, without a daemon
+    Lint {
+        /// The document
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PolicyTarget {
+    /// The policy's name
+    pub(super) name: String,
+    /// Certificate id
+    #[arg(value_name = "CERT", value_parser = certificate)]
+    pub(super) certificate: CertificateId,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Thing {
+    /// Make a thing
+    Create {
+        /// Its name
+        #[arg(value_parser = thing)]
+        name: ThingName,
+        /// An attribute
+        #[arg(long = "attribute", value_name = "NAME=VALUE", value_parser = attribute)]
+        attributes: Vec<(String, String)>,
+    },
+    /// All things
+    List,
+    /// One thing, with its attributes and certificates
+    Describe(ThingArg),
+    /// Delete a thing
+    Delete(ThingArg),
+    /// Attach a certificate to a thing
+    Attach {
+        /// The thing
+        #[arg(value_parser = thing)]
+        name: ThingName,
+        /// Certificate id
+        #[arg(value_name = "CERT", value_parser = certificate)]
+        certificate: CertificateId,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ThingArg {
+    /// Its name
+    #[arg(value_parser = thing)]
+    pub(super) name: ThingName,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Shadow {
+    /// Print a shadow document
+    Get(ShadowArg),
+    /// Update a shadow
+    Update {
+        #[command(flatten)]
+        shadow: ShadowArg,
+        /// The request document, as a device would send it; `-` reads standard input
+        document: String,
+    },
+    /// Delete a shadow
+    Delete(ShadowArg),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ShadowArg {
+    /// The thing
+    #[arg(value_parser = thing)]
+    pub(super) thing: ThingName,
+    /// A named shadow instead of the classic one
+    #[arg(long, value_parser = shadow_name)]
+    pub(super) name: Option<ShadowName>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Rule {
+    /// All rules
+    List,
+    /// Evaluate a statement for one message, without a daemon and without side effects
+    Test(RuleTest),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RuleTest {
+    /// The statement
+    #[arg(long)]
+    pub(super) sql: String,
+    /// The message's topic
+    #[arg(long)]
+    pub(super) topic: String,
+    /// File with the message's payload; `-` reads standard input
+    #[arg(long, value_name = "FILE")]
+    pub(super) payload: PathBuf,
+    /// Version of the statement
+    #[arg(long, value_name = "VERSION")]
+    pub(super) sql_version: Option<String>,
+    /// The publisher's client id
+    #[arg(long, default_value = "")]
+    pub(super) client_id: String,
+    /// Evaluate this substitution template and print its string
+    #[arg(long)]
+    pub(super) template: Option<String>,
+    /// JSON file: account_id, via, certificate_thumbprint, rule_name, shadows
+    #[arg(long, value_name = "FILE")]
+    pub(super) context: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Bridge {
+    /// Upstreams with their state, and the accounts of their routes
+    Status,
+    /// What waits in the queues
+    Queue {
+        /// Only this upstream
+        #[arg(long)]
+        upstream: Option<String>,
+    },
+    /// Stop sending to and receiving from an upstream; its queue goes on filling
+    Pause {
+        /// Its name
+        upstream: String,
+    },
+    /// Undo pause
+    Resume {
+        /// Its name
+        upstream: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Publish {
+    /// Where to
+    #[arg(value_parser = topic)]
+    pub(super) topic: Topic,
+    /// What; `-` reads standard input
+    #[arg(allow_negative_numbers = true)]
+    pub(super) payload: OsString,
+    /// Quality of service
+    #[arg(short, long, value_parser = qos, default_value = "0")]
+    pub(super) qos: QoS,
+    /// Keep it as the topic's retained message
+    #[arg(short, long)]
+    pub(super) retain: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Subscribe {
+    /// What to hear
+    #[arg(value_parser = filter)]
+    pub(super) filter: TopicFilter,
+    /// Highest quality of service
+    #[arg(short, long, value_parser = qos, default_value = "0")]
+    pub(super) qos: QoS,
+    /// End after so many messages
+    #[arg(short = 'n', long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) count: Option<u64>,
+}
+
+fn certificate(text: &str) -> Result<CertificateId, &'static str> {
+    CertificateId::parse(&text.to_ascii_lowercase()).ok_or("a certificate id has 64 hex digits")
+}
+
+fn thing(text: &str) -> Result<ThingName, iotedge_model::NameError> {
+    ThingName::new(text)
+}
+
+fn shadow_name(text: &str) -> Result<ShadowName, iotedge_model::NameError> {
+    ShadowName::new(text)
+}
+
+fn topic(text: &str) -> Result<Topic, iotedge_model::TopicError> {
+    Topic::new(text)
+}
+
+fn filter(text: &str) -> Result<TopicFilter, iotedge_model::TopicError> {
+    TopicFilter::new(text)
+}
+
+fn qos(text: &str) -> Result<QoS, &'static str> {
+    match text {
+        "0" => Ok(QoS::AtMostOnce),
+        "1" => Ok(QoS::AtLeastOnce),
+        "2" => Err("QoS 2 is not supported yet"),
+        _ => Err("QoS is 0 or 1"),
+    }
+}
+
+fn attribute(text: &str) -> Result<(String, String), &'static str> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("an attribute is NAME=VALUE"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_makes_sense_to_clap() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn options_may_stand_before_and_behind_the_command() {
+        for line in [
+            "iotedgectl --json --socket s shadow get lamp",
+            "iotedgectl shadow get lamp --json --socket s",
+            "iotedgectl shadow --json get --socket s lamp",
+        ] {
+            let arguments = Arguments::try_parse_from(line.split(' ')).unwrap();
+            assert!(arguments.json, "{line}");
+            assert_eq!(arguments.socket, Some("s".into()), "{line}");
+        }
+    }
+
+    #[test]
+    fn payloads_may_look_like_numbers_and_flags_stand_anywhere() {
+        let line = ["iotedgectl", "publish", "t", "-q", "1", "-r", "-5.5"];
+        let Command::Publish(publish) = Arguments::try_parse_from(line).unwrap().command else {
+            panic!("not publish");
+        };
+        assert_eq!(publish.payload, "-5.5");
+        assert!(publish.retain);
+        assert_eq!(publish.qos, QoS::AtLeastOnce);
+    }
+
+    #[test]
+    fn wrong_usage_ends_with_2() {
+        for line in [
+            "iotedgectl",
+            "iotedgectl frobnicate",
+            "iotedgectl cert",
+            "iotedgectl cert create",
+            "iotedgectl publish",
+            "iotedgectl publish a/# x",
+            "iotedgectl publish a x -q 2",
+            "iotedgectl subscribe a/#/b",
+            "iotedgectl subscribe a -n 0",
+            "iotedgectl status --nonsense",
+            "iotedgectl cert revoke abc",
+            "iotedgectl thing create a/b",
+        ] {
+            let error = Arguments::try_parse_from(line.split(' ')).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+}

@@ -1,0 +1,410 @@
+//! Each command: what it asks and how it shows the answer.
+
+use std::ffi::OsStr;
+use std::io::{Read as _, Write};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use base64::Engine as _;
+use serde_json::{Value, json};
+
+use super::args::{
+    Arguments, Bridge, Cert, Command, Policy, Publish, Rule, Shadow, ShadowArg, Subscribe, Thing,
+};
+use super::certificates::Files;
+use super::client::{Client, read_as};
+use super::protocol::{self as p, Base64, Request};
+use super::{CtlError, offline, show};
+
+/// Where answers go, and in which form.
+struct Session<'a> {
+    socket: Option<&'a Path>,
+    json: bool,
+    out: &'a mut dyn Write,
+}
+
+pub(super) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), CtlError> {
+    let mut session = Session {
+        socket: arguments.socket.as_deref(),
+        json: arguments.json,
+        out,
+    };
+    match &arguments.command {
+        Command::Status => session.status(),
+        Command::Cert(command) => session.cert(command),
+        Command::Policy(command) => session.policy(command),
+        Command::Thing(command) => session.thing(command),
+        Command::Shadow(command) => session.shadow(command),
+        Command::Rule(Rule::List) => session.ask_and_list(&Request::RuleList, show::rules),
+        Command::Rule(Rule::Test(test)) => offline::test_rule(test, session.json, session.out),
+        Command::Bridge(command) => session.bridge(command),
+        Command::Publish(publish) => session.publish(publish),
+        Command::Subscribe(subscribe) => session.subscribe(subscribe),
+        Command::Reload => session.ask_and_show(&Request::Reload, show::reloaded),
+    }
+}
+
+type Show<T> = fn(&T, &mut dyn Write) -> std::io::Result<()>;
+
+impl Session<'_> {
+    fn connect(&self) -> Result<Client, CtlError> {
+        Client::connect(self.socket)
+    }
+
+    /// Asks, and prints the answer as JSON or as `show` has it.
+    fn ask_and_show<T: serde::de::DeserializeOwned>(
+        &mut self,
+        request: &Request,
+        show: Show<T>,
+    ) -> Result<(), CtlError> {
+        let answer = self.connect()?.ask(request)?;
+        if self.json {
+            return Ok(writeln!(self.out, "{answer}")?);
+        }
+        Ok(show(&read_as(answer)?, self.out)?)
+    }
+
+    /// The same for a list.
+    fn ask_and_list<T: serde::de::DeserializeOwned>(
+        &mut self,
+        request: &Request,
+        show: fn(&[T], &mut dyn Write) -> std::io::Result<()>,
+    ) -> Result<(), CtlError> {
+        let answer = self.connect()?.ask(request)?;
+        if self.json {
+            return Ok(writeln!(self.out, "{answer}")?);
+        }
+        let all: Vec<T> = read_as(answer)?;
+        Ok(show(&all, self.out)?)
+    }
+
+    /// Asks for something that has no answer but that it is done.
+    fn ask_and_say(&mut self, request: &Request, done: &str) -> Result<(), CtlError> {
+        let answer = self.connect()?.ask(request)?;
+        match self.json {
+            true => writeln!(self.out, "{answer}")?,
+            false => writeln!(self.out, "{done}")?,
+        }
+        Ok(())
+    }
+
+    fn status(&mut self) -> Result<(), CtlError> {
+        self.ask_and_show(&Request::Status, show::status)
+    }
+
+    fn cert(&mut self, command: &Cert) -> Result<(), CtlError> {
+        let certificate = |id: &super::args::CertId| p::Certificate { id: id.id.clone() };
+        match command {
+            Cert::Create {
+                name,
+                policies,
+                thing,
+                out,
+            } => {
+                let request = p::CertCreate {
+                    name: name.clone(),
+                    policies: policies.clone(),
+                    thing: thing.clone(),
+                };
+                self.create_certificate(request, out)
+            }
+            Cert::Register {
+                pem,
+                name,
+                policies,
+                inactive,
+            } => {
+                let request = Request::CertRegister(p::CertRegister {
+                    pem: offline::read_text(pem)?,
+                    name: name.clone(),
+                    active: !inactive,
+                    policies: policies.clone(),
+                });
+                self.ask_and_show(&request, show::certificate)
+            }
+            Cert::List => self.ask_and_list(&Request::CertList, show::certificates),
+            Cert::Describe(id) => {
+                self.ask_and_show(&Request::CertDescribe(certificate(id)), show::certificate)
+            }
+            Cert::Activate(id) => self.ask_and_show(
+                &Request::CertActivate(certificate(id)),
+                show::certificate_status,
+            ),
+            Cert::Deactivate(id) => self.ask_and_show(
+                &Request::CertDeactivate(certificate(id)),
+                show::certificate_status,
+            ),
+            Cert::Revoke(id) => self.ask_and_show(
+                &Request::CertRevoke(certificate(id)),
+                show::certificate_status,
+            ),
+        }
+    }
+
+    fn create_certificate(&mut self, request: p::CertCreate, out: &Path) -> Result<(), CtlError> {
+        let files = Files::prepare(out, &request.name)?;
+        let idle = request.policies.is_empty();
+        let mut client = self.connect()?;
+        let made: p::CertificateCreated = client.get(&Request::CertCreate(request))?;
+        if let Err(error) = files.write(&made) {
+            // A key that is nowhere is of no use to anyone: no certificate is left active for it.
+            if let Some(id) = iotedge_model::CertificateId::parse(&made.certificate_id) {
+                client.ask(&Request::CertRevoke(p::Certificate { id }))?;
+            }
+            return Err(error);
+        }
+        if self.json {
+            let answer = json!({
+                "certificateId": made.certificate_id,
+                "certificateArn": made.certificate_arn,
+                "files": {
+                    "certificate": files.certificate,
+                    "key": files.key,
+                    "ca": files.ca,
+                },
+            });
+            return Ok(writeln!(self.out, "{answer}")?);
+        }
+        writeln!(self.out, "{}", made.certificate_id)?;
+        for path in [&files.certificate, &files.key, &files.ca] {
+            writeln!(self.out, "  {}", path.display())?;
+        }
+        if idle {
+            let hint = "it may do nothing yet: iotedgectl policy attach NAME CERT";
+            writeln!(self.out, "{hint}")?;
+        }
+        Ok(())
+    }
+
+    fn policy(&mut self, command: &Policy) -> Result<(), CtlError> {
+        let named = |name: &String| p::Policy { name: name.clone() };
+        let target = |t: &super::args::PolicyTarget| p::PolicyTarget {
+            name: t.name.clone(),
+            certificate: t.certificate.clone(),
+        };
+        match command {
+            Policy::Create {
+                name,
+                file,
+                replace,
+            } => {
+                let request = Request::PolicyCreate(p::PolicyCreate {
+                    name: name.clone(),
+                    document: offline::read_text(file)?,
+                    replace: *replace,
+                });
+                self.ask_and_show(&request, show::policy_created)
+            }
+            Policy::List => self.ask_and_list(&Request::PolicyList, show::policies),
+            Policy::Show { name } => {
+                self.ask_and_show(&Request::PolicyShow(named(name)), show::policy)
+            }
+            Policy::Delete { name } => {
+                self.ask_and_say(&Request::PolicyDelete(named(name)), "deleted")
+            }
+            Policy::Attach(t) => self.ask_and_say(&Request::PolicyAttach(target(t)), "attached"),
+            Policy::Detach(t) => self.ask_and_say(&Request::PolicyDetach(target(t)), "detached"),
+            Policy::Explain {
+                cert,
+                client_id,
+                action,
+                resource,
+                source_ip,
+            } => {
+                let request = Request::PolicyExplain(p::PolicyExplain {
+                    certificate: cert.clone(),
+                    client_id: client_id.clone(),
+                    action: action.clone(),
+                    resource: resource.clone(),
+                    source_ip: *source_ip,
+                });
+                self.explain(&request)
+            }
+            Policy::Test {
+                request,
+                region,
+                account_id,
+            } => offline::policy_test(request, region, account_id, self.json, self.out),
+            Policy::Lint { file } => offline::policy_lint(file, self.json, self.out),
+        }
+    }
+
+    fn explain(&mut self, request: &Request) -> Result<(), CtlError> {
+        let answer = self.connect()?.ask(request)?;
+        let explained: p::Explained = read_as(answer.clone())?;
+        if self.json {
+            writeln!(self.out, "{answer}")?;
+        } else {
+            let verdict = if explained.allowed { "allow" } else { "deny" };
+            writeln!(self.out, "{verdict}\n{}", explained.explanation)?;
+        }
+        match explained.allowed {
+            true => Ok(()),
+            false => Err(CtlError::No),
+        }
+    }
+
+    fn thing(&mut self, command: &Thing) -> Result<(), CtlError> {
+        let named = |t: &super::args::ThingArg| p::Thing {
+            name: t.name.clone(),
+        };
+        match command {
+            Thing::Create { name, attributes } => {
+                let request = Request::ThingCreate(p::ThingCreate {
+                    name: name.clone(),
+                    attributes: attributes.iter().cloned().collect(),
+                });
+                self.ask_and_show(&request, show::thing)
+            }
+            Thing::List => self.ask_and_list(&Request::ThingList, show::things),
+            Thing::Describe(t) => self.ask_and_show(&Request::ThingDescribe(named(t)), show::thing),
+            Thing::Delete(t) => self.ask_and_say(&Request::ThingDelete(named(t)), "deleted"),
+            Thing::Attach { name, certificate } => {
+                let request = Request::ThingAttach(p::ThingAttach {
+                    name: name.clone(),
+                    certificate: certificate.clone(),
+                });
+                self.ask_and_say(&request, "attached")
+            }
+        }
+    }
+
+    fn shadow(&mut self, command: &Shadow) -> Result<(), CtlError> {
+        let shadow = |s: &ShadowArg| p::Shadow {
+            thing: s.thing.clone(),
+            name: s.name.clone(),
+        };
+        let request = match command {
+            Shadow::Get(s) => Request::ShadowGet(shadow(s)),
+            Shadow::Delete(s) => Request::ShadowDelete(shadow(s)),
+            Shadow::Update {
+                shadow: s,
+                document,
+            } => Request::ShadowUpdate(p::ShadowUpdate {
+                thing: s.thing.clone(),
+                name: s.name.clone(),
+                document: Base64(argument(OsStr::new(document))?),
+            }),
+        };
+        self.ask_and_show(&request, show::json)
+    }
+
+    fn bridge(&mut self, command: &Bridge) -> Result<(), CtlError> {
+        let named = |name: &String| p::Upstream {
+            upstream: name.clone(),
+        };
+        match command {
+            Bridge::Status => self.ask_and_show(&Request::BridgeStatus, show::bridge),
+            Bridge::Queue { upstream } => self.queue(upstream.as_deref()),
+            Bridge::Pause { upstream } => {
+                self.ask_and_say(&Request::BridgePause(named(upstream)), "paused")
+            }
+            Bridge::Resume { upstream } => {
+                self.ask_and_say(&Request::BridgeResume(named(upstream)), "resumed")
+            }
+        }
+    }
+
+    fn queue(&mut self, upstream: Option<&str>) -> Result<(), CtlError> {
+        let mut status: p::BridgeStatus = self.connect()?.get(&Request::BridgeStatus)?;
+        if let Some(name) = upstream {
+            status.upstreams.retain(|u| u.name == name);
+            if status.upstreams.is_empty() {
+                return Err(CtlError::Failed(format!("there is no upstream {name:?}")));
+            }
+        }
+        if !self.json {
+            return Ok(show::queue(&status, self.out)?);
+        }
+        let routes: Vec<_> = status
+            .upstreams
+            .iter()
+            .flat_map(|u| u.routes.iter().map(move |r| (u, r)))
+            .map(|(u, r)| {
+                json!({
+                    "upstream": u.name,
+                    "route": r.name,
+                    "queued": r.queued,
+                    "queued_bytes": r.queued_bytes,
+                })
+            })
+            .collect();
+        Ok(writeln!(self.out, "{}", Value::Array(routes))?)
+    }
+
+    fn publish(&mut self, publish: &Publish) -> Result<(), CtlError> {
+        let request = Request::Publish(p::Publish {
+            topic: publish.topic.clone(),
+            payload: Base64(argument(&publish.payload)?),
+            qos: publish.qos,
+            retain: publish.retain,
+        });
+        let answer = self.connect()?.ask(&request)?;
+        // Like other publishers, silent when it went well.
+        if self.json {
+            writeln!(self.out, "{answer}")?;
+        }
+        Ok(())
+    }
+
+    fn subscribe(&mut self, subscribe: &Subscribe) -> Result<(), CtlError> {
+        let mut client = self.connect()?;
+        client.ask(&Request::Subscribe(p::Subscribe {
+            filter: subscribe.filter.clone(),
+            qos: subscribe.qos,
+        }))?;
+        let mut left = subscribe.count;
+        while left != Some(0) {
+            let Some(message) = client.next_message()? else {
+                return Err(CtlError::NoDaemon("the gateway went away".into()));
+            };
+            self.print(&message)?;
+            left = left.map(|n| n - 1);
+        }
+        Ok(())
+    }
+
+    /// A message on a line of its own; out at once, because whoever reads waits for it.
+    fn print(&mut self, message: &p::Message) -> Result<(), CtlError> {
+        let payload = &message.payload.0;
+        if self.json {
+            let (key, value) = payload_member(payload);
+            let line = json!({
+                "topic": message.topic,
+                key: value,
+                "qos": message.qos,
+                "retain": message.retain,
+            });
+            writeln!(self.out, "{line}")?;
+        } else {
+            write!(self.out, "{} ", message.topic)?;
+            self.out.write_all(payload)?;
+            self.out.write_all(b"\n")?;
+        }
+        Ok(self.out.flush()?)
+    }
+}
+
+/// A payload in JSON output: `payload` as text, or `payload_base64`.
+pub(super) fn payload_member(payload: &[u8]) -> (&'static str, String) {
+    match std::str::from_utf8(payload) {
+        Ok(text) => ("payload", text.to_owned()),
+        Err(_) => (
+            "payload_base64",
+            base64::engine::general_purpose::STANDARD.encode(payload),
+        ),
+    }
+}
+
+/// An argument's bytes; `-` stands for standard input.
+fn argument(text: &OsStr) -> Result<Vec<u8>, CtlError> {
+    if text != "-" {
+        return Ok(text.as_bytes().to_vec());
+    }
+    let mut bytes = Vec::new();
+    std::io::stdin()
+        .lock()
+        .read_to_end(&mut bytes)
+        .map_err(|e| CtlError::Failed(format!("standard input: {e}")))?;
+    Ok(bytes)
+}

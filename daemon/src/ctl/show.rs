@@ -1,0 +1,315 @@
+//! Answers as people read them.
+
+use std::io::{self, Write};
+
+use iotedge_model::UnixMillis;
+use serde_json::Value;
+
+use super::protocol::{
+    BridgeStatus, CertificateInfo, PolicyInfo, Reloaded, RouteStatus, RuleInfo, Status, ThingInfo,
+    UpstreamStatus,
+};
+use super::text::{bytes, counts, list, plain, span, table, time};
+
+/// A JSON document, with room to read.
+pub(super) fn json(value: &Value, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "{value:#}")
+}
+
+pub(super) fn status(status: &Status, out: &mut dyn Write) -> io::Result<()> {
+    let clock = if status.time_trusted {
+        ""
+    } else {
+        " (not trusted)"
+    };
+    writeln!(
+        out,
+        "{} {}, pid {}, up {}, {}{clock}",
+        plain(&status.thing_name),
+        plain(&status.version),
+        status.pid,
+        span(status.uptime),
+        time(status.time),
+    )?;
+    writeln!(
+        out,
+        "clients {}, sessions {}, subscriptions {}, retained {}, queued {}",
+        status.clients, status.sessions, status.subscriptions, status.retained, status.queued
+    )?;
+    let store = &status.store;
+    let health = match (&store.reason, store.healthy) {
+        (_, true) => String::new(),
+        (Some(reason), false) => format!(": {}", plain(reason)),
+        (None, false) => ": takes no messages".to_owned(),
+    };
+    writeln!(
+        out,
+        "store {} of {}{health}",
+        bytes(store.used_bytes),
+        bytes(store.max_bytes)
+    )?;
+    writeln!(out, "dropped {}", counts(&status.dropped))?;
+    writeln!(out)?;
+    let rows: Vec<_> = status
+        .listeners
+        .iter()
+        .map(|l| [l.protocol.clone(), l.address.clone(), l.auth.clone()])
+        .collect();
+    table(out, ["LISTENER", "ADDRESS", "AUTH"], &rows, "no listeners")?;
+    if !status.serial.is_empty() {
+        writeln!(out)?;
+        let rows: Vec<_> = status
+            .serial
+            .iter()
+            .map(|s| {
+                let state = match &s.reason {
+                    Some(reason) => format!("{}: {reason}", s.state),
+                    None => s.state.clone(),
+                };
+                let lines = [s.lines.to_string(), s.errors.to_string()];
+                let [lines, errors] = lines;
+                [s.name.clone(), s.path.clone(), lines, errors, state]
+            })
+            .collect();
+        let header = ["SERIAL", "PATH", "LINES", "ERRORS", "STATE"];
+        table(out, header, &rows, "")?;
+    }
+    if status.upstreams.is_empty() {
+        return Ok(());
+    }
+    writeln!(out)?;
+    upstreams(&status.upstreams, status.time, out)
+}
+
+fn upstreams(upstreams: &[UpstreamStatus], now: UnixMillis, out: &mut dyn Write) -> io::Result<()> {
+    let rows: Vec<_> = upstreams
+        .iter()
+        .map(|u| {
+            let retry = match u.next_retry {
+                Some(at) => format!("in {}", span(at.0.saturating_sub(now.0) / 1000)),
+                None => "-".to_owned(),
+            };
+            [
+                u.name.clone(),
+                u.url.clone(),
+                u.state.clone(),
+                time(u.since),
+                retry,
+                u.reason.clone(),
+            ]
+        })
+        .collect();
+    let header = ["UPSTREAM", "URL", "STATE", "SINCE", "RETRY", "REASON"];
+    table(out, header, &rows, "no upstreams")?;
+    let routes: Vec<_> = routes(upstreams)
+        .map(|(u, r)| {
+            [
+                format!("{}/{}", u.name, r.name),
+                r.accepted.to_string(),
+                r.delivered.to_string(),
+                r.queued.to_string(),
+                bytes(r.queued_bytes),
+                counts(&r.dropped),
+            ]
+        })
+        .collect();
+    if routes.is_empty() {
+        return Ok(());
+    }
+    writeln!(out)?;
+    let header = [
+        "ROUTE",
+        "ACCEPTED",
+        "DELIVERED",
+        "QUEUED",
+        "BYTES",
+        "DROPPED",
+    ];
+    table(out, header, &routes, "")
+}
+
+fn routes(upstreams: &[UpstreamStatus]) -> impl Iterator<Item = (&UpstreamStatus, &RouteStatus)> {
+    upstreams
+        .iter()
+        .flat_map(|u| u.routes.iter().map(move |r| (u, r)))
+}
+
+pub(super) fn bridge(status: &BridgeStatus, out: &mut dyn Write) -> io::Result<()> {
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis());
+    let now = UnixMillis(u64::try_from(now).unwrap_or(u64::MAX));
+    upstreams(&status.upstreams, now, out)
+}
+
+pub(super) fn queue(status: &BridgeStatus, out: &mut dyn Write) -> io::Result<()> {
+    let rows: Vec<_> = routes(&status.upstreams)
+        .filter(|(_, r)| r.direction == "out")
+        .map(|(u, r)| {
+            [
+                format!("{}/{}", u.name, r.name),
+                r.queued.to_string(),
+                bytes(r.queued_bytes),
+            ]
+        })
+        .collect();
+    table(
+        out,
+        ["ROUTE", "QUEUED", "BYTES"],
+        &rows,
+        "no outbound routes",
+    )
+}
+
+pub(super) fn certificates(all: &[CertificateInfo], out: &mut dyn Write) -> io::Result<()> {
+    let rows: Vec<_> = all
+        .iter()
+        .map(|c| {
+            [
+                c.certificate_id.clone(),
+                c.status.clone(),
+                c.name.clone(),
+                list(&c.policies),
+            ]
+        })
+        .collect();
+    let header = ["CERTIFICATE", "STATUS", "NAME", "POLICIES"];
+    table(out, header, &rows, "no certificates")
+}
+
+pub(super) fn certificate(c: &CertificateInfo, out: &mut dyn Write) -> io::Result<()> {
+    let valid = |seconds: i64| time(UnixMillis(u64::try_from(seconds).unwrap_or(0) * 1000));
+    fields(
+        out,
+        &[
+            ("certificate", c.certificate_id.clone()),
+            ("arn", c.certificate_arn.clone()),
+            ("name", c.name.clone()),
+            ("status", c.status.clone()),
+            ("origin", c.origin.clone()),
+            ("subject", c.subject.clone()),
+            ("issuer", c.issuer.clone()),
+            ("serial number", c.serial_number.clone()),
+            ("valid from", valid(c.not_before)),
+            ("valid to", valid(c.not_after)),
+            ("here since", time(c.creation_date)),
+            ("policies", list(&c.policies)),
+            ("things", list(&c.things)),
+        ],
+    )?;
+    match &c.certificate_pem {
+        Some(pem) => writeln!(out, "{}", pem.trim_end()),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn certificate_status(c: &CertificateInfo, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "{} {}", plain(&c.certificate_id), plain(&c.status))
+}
+
+fn fields(out: &mut dyn Write, fields: &[(&str, String)]) -> io::Result<()> {
+    fields
+        .iter()
+        .try_for_each(|(name, value)| writeln!(out, "{name:14}{}", plain(value)))
+}
+
+pub(super) fn policies(all: &[PolicyInfo], out: &mut dyn Write) -> io::Result<()> {
+    let rows: Vec<_> = all
+        .iter()
+        .map(|policy| {
+            [
+                policy.policy_name.clone(),
+                policy.origin.clone(),
+                policy.version.to_string(),
+                policy.attachments.to_string(),
+            ]
+        })
+        .collect();
+    let header = ["POLICY", "ORIGIN", "VERSION", "ATTACHED"];
+    table(out, header, &rows, "no policies")
+}
+
+/// The document alone, so that it can be sent into a file.
+pub(super) fn policy(policy: &PolicyInfo, out: &mut dyn Write) -> io::Result<()> {
+    let text = policy.policy_document.as_deref().unwrap_or_default();
+    writeln!(out, "{}", text.trim_end())
+}
+
+pub(super) fn policy_created(policy: &PolicyInfo, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(
+        out,
+        "{} version {}",
+        plain(&policy.policy_name),
+        policy.version
+    )?;
+    policy
+        .warnings
+        .iter()
+        .try_for_each(|warning| writeln!(out, "remark: {}", plain(warning)))
+}
+
+pub(super) fn things(all: &[ThingInfo], out: &mut dyn Write) -> io::Result<()> {
+    let rows: Vec<_> = all
+        .iter()
+        .map(|t| {
+            let principals = t.principals.len().to_string();
+            [t.thing_name.clone(), t.version.to_string(), principals]
+        })
+        .collect();
+    table(
+        out,
+        ["THING", "VERSION", "CERTIFICATES"],
+        &rows,
+        "no things",
+    )
+}
+
+pub(super) fn thing(t: &ThingInfo, out: &mut dyn Write) -> io::Result<()> {
+    let mut lines = vec![
+        ("thing", t.thing_name.clone()),
+        ("arn", t.thing_arn.clone()),
+        ("version", t.version.to_string()),
+    ];
+    if let Some(name) = &t.thing_type_name {
+        lines.push(("type", name.clone()));
+    }
+    for (name, value) in &t.attributes {
+        lines.push(("attribute", format!("{name}={value}")));
+    }
+    for id in &t.principals {
+        lines.push(("certificate", id.clone()));
+    }
+    fields(out, &lines)
+}
+
+pub(super) fn rules(all: &[RuleInfo], out: &mut dyn Write) -> io::Result<()> {
+    let rows: Vec<_> = all
+        .iter()
+        .map(|rule| {
+            let state = if rule.rule_disabled {
+                "disabled"
+            } else {
+                "enabled"
+            };
+            [
+                rule.rule_name.clone(),
+                state.to_owned(),
+                rule.topic_pattern.clone(),
+                list(&rule.actions),
+                counts(&rule.counts),
+            ]
+        })
+        .collect();
+    let header = ["RULE", "STATE", "TOPICS", "ACTIONS", "COUNTS"];
+    table(out, header, &rows, "no rules")
+}
+
+pub(super) fn reloaded(reloaded: &Reloaded, out: &mut dyn Write) -> io::Result<()> {
+    if reloaded.changes.is_empty() {
+        return writeln!(out, "nothing has changed");
+    }
+    reloaded
+        .changes
+        .iter()
+        .try_for_each(|change| writeln!(out, "{}", plain(change)))
+}
