@@ -1,0 +1,292 @@
+//! What stands inside `ok`.
+
+use std::collections::BTreeMap;
+
+use iotedge_model::UnixMillis;
+use serde::{Deserialize, Serialize};
+
+macro_rules! answers {
+    ($case:literal $($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty),* $(,)? })*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+        #[serde(rename_all = $case, default)]
+        pub struct $name {
+            $($(#[$field_doc])* pub $field: $type),*
+        }
+    )*};
+}
+
+// An answer may get more members: a client of another version reads what it knows.
+answers! { "camelCase"
+    /// A certificate just made. The key is nowhere else.
+    CertificateCreated {
+        /// SHA-256 of the certificate.
+        certificate_id: String,
+        /// Its ARN.
+        certificate_arn: String,
+        /// The certificate.
+        certificate_pem: String,
+        /// Its key.
+        private_key: String,
+        /// The CA that signed it and the gateway's server certificate.
+        ca_pem: String,
+    }
+    /// A certificate.
+    CertificateInfo {
+        /// SHA-256 of the certificate.
+        certificate_id: String,
+        /// Its ARN.
+        certificate_arn: String,
+        /// What the operator called it.
+        name: String,
+        /// `ACTIVE`, `INACTIVE`, `REVOKED`, `PENDING_ACTIVATION`.
+        status: String,
+        /// `created` here or `registered`.
+        origin: String,
+        /// Subject, one line.
+        subject: String,
+        /// Issuer, one line.
+        issuer: String,
+        /// Hex digits.
+        serial_number: String,
+        /// Seconds since 1970.
+        not_before: i64,
+        /// Seconds since 1970.
+        not_after: i64,
+        /// When it was made or registered here.
+        creation_date: UnixMillis,
+        /// Attached policies.
+        policies: Vec<String>,
+        /// Things that it is attached to.
+        things: Vec<String>,
+        /// The certificate, where it was asked for.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        certificate_pem: Option<String>,
+    }
+    /// A policy.
+    PolicyInfo {
+        /// Its name.
+        policy_name: String,
+        /// Its ARN.
+        policy_arn: String,
+        /// `store` or `file`.
+        origin: String,
+        /// The default version's number.
+        version: u64,
+        /// To how many certificates it is attached.
+        attachments: u64,
+        /// The document's text, where it was asked for.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        policy_document: Option<String>,
+        /// Remarks on the document.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        warnings: Vec<String>,
+    }
+    /// A thing.
+    ThingInfo {
+        /// Its name.
+        thing_name: String,
+        /// Its ARN.
+        thing_arn: String,
+        /// Its type.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        thing_type_name: Option<String>,
+        /// Its attributes.
+        attributes: BTreeMap<String, String>,
+        /// Grows with each change.
+        version: u64,
+        /// Certificates attached to it.
+        principals: Vec<String>,
+    }
+    /// A rule.
+    RuleInfo {
+        /// Its name.
+        rule_name: String,
+        /// Its statement.
+        sql: String,
+        /// Its topic filter.
+        topic_pattern: String,
+        /// Whether it is switched off.
+        rule_disabled: bool,
+        /// `file` or `store`.
+        origin: String,
+        /// Names of its actions.
+        actions: Vec<String>,
+        /// What it has done since start, by name (`executed`, `failed`, ...).
+        counts: BTreeMap<String, u64>,
+    }
+}
+
+answers! { "snake_case"
+    /// Of [`Request::PolicyExplain`].
+    Explained {
+        /// Whether it is allowed.
+        allowed: bool,
+        /// The verdict, the statement that gave it, variables filled in; several lines.
+        explanation: String,
+    }
+    /// Of [`Request::Status`].
+    Status {
+        /// The daemon's version.
+        version: String,
+        /// The gateway as a thing.
+        thing_name: String,
+        /// Process id.
+        pid: u32,
+        /// Seconds since its start.
+        uptime: u64,
+        /// The wall clock.
+        time: UnixMillis,
+        /// Whether that can be believed.
+        time_trusted: bool,
+        /// Listeners.
+        listeners: Vec<ListenerStatus>,
+        /// Connected clients.
+        clients: u64,
+        /// Sessions, connected or waiting.
+        sessions: u64,
+        /// Subscriptions of all sessions.
+        subscriptions: u64,
+        /// Retained messages.
+        retained: u64,
+        /// Messages waiting for sessions.
+        queued: u64,
+        /// The store.
+        store: StoreStatus,
+        /// Upstreams.
+        upstreams: Vec<UpstreamStatus>,
+        /// Serial ports.
+        serial: Vec<SerialStatus>,
+        /// Drops since start, by reason.
+        dropped: BTreeMap<String, u64>,
+    }
+    /// A listener.
+    ListenerStatus {
+        /// `mqtt`, `mqtts`, ...
+        protocol: String,
+        /// Where it listens.
+        address: String,
+        /// `certificate`, `anonymous`.
+        auth: String,
+    }
+    /// The store.
+    StoreStatus {
+        /// Whether it takes messages.
+        healthy: bool,
+        /// Why it does not.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        /// Bytes of both files.
+        used_bytes: u64,
+        /// `store.max_bytes`.
+        max_bytes: u64,
+        /// Bytes that wait for their commit.
+        pending_bytes: u64,
+    }
+    /// A serial port.
+    SerialStatus {
+        /// Its name.
+        name: String,
+        /// Its device.
+        path: String,
+        /// `open`, or what else it is.
+        state: String,
+        /// Why it is not open.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        /// Lines that became messages, since start.
+        lines: u64,
+        /// Lines that did not, since start.
+        errors: u64,
+    }
+    /// Of [`Request::BridgeStatus`].
+    BridgeStatus {
+        /// All upstreams.
+        upstreams: Vec<UpstreamStatus>,
+    }
+    /// An upstream.
+    UpstreamStatus {
+        /// Its name.
+        name: String,
+        /// Its URL.
+        url: String,
+        /// `connecting`, `connected`, `backing-off`, `paused`, `misconfigured`, `stopped`.
+        state: String,
+        /// Why it stands there.
+        reason: String,
+        /// Since when.
+        since: UnixMillis,
+        /// When the next try begins.
+        next_retry: Option<UnixMillis>,
+        /// Successful connections since start.
+        connects: u64,
+        /// Its routes.
+        routes: Vec<RouteStatus>,
+    }
+    /// A route's accounts: accepted = delivered + queued + the sum of dropped.
+    RouteStatus {
+        /// Its name.
+        name: String,
+        /// `out` or `in`.
+        direction: String,
+        /// Its filter.
+        filter: String,
+        /// Messages taken in, since ever.
+        accepted: u64,
+        /// Messages that the other side acknowledged, since ever.
+        delivered: u64,
+        /// Messages waiting.
+        queued: u64,
+        /// Their bytes.
+        queued_bytes: u64,
+        /// Drops since ever, by reason.
+        dropped: BTreeMap<String, u64>,
+        /// Sent again after a lost connection, since start.
+        resent: u64,
+    }
+    /// Of [`Request::Reload`].
+    Reloaded {
+        /// What changed, a line each; empty: nothing.
+        changes: Vec<String>,
+    }
+}
+
+impl From<&iotedge_ports::UpstreamStatus> for UpstreamStatus {
+    fn from(status: &iotedge_ports::UpstreamStatus) -> Self {
+        use iotedge_ports::LinkState as S;
+        Self {
+            name: status.name.to_string(),
+            url: status.url.clone(),
+            state: match status.state {
+                S::Connecting => "connecting",
+                S::Connected => "connected",
+                S::BackingOff => "backing-off",
+                S::Paused => "paused",
+                S::Misconfigured => "misconfigured",
+                S::Stopped => "stopped",
+            }
+            .to_owned(),
+            reason: status.reason.clone(),
+            since: status.since,
+            next_retry: status.next_retry,
+            connects: status.connects,
+            routes: status.routes.iter().map(RouteStatus::from).collect(),
+        }
+    }
+}
+
+impl From<&iotedge_ports::RouteStatus> for RouteStatus {
+    fn from(route: &iotedge_ports::RouteStatus) -> Self {
+        Self {
+            name: route.name.to_string(),
+            direction: route.direction.to_owned(),
+            filter: route.filter.clone(),
+            accepted: route.accepted,
+            delivered: route.delivered,
+            queued: route.queued,
+            queued_bytes: route.queued_bytes,
+            dropped: route.dropped.clone(),
+            resent: route.resent,
+        }
+    }
+}
