@@ -56,20 +56,18 @@ fn policies(folder: &Path, problems: &mut Vec<String>) -> Vec<(String, String)> 
                     .into_owned();
                 found.push((name, text));
             }
-            Err(error) => problems.push(in_policy(&file, &error)),
+            Err(error) => {
+                let (line, column) = error.position(&text);
+                // The error's own words repeat the position where JSON itself is wrong.
+                let reason = match &error {
+                    PolicyError::Json { reason, .. } => reason.clone(),
+                    other => other.to_string(),
+                };
+                problems.push(format!("{}:{line}:{column}: {reason}", file.display()));
+            }
         }
     }
     found
-}
-
-/// The file, the line where JSON itself is wrong, and the reason.
-fn in_policy(file: &Path, error: &PolicyError) -> String {
-    match error {
-        PolicyError::Json { line, column, .. } => {
-            format!("{}:{line}:{column}: {error}", file.display())
-        }
-        _ => format!("{}: {error}", file.display()),
-    }
 }
 
 fn json_files(folder: &Path, problems: &mut Vec<String>) -> Vec<PathBuf> {

@@ -26,6 +26,7 @@ mod json;
 mod lint;
 mod operand;
 mod pattern;
+mod place;
 mod variable;
 
 pub use case::{Case, CaseError, CaseOutcome};

@@ -1,6 +1,5 @@
 //! What the admin listener says.
 
-use iotedge_model::UnixMillis;
 use iotedge_ports::UpstreamPort as _;
 use iotedge_telemetry::{Gauge, METRICS};
 
@@ -57,9 +56,4 @@ impl Health for Rooms {
     fn ready(&self) -> bool {
         self.is_started()
     }
-}
-
-/// Text for a moment, `None` where there is none.
-pub(crate) fn seconds(at: Option<UnixMillis>) -> Option<u64> {
-    at.map(UnixMillis::seconds)
 }
