@@ -24,6 +24,7 @@ help:
 # for a first try.
 run:
 	@$(RUST) cargo build --locked --profile fast -p iotedge
+	@ln -sf iotedged target/fast/iotedgectl
 	@exec target/fast/iotedged --dev $(ARGS)
 
 fmt:
