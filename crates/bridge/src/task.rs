@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use iotedge_model::Now;
+use iotedge_model::{Now, Principal, Source, TopicFilter};
 use iotedge_ports::{BrokerPort, Clock, Delivery, Mailbox};
 use rumqttc::{AsyncClient, ConnectReturnCode, ConnectionError, EventLoop, MqttOptions, Transport};
 use tokio::sync::{Notify, watch};
@@ -14,7 +14,7 @@ use crate::config::Endpoint;
 use crate::inbound::{Inbound, Sink};
 use crate::shared::{Desired, Shared};
 use crate::window::Window;
-use crate::{ConfigError, tls};
+use crate::{ConfigError, Direction, tls};
 
 mod connection;
 mod incoming;
@@ -61,6 +61,10 @@ pub(crate) struct Task {
     clock: Arc<dyn Clock>,
     desired: watch::Receiver<Desired>,
     notify: Arc<Notify>,
+    /// The upstream filters of inbound routes, each with its place in `config.routes`.
+    incoming: Vec<(usize, TopicFilter)>,
+    principal: Arc<Principal>,
+    source: Source,
     out: Vec<OutRoute>,
     /// Whose turn it is to send.
     turn: usize,
@@ -85,7 +89,25 @@ impl Task {
         notify: Arc<Notify>,
         out: Vec<OutRoute>,
     ) -> Result<Self, ConfigError> {
+        let mut incoming = Vec::new();
+        for (at, route) in shared.config.routes.iter().enumerate() {
+            if route.direction == Direction::In {
+                let filter = route
+                    .remote_filter()
+                    .map_err(|reason| ConfigError::Filter {
+                        route: route.name.clone(),
+                        key: "remote_prefix",
+                        reason,
+                    })?;
+                incoming.push((at, filter));
+            }
+        }
         Ok(Self {
+            incoming,
+            principal: Arc::new(Principal::service("bridge")),
+            source: Source::Upstream {
+                name: Arc::from(shared.config.name.as_str()),
+            },
             endpoint: Endpoint::parse(&shared.config.url)?,
             desired: shared.desired.subscribe(),
             window: Window::new(usize::from(shared.config.max_in_flight)),

@@ -9,7 +9,6 @@ use rumqttc::{
 use tokio::time::Instant;
 
 use super::{End, Task};
-use crate::Direction;
 
 /// How long acknowledgements under way may take when the link is to end.
 const GRACE: Duration = Duration::from_secs(1);
@@ -115,16 +114,14 @@ impl Task {
     }
 
     fn subscribe(&mut self, client: &AsyncClient) -> Result<(), End> {
-        let mut filters = Vec::new();
-        for route in &self.shared.config.routes {
-            if route.direction == Direction::In {
-                let filter = route
-                    .remote_filter()
-                    .map_err(|e| End::Refused(e.to_string()))?;
-                let qos = super::outgoing::qos(route.qos);
-                filters.push(SubscribeFilter::new(filter.to_string(), qos));
-            }
-        }
+        let filters: Vec<_> = self
+            .incoming
+            .iter()
+            .filter_map(|(at, filter)| {
+                let qos = super::outgoing::qos(self.shared.config.routes.get(*at)?.qos);
+                Some(SubscribeFilter::new(filter.to_string(), qos))
+            })
+            .collect();
         if filters.is_empty() {
             return Ok(());
         }
@@ -148,16 +145,12 @@ impl Task {
     }
 
     fn subscribed(&mut self, ack: &SubAck) {
-        let inbound = self
-            .shared
-            .config
-            .routes
-            .iter()
-            .filter(|r| r.direction == Direction::In);
         let mut codes = ack.return_codes.iter();
-        let refused: Vec<_> = inbound
+        let refused: Vec<_> = self
+            .incoming
+            .iter()
             .filter(|_| !matches!(codes.next(), Some(SubscribeReasonCode::Success(_))))
-            .map(|r| format!("{}{}", r.remote_prefix, r.filter))
+            .map(|(_, filter)| filter.to_string())
             .collect();
         let (now, dice) = (self.now(), self.dice());
         if refused.is_empty() {

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use iotedge_model::{DropReason, Message, MessageId, Principal, QoS, Source, TraceId, UnixMillis};
+use iotedge_model::{DropReason, Message, MessageId, QoS, TraceId, UnixMillis};
 use iotedge_ports::{AckSink, Failure, Publication, PublishOutcome, Refusal};
 use rumqttc::{AsyncClient, Publish};
 
 use super::{End, MAX_ACKS, Task};
-use crate::Direction;
 use crate::inbound::Receipt;
 use crate::mapping::map;
 
@@ -25,18 +24,12 @@ pub(crate) struct Blocked {
 
 impl Task {
     pub(super) fn receive(&mut self, publish: Publish) -> Result<(), End> {
-        let Some((route, rules)) = self
-            .shared
-            .config
-            .routes
+        let found = self
+            .incoming
             .iter()
-            .enumerate()
-            .filter(|(_, r)| r.direction == Direction::In)
-            .find(|(_, r)| {
-                r.remote_filter()
-                    .is_ok_and(|filter| filter.matches(&publish.topic))
-            })
-        else {
+            .find(|(_, filter)| filter.matches(&publish.topic))
+            .and_then(|(at, _)| Some((*at, self.shared.config.routes.get(*at)?)));
+        let Some((route, rules)) = found else {
             // A subscription of an earlier configuration that the session upstream still has.
             self.pass_over(&publish);
             return Ok(());
@@ -51,11 +44,9 @@ impl Task {
             id: MessageId(0),
             trace: TraceId(trace),
             hops: 0,
-            principal: Arc::new(Principal::service("bridge")),
+            principal: self.principal.clone(),
             client_id: Arc::from(""),
-            source: Source::Upstream {
-                name: Arc::from(self.shared.config.name.as_str()),
-            },
+            source: self.source.clone(),
             topic,
             payload: publish.payload.clone(),
             qos: match publish.qos {
