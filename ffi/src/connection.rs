@@ -178,6 +178,9 @@ impl Connection {
                     return Err(Error::RxBuffer { size, limit });
                 }
             }
+            if self.broken && self.buf.is_empty() {
+                return Err(Error::Read("the connection is broken".into()));
+            }
             if let Some(packet) = self.next_packet()? {
                 match self.work_on(packet)? {
                     Some(message) => return Ok(Step::Message(message)),
@@ -280,6 +283,8 @@ impl Connection {
         }
         self.decoder.decode(&mut self.buf).map_err(|error| {
             self.broken = true;
+            // Nothing behind it can be understood.
+            self.buf.clear();
             Error::Decode(error)
         })
     }

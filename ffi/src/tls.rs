@@ -9,8 +9,8 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::sign::CertifiedKey;
 use rustls::{
-    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, WantsVerifier,
-    client::WantsClientCert,
+    CipherSuite, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    SupportedCipherSuite, WantsVerifier, client::WantsClientCert,
 };
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
@@ -25,7 +25,7 @@ const ALPN_MQTT: &[u8] = b"x-amzn-mqtt-ca";
 /// Reads the files and makes the configuration. Files are read at each connect, so that a
 /// certificate can be replaced under a running program.
 pub(crate) fn config(endpoint: &Endpoint) -> Result<ClientConfig> {
-    let provider = Arc::new(ring::default_provider());
+    let provider = Arc::new(provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|e| Error::Tls(e.to_string()))?;
@@ -42,6 +42,22 @@ pub(crate) fn config(endpoint: &Endpoint) -> Result<ClientConfig> {
         config.alpn_protocols = vec![ALPN_MQTT.to_vec()];
     }
     Ok(config)
+}
+
+/// ring, with ChaCha20-Poly1305 first: most boards that this library is for have no instructions
+/// for AES, which is then slow and leaks time.
+fn provider() -> CryptoProvider {
+    let mut provider = ring::default_provider();
+    let is_other = |suite: &SupportedCipherSuite| {
+        !matches!(
+            suite.suite(),
+            CipherSuite::TLS13_CHACHA20_POLY1305_SHA256
+                | CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
+                | CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256
+        )
+    };
+    provider.cipher_suites.sort_by_key(is_other);
+    provider
 }
 
 fn verifier(
