@@ -224,8 +224,8 @@ fn report(rule: &Rule, message: &Message, protocol: Protocol, failure: &Failure)
     tracing::warn!(
         event = event::REPUBLISH_FAILURE,
         rule = &**rule.name(),
-        trace = %message.trace,
-        principal = %message.principal,
+        trace_id = %message.trace,
+        principal_id = %message.principal,
         topic = message.topic.as_str(),
         client_id = &*message.client_id,
         action = failure.action,

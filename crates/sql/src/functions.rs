@@ -84,7 +84,7 @@ pub(crate) fn find(name: &str) -> Found {
     Found::Unknown
 }
 
-const NOT_SUPPORTED: [&str; 8] = [
+const NOT_SUPPORTED: [&str; 9] = [
     "aws_lambda",
     "get_dynamodb",
     "get_mqtt_property",
@@ -93,6 +93,7 @@ const NOT_SUPPORTED: [&str; 8] = [
     "get_secret",
     "get_user_properties",
     "machinelearning_predict",
+    "sourceip",
 ];
 
 const fn function(name: &'static str, call: Body) -> Function {

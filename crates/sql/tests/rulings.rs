@@ -418,6 +418,9 @@ fn the_first_version_refuses_what_came_later() {
         ("amb-sql-080", "transform('enrichArray', o, arr)"),
         ("amb-sql-081", "parse_time('yyyy', 0)"),
         ("amb-sql-082", "time_to_epoch('1970', 'yyyy')"),
+        ("nested queries", "(SELECT v FROM arr)"),
+        ("literal arrays", "[1, 2]"),
+        ("literal objects", "{'a': 1}"),
     ] {
         assert_eq!(
             v2015(&format!("SELECT {expr} AS r FROM 'a/b'")),

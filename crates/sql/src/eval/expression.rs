@@ -166,11 +166,8 @@ impl<'a> Context<'a> {
 
     /// The guide's tables of "cast()".
     fn cast(&self, value: &Value<'a>, kind: CastType) -> Result<Value<'a>, EvalError> {
-        let one_or_zero = |b: bool| Decimal::from(i64::from(b));
         let number = || match value {
-            Value::Bool(b) => Some(one_or_zero(*b)),
-            Value::Text(s) if s.eq_ignore_ascii_case("true") => Some(one_or_zero(true)),
-            Value::Text(s) if s.eq_ignore_ascii_case("false") => Some(one_or_zero(false)),
+            Value::Bool(b) => Some(Decimal::from(i64::from(*b))),
             other => other.to_decimal(),
         };
         Ok(match kind {

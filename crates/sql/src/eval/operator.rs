@@ -38,7 +38,11 @@ impl<'a> Context<'a> {
             Operator::Subtract => arithmetic(Decimal::checked_sub),
             Operator::Multiply => arithmetic(Decimal::checked_mul),
             Operator::Remainder => arithmetic(Decimal::checked_rem),
-            Operator::Divide => Value::number(numbers().and_then(|(a, b)| self.divide(a, b))),
+            // Strings are converted to Decimals, so that only numbers divide as Ints.
+            Operator::Divide => match (left, right) {
+                (Value::Number(a), Value::Number(b)) => Value::number(self.divide(*a, *b)),
+                _ => arithmetic(Decimal::checked_div),
+            },
         })
     }
 

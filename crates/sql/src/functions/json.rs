@@ -9,12 +9,12 @@ use crate::value::Value;
 
 type Out<'a> = Result<Value<'a>, EvalError>;
 
-/// An array's item, a string's character (amb-sql-021) or an object's member.
+/// An array's item, a string's character (amb-sql-021) or an object's member, whose name must be a
+/// String (today's guide, "get").
 pub(crate) fn element<'a>(value: Value<'a>, index: &Value<'_>) -> Value<'a> {
     if let Value::Object(_) = value {
         return match index {
             Value::Text(name) => value.member(name),
-            Value::Number(number) => value.member(&number.normalized().to_string()),
             _ => Value::Undefined,
         };
     }

@@ -12,10 +12,9 @@ const RESERVED: [&str; 11] = [
     "SELECT", "FROM", "WHERE", "AS", "AND", "OR", "WHEN", "THEN", "ELSE", "END", "CASE",
 ];
 
-const COMPARISONS: [(&str, Operator); 7] = [
+const COMPARISONS: [(&str, Operator); 6] = [
     ("=", Operator::Equal),
     ("<>", Operator::NotEqual),
-    ("!=", Operator::NotEqual),
     ("<=", Operator::LessOrEqual),
     ("<", Operator::Less),
     (">=", Operator::GreaterOrEqual),
@@ -161,7 +160,9 @@ impl<'t> Parser<'t> {
 
     fn parenthesis(&mut self) -> Result<Expr, SqlError> {
         self.take()?;
-        let inner = if self.take_if_word("SELECT")? {
+        let inner = if self.peek().is_word("SELECT") {
+            self.require_2016("a nested query")?;
+            self.take()?;
             Expr::Query(Box::new(self.nested(Self::query)?))
         } else {
             self.expression()?
@@ -170,7 +171,17 @@ impl<'t> Parser<'t> {
         Ok(inner)
     }
 
+    /// What today's guide says is "supported by SQL version 2016-03-23 and later".
+    fn require_2016(&self, what: &str) -> Result<(), SqlError> {
+        if self.version < SqlVersion::V2016 {
+            let what = what.to_owned();
+            return Err(self.error(SqlErrorKind::NeedsLaterVersion { what }));
+        }
+        Ok(())
+    }
+
     fn array(&mut self) -> Result<Expr, SqlError> {
+        self.require_2016("an array literal")?;
         self.take()?;
         let mut items = Vec::new();
         if !self.at_symbol("]") {
@@ -184,6 +195,7 @@ impl<'t> Parser<'t> {
     }
 
     fn object(&mut self) -> Result<Expr, SqlError> {
+        self.require_2016("an object literal")?;
         self.take()?;
         let mut members = Vec::new();
         while !self.at_symbol("}") {
