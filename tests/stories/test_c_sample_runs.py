@@ -49,7 +49,8 @@ def test_c_sample_runs(sample, certificates):
     assert listener.subscribe("#", 1) == 1
     valgrind = [
         "valgrind", "--error-exitcode=99", "--leak-check=full", "--show-leak-kinds=definite,indirect",
-        "--errors-for-leak-kinds=definite,indirect", "--num-callers=30",
+        "--errors-for-leak-kinds=definite,indirect", "--num-callers=40",
+        f"--suppressions={ROOT / 'tests' / 'c' / 'valgrind.supp'}",
     ]
     child = Process(
         valgrind + argv(program, gateway, folder, 5), "subscribe_publish",

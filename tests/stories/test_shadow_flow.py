@@ -219,3 +219,13 @@ def test_documents_carry_both_sides_of_a_change(home):
     _, second = bulb.answers("update/accepted", "update/documents")
     assert second["previous"] == first["current"]
     assert second["current"]["version"] == 2
+
+
+def test_a_will_on_a_reserved_topic_is_ignored(home):
+    """The guide: "LWT messages sent to AWS IoT reserved topics are ignored"."""
+    gateway, device, bulb = home
+    with raw.Connection(gateway.ports["mqtts"], identity=device) as link:
+        link.connect("bulb-2", will=(f"{THING}/update", b'{"state":{"reported":{"x":1}}}', 1, False))
+        link.ping()
+    gateway.log_has(r"Disconnect.*client_id=bulb-2")
+    assert bulb.nothing_else()["code"] == 404
