@@ -7,6 +7,9 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject as _;
+
 use super::problem::{Place, Problem};
 use super::tree::{Node, Table, Value};
 use super::units;
@@ -258,7 +261,7 @@ impl<'a> Section<'a> {
     }
 
     /// The path of a file that must be there and readable.
-    pub(super) fn existing_file(&self, key: &'static str) -> Option<PathBuf> {
+    fn existing_file(&self, key: &'static str) -> Option<PathBuf> {
         let path = self.path(key)?;
         match std::fs::File::open(&path).and_then(|f| f.metadata()) {
             Ok(found) if found.is_file() => Some(path),
@@ -268,6 +271,42 @@ impl<'a> Section<'a> {
             }
             Err(e) => {
                 self.wrong(key, format!("{}: {e}", path.display()));
+                None
+            }
+        }
+    }
+
+    /// The path of a PEM file with certificates.
+    pub(super) fn certificates(&self, key: &'static str) -> Option<PathBuf> {
+        self.pem_file(key, |text| {
+            iotedge_identity::certificates_of_pem(text)
+                .map(|_| ())
+                .map_err(|e| e.to_string())
+        })
+    }
+
+    /// The path of a PEM file with a private key.
+    pub(super) fn private_key(&self, key: &'static str) -> Option<PathBuf> {
+        self.pem_file(key, |text| {
+            PrivateKeyDer::from_pem_slice(text.as_bytes())
+                .map(|_| ())
+                .map_err(|_| "there is no PEM block with a private key in it".to_owned())
+        })
+    }
+
+    fn pem_file(
+        &self,
+        key: &'static str,
+        check: impl FnOnce(&str) -> Result<(), String>,
+    ) -> Option<PathBuf> {
+        let path = self.existing_file(key)?;
+        let checked = std::fs::read_to_string(&path)
+            .map_err(|e| e.to_string())
+            .and_then(|text| check(&text));
+        match checked {
+            Ok(()) => Some(path),
+            Err(reason) => {
+                self.wrong(key, format!("{}: {reason}", path.display()));
                 None
             }
         }

@@ -167,8 +167,8 @@ fn listener(section: &Section<'_>, broker: &BrokerConfig) -> Option<ListenerConf
             }
         }
     }
-    let certificate = section.existing_file("certificate");
-    let key = section.existing_file("key");
+    let certificate = section.certificates("certificate");
+    let key = section.private_key("key");
     for (one, other) in [("certificate", "key"), ("key", "certificate")] {
         if section.has(one) && !section.has(other) {
             section.wrong(
@@ -177,7 +177,7 @@ fn listener(section: &Section<'_>, broker: &BrokerConfig) -> Option<ListenerConf
             );
         }
     }
-    let client_ca = section.existing_file("client_ca");
+    let client_ca = section.certificates("client_ca");
     for later in ["crl", "max_qos", "max_topic_alias", "allow_empty_client_id"] {
         section.not_yet(later);
     }
@@ -360,8 +360,9 @@ fn admin(section: &Section<'_>) -> AdminConfig {
     }
 }
 
-/// The kernel's `sun_path` holds 108 bytes with the zero at its end (unix(7)).
-const MAX_SOCKET_PATH: usize = 107;
+/// The kernel's `sun_path` holds 108 bytes with the zero at its end (unix(7)); the socket is made
+/// under a name that is four bytes longer and moved into place.
+const MAX_SOCKET_PATH: usize = 103;
 
 fn socket(section: &Section<'_>) -> Option<std::path::PathBuf> {
     let path = section.path("socket")?;

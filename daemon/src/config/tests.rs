@@ -33,6 +33,18 @@ impl Folder {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
+    /// `ca.pem`, `c.pem` and its `c.key`.
+    fn put_keys(&self) {
+        let made = tempfile::tempdir().unwrap();
+        iotedge_identity::CertificateAuthority::open(made.path()).unwrap();
+        for (from, to) in [
+            ("ca.pem", "ca.pem"),
+            ("ca.pem", "c.pem"),
+            ("ca.key", "c.key"),
+        ] {
+            self.put(to, &fs::read_to_string(made.path().join(from)).unwrap());
+        }
+    }
     fn load(&self) -> Result<Config, ConfigErrors> {
         load(&self.0.path().join("iotedge.toml"))
     }
@@ -138,9 +150,7 @@ columns = ["time", "value"]
 topic = "sensors/${{name}}"
 "#
     ));
-    for name in ["ca.pem", "c.pem", "c.key"] {
-        folder.put(name, "");
-    }
+    folder.put_keys();
     let config = folder.load().unwrap();
     assert_eq!(config.gateway.thing_name.as_str(), "edge-7");
     assert_eq!(config.broker.max_payload_bytes, 128 << 10);
@@ -252,14 +262,16 @@ fn each_wrong_value_is_told_with_its_key() {
         ("[[gpio]]\nname = \"x\"".into(), "gpio", "not supported yet"),
         ("[[user]]\nname = \"x\"".into(), "user", "not supported yet"),
         ("[log]\nformat = \"xml\"".into(), "log.format", "\"text\", \"json\""),
-        (format!("[admin]\nsocket = \"/{}\"", "x".repeat(107)), "admin.socket", "at most 107"),
+        (format!("[admin]\nsocket = \"/{}\"", "x".repeat(107)), "admin.socket", "at most 103"),
         (upstream("url = \"cloud.example\"", ""), "upstream.url", "no scheme"),
         (upstream("url = \"ftp://host:1\"", ""), "upstream.url", "neither mqtt:// nor mqtts://"),
         (upstream("url = \"mqtt://u:p@host\"", ""), "upstream.url", "not supported"),
         (upstream("url = \"mqtt://host:0\"", ""), "upstream.url", "no valid port"),
+        (upstream("url = \"mqtts://[::1]\"", ""), "upstream.url", "IPv6"),
+        (upstream("url = \"mqtts://h\"\nca = \"iotedge.toml\"", ""), "upstream.ca", "no PEM block"),
+        (listener("certificate = \"iotedge.toml\"\nkey = \"iotedge.toml\""), "listener.key", "private key"),
         (upstream("url = \"mqtt://:1\"", ""), "upstream.url", "no valid host"),
         (upstream("url = \"mqtts://h\"\nca = \"/no/such/ca.pem\"", ""), "upstream.ca", "/no/such/ca.pem"),
-        (upstream("url = \"mqtts://h\"", ""), "upstream.url", "needs `ca`"),
         (upstream("url = \"mqtt://h\"\nca = \"iotedge.toml\"", ""), "upstream.ca", "only for mqtts"),
         (upstream(url, "qos = 3"), "upstream.route.qos", "0 to 1"),
         (upstream(url, "on_full = \"panic\""), "upstream.route.on_full", "\"reject\""),

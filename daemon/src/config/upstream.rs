@@ -21,7 +21,7 @@ pub struct UpstreamConfig {
     pub url: UpstreamUrl,
     /// The client id there; default: the gateway's thing name.
     pub client_id: ClientId,
-    /// PEM file of the CAs that may have signed the upstream's certificate.
+    /// PEM file of the CAs that may have signed the upstream's certificate; `None`: the system's.
     pub ca: Option<PathBuf>,
     /// PEM chain that the gateway shows.
     pub certificate: Option<PathBuf>,
@@ -131,9 +131,9 @@ fn upstream(section: &Section<'_>, gateway: &GatewayConfig) -> Option<UpstreamCo
         true => section.parsed("client_id", ClientId::new),
         false => ClientId::new(gateway.thing_name.as_str()).ok(),
     };
-    let ca = section.existing_file("ca");
-    let certificate = section.existing_file("certificate");
-    let key = section.existing_file("key");
+    let ca = section.certificates("ca");
+    let certificate = section.certificates("certificate");
+    let key = section.private_key("key");
     for (one, other) in [("certificate", "key"), ("key", "certificate")] {
         if section.has(one) && !section.has(other) {
             section.wrong(
@@ -149,12 +149,6 @@ fn upstream(section: &Section<'_>, gateway: &GatewayConfig) -> Option<UpstreamCo
                 section.wrong(key, "is only for mqtts:// upstreams");
             }
         }
-    }
-    if tls && !section.has("ca") {
-        section.wrong(
-            "url",
-            "an mqtts:// upstream needs `ca`: a PEM file of the CAs to trust",
-        );
     }
     let alpn = section.texts("alpn").unwrap_or_default();
     if alpn.iter().any(|p| p.is_empty() || p.len() > 255) {
@@ -212,6 +206,9 @@ fn url(text: &str) -> Result<UpstreamUrl, String> {
         return Err(wrong("has more than a host and a port"));
     }
     let (host, port) = host_and_port(rest).ok_or_else(|| wrong("has no valid host"))?;
+    if tls && host.contains(':') {
+        return Err(wrong("is TLS to an IPv6 address, which is not supported"));
+    }
     let port = match port {
         Some(text) => text
             .parse()
