@@ -38,6 +38,9 @@ pub enum SqlErrorKind {
     /// A function of AWS IoT that this gateway does not have.
     #[error("function {0}() is not supported yet")]
     UnsupportedFunction(String),
+    /// The SET clause of today's AWS IoT.
+    #[error("the SET clause is not supported yet")]
+    Set,
     /// A function or form of a later SQL version.
     #[error("{what} needs SQL version 2016-03-23, the rule has 2015-10-08")]
     NeedsLaterVersion {

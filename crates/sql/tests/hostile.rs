@@ -163,6 +163,11 @@ fn errors_point_at_the_column() {
             26,
             "look-ahead and look-behind, is not supported",
         ),
+        (
+            "SET @a = 1 SELECT @a AS r FROM 'x'",
+            1,
+            "the SET clause is not supported yet",
+        ),
         ("", 1, "expected SELECT, found the end"),
     ] {
         let error = Statement::parse(sql, SqlVersion::V2016).unwrap_err();

@@ -14,6 +14,9 @@ impl Statement {
     /// Parses a rule's `sql` for `version`. The error says at which column.
     pub fn parse(sql: &str, version: SqlVersion) -> Result<Self, SqlError> {
         let mut parser = Parser::new(sql, 0, version)?;
+        if parser.peek().is_word("SET") {
+            return Err(parser.error(SqlErrorKind::Set));
+        }
         parser.require_word("SELECT", "SELECT")?;
         let select = parser.select()?;
         let filter = if parser.take_if_word("FROM")? {
