@@ -20,8 +20,8 @@
 //! 7. **A full disk is no loss.** Appends that find no room fail through `done`; acknowledgements
 //!    and removals are kept and tried again; [`Store::health`] refuses until there is room.
 //! 8. **A writer's end is final.** After any other error or a panic each later operation fails
-//!    with [`StoreError::WriterStopped`] and [`Options::on_fatal`] is told once. Nothing that was
-//!    acknowledged is lost by ending the process then.
+//!    with [`StoreError::WriterStopped`] and [`Options::on_fatal`] is told once, as it is when a
+//!    reader meets damage. Nothing that was acknowledged is lost by ending the process then.
 //! 9. **A damaged file never stops the start.** It is set aside, what can be read is brought
 //!    over, what is lost is counted as dropped and reported in [`Opened::damaged`].
 //! 10. **Ready without scanning.** Opening reads takers, sessions and retained messages; queues

@@ -6,7 +6,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::Connection;
 
-use crate::queue::rows::Bad;
 use crate::queue::{batch, load};
 use crate::schema::{QUEUE, STATE, Schema};
 use crate::{Account, Opened, Salvage, StoreError, file};
@@ -32,6 +31,7 @@ pub(crate) fn open_queue(
     opened.takers = part.takers;
     opened.sessions = part.sessions;
     opened.retained = part.retained;
+    opened.unreadable = part.unreadable;
     opened.damaged.extend(salvage);
     // Ids up to the next block's end may be given away before the next commit that counts them.
     let reserved = found.next_message_id.saturating_add(batch::ID_BLOCK);
@@ -41,17 +41,17 @@ pub(crate) fn open_queue(
 
 /// Opens `state.db`.
 pub(crate) fn open_state(path: &Path, opened: &mut Opened) -> Result<Connection, StoreError> {
-    let look = |connection: &Connection| -> Result<(), Bad> {
+    let look = |connection: &Connection| {
         connection
-            .prepare("SELECT id, collection, key, version, body, updated_at FROM documents")?;
-        Ok(())
+            .prepare("SELECT id, collection, key, version, body, updated_at FROM documents")
+            .map(drop)
     };
     let (connection, (), salvage) = open(path, &STATE, copy::STATE, look)?;
     opened.damaged.extend(salvage);
     Ok(connection)
 }
 
-fn read_queue(connection: &Connection) -> Result<(Opened, Found), Bad> {
+fn read_queue(connection: &Connection) -> rusqlite::Result<(Opened, Found)> {
     let mut part = Opened::default();
     let removed = load::load(connection, &mut part)?;
     let found = Found {
@@ -66,7 +66,7 @@ fn open<T>(
     path: &Path,
     schema: &Schema,
     tables: &'static [Table],
-    read: impl Fn(&Connection) -> Result<T, Bad>,
+    read: impl Fn(&Connection) -> rusqlite::Result<T>,
 ) -> Result<(Connection, T, Option<Salvage>), StoreError> {
     let reason = match open_and_read(path, schema, &read) {
         Ok((connection, found)) => return Ok((connection, found, None)),
@@ -77,32 +77,22 @@ fn open<T>(
     let aside = set_aside(path)?;
     let connection = file::open(path, schema)?;
     let salvage = salvage(&connection, path, schema.file, tables, &aside, reason)?;
-    let found = read(&connection).map_err(|bad| name(path, bad))?;
+    let found = read(&connection).map_err(|e| StoreError::sqlite(path, &e))?;
     Ok((connection, found, Some(salvage)))
 }
 
 fn open_and_read<T>(
     path: &Path,
     schema: &Schema,
-    read: impl Fn(&Connection) -> Result<T, Bad>,
+    read: impl Fn(&Connection) -> rusqlite::Result<T>,
 ) -> Result<(Connection, T), StoreError> {
     let connection = file::open(path, schema)?;
-    let found = read(&connection).map_err(|bad| match name(path, bad) {
+    let found = read(&connection).map_err(|e| match StoreError::sqlite(path, &e) {
         // The statements are right for this schema: what SQLite holds against them is the file's.
         StoreError::Sqlite { path, reason } => StoreError::Damaged { path, reason },
         other => other,
     })?;
     Ok((connection, found))
-}
-
-fn name(path: &Path, bad: Bad) -> StoreError {
-    match bad {
-        Bad::Sqlite(error) => StoreError::sqlite(path, &error),
-        Bad::Content(what) => StoreError::Damaged {
-            path: path.to_path_buf(),
-            reason: format!("{what}: not as it was written"),
-        },
-    }
 }
 
 fn suffixed(path: &Path, suffix: &str) -> PathBuf {

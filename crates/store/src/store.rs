@@ -68,7 +68,7 @@ impl Store {
             full: false,
             path: path.clone(),
         };
-        let readers = Readers::new(&path);
+        let readers = Readers::new(&path, options.on_fatal.clone());
         let queue = Writer::start(&path, options.linger, options.on_fatal.clone(), engine)?;
 
         let path = dir.join(STATE.file);
@@ -82,10 +82,11 @@ impl Store {
             space: space.clone(),
             full: false,
         };
-        let writer = Writer::start(&path, options.linger, options.on_fatal, engine)?;
+        let on_fatal = options.on_fatal.clone();
+        let writer = Writer::start(&path, options.linger, on_fatal, engine)?;
         let state = Arc::new(StateFile {
             writer,
-            readers: Readers::new(&path),
+            readers: Readers::new(&path, options.on_fatal),
             overlay,
         });
         let inner = Inner {
@@ -288,10 +289,15 @@ impl Store {
         }
     }
 
-    /// Whether more may be appended: both writers run, the quota and the disk's floor are kept.
+    /// Whether more may be appended: both writers run, no reader has met
+    /// damage, the quota and the disk's floor are kept.
     /// Cheap; the file system is asked once a second at most.
     pub fn health(&self) -> Result<(), StoreError> {
-        let ended = self.0.queue.ended().or(self.0.state.writer.ended());
+        let state = &self.0.state;
+        let ended = (self.0.queue.ended())
+            .or_else(|| state.writer.ended())
+            .or_else(|| self.0.readers.damaged())
+            .or_else(|| state.readers.damaged());
         if let Some(error) = ended {
             return Err(error);
         }

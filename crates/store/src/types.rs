@@ -12,7 +12,10 @@ use crate::StoreError;
 /// not block; may hand new operations in.
 pub type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
-/// Is told once when a writer has come to its end: the daemon decides what follows.
+/// Is told once when a writer has come to its end, and once when a reader of a file meets damage
+/// (on the reader's thread, perhaps under its caller's locks: must not call back). The daemon
+/// decides what follows: ending the process loses nothing acknowledged, and the next start
+/// salvages.
 pub type OnFatal = Arc<dyn Fn(&StoreError) + Send + Sync>;
 
 /// How the store behaves.
@@ -24,7 +27,7 @@ pub struct Options {
     pub max_bytes: u64,
     /// `store.min_free_disk`: free bytes of the file system below which it refuses.
     pub min_free_disk: u64,
-    /// Called once for each writer that stops for good.
+    /// Told of what only a restart mends.
     pub on_fatal: Option<OnFatal>,
 }
 
@@ -233,6 +236,9 @@ pub struct Opened {
     pub sessions: Vec<SessionRecord>,
     /// All retained messages.
     pub retained: Vec<Message>,
+    /// Sessions, subscriptions, retained messages and takers whose rows SQLite reads but which are
+    /// not as they were written: what and why. They are passed over.
+    pub unreadable: Vec<String>,
     /// The first message id to give.
     pub next_message_id: u64,
 }

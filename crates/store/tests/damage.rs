@@ -5,6 +5,7 @@ mod common;
 
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use common::{append, message, open, row};
 use iotedge_model::DropReason;
@@ -82,11 +83,20 @@ fn rows_around_a_damaged_place_are_brought_over_and_the_lost_are_counted() {
     let middle = size / 2 / 4096 * 4096;
     overwrite(&path, middle, 4096);
     // SQLite does not read that page at start: a reader comes upon it.
-    let (store, opened) = open(dir.path());
+    let (tell, fatal) = std::sync::mpsc::sync_channel(4);
+    let options = Options {
+        min_free_disk: 0,
+        on_fatal: Some(Arc::new(move |error: &StoreError| {
+            tell.send(error.clone()).unwrap();
+        })),
+        ..Options::default()
+    };
+    let (store, opened) = Store::open(dir.path(), options).unwrap();
     assert!(opened.damaged.is_empty());
     let taker = opened.takers[0].id;
     let met = store.read(taker, None, usize::MAX, usize::MAX);
     assert!(matches!(met, Err(StoreError::Damaged { .. })), "{met:?}");
+    assert_eq!(fatal.recv().unwrap(), store.health().unwrap_err());
     drop(store);
     let (ids, lost) = reopened(dir.path());
     assert!(
@@ -157,4 +167,39 @@ fn a_newer_file_and_a_foreign_file_are_refused_and_left_alone() {
     let (_, opened) = open(dir.path());
     assert!(opened.damaged.is_empty());
     assert_eq!(opened.takers[0].account.queued, MESSAGES);
+}
+
+#[test]
+fn rows_that_are_not_as_they_were_written_are_passed_over_and_named() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    let connection = rusqlite::Connection::open(dir.path().join("queue.db")).unwrap();
+    connection
+        .execute_batch(
+            "INSERT INTO takers(id, kind, name) VALUES (77, 'of the future', 'x');
+             INSERT INTO drops VALUES (1, 'of the future', 3);
+             UPDATE takers SET accepted = accepted + 3 WHERE id = 1;
+             INSERT INTO sessions VALUES ('c', 5, 'no principal', 4, 0, 0, NULL, 0, 0);
+             UPDATE messages SET topic = 'a/+' WHERE id IN (1, 2, 3, 7);
+             INSERT INTO retained SELECT id, trace, hops, principal, 'no source', client_id,
+                 topic, qos, retain, accepted_at, trusted, expiry, properties, payload
+                 FROM messages WHERE id = 9",
+        )
+        .unwrap();
+    drop(connection);
+    let (store, opened) = open(dir.path());
+    assert!(opened.damaged.is_empty());
+    assert_eq!(opened.unreadable.len(), 3, "{:?}", opened.unreadable);
+    let taker = opened.takers[0].id;
+    let first = store.read(taker, None, 2, usize::MAX).unwrap();
+    assert_eq!(
+        first[0].message.id.0, 4,
+        "the unreadable ones are passed over"
+    );
+    let all = store.read(taker, None, usize::MAX, usize::MAX).unwrap();
+    assert_eq!(all.len() as u64, MESSAGES - 4);
+    common::commit(&store);
+    let account = store.account(taker);
+    assert!(account.balances(), "{account:?}");
+    assert_eq!(account.dropped[&DropReason::Damaged], 4 + 3);
 }

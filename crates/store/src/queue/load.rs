@@ -10,26 +10,23 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use super::rows::{Bad, COLUMNS, Decoder, qos, unsigned};
 use crate::{Account, Opened, SessionRecord, SubscriptionRecord, TakerId, TakerInfo, TakerKind};
 
-/// A taker's drops as the file has them. A reason that this version does not know is an error of
-/// the file, not one to be forgotten.
+/// A taker's drops. A reason that this version does not know counts with the damaged: the sum
+/// stays right.
 pub(crate) fn drops(
     connection: &Connection,
     taker: i64,
-) -> rusqlite::Result<Vec<(DropReason, i64)>> {
+) -> rusqlite::Result<BTreeMap<DropReason, i64>> {
     let mut statement =
         connection.prepare_cached("SELECT reason, count FROM drops WHERE taker = ?1")?;
-    let rows = statement.query_map([taker], |row| {
+    let mut rows = statement.query([taker])?;
+    let mut drops = BTreeMap::new();
+    while let Some(row) = rows.next()? {
         let text: String = row.get(0)?;
-        let reason = DropReason::parse(&text).ok_or_else(|| {
-            rusqlite::Error::FromSqlConversionFailure(
-                0,
-                rusqlite::types::Type::Text,
-                format!("unknown drop reason {text:?}").into(),
-            )
-        })?;
-        Ok((reason, row.get(1)?))
-    })?;
-    rows.collect()
+        let count: i64 = row.get(1)?;
+        let reason = DropReason::parse(&text).unwrap_or(DropReason::Damaged);
+        *drops.entry(reason).or_default() += count;
+    }
+    Ok(drops)
 }
 
 pub(crate) fn known(connection: &Connection) -> rusqlite::Result<HashSet<TakerId>> {
@@ -74,89 +71,122 @@ fn account(connection: &Connection, row: &Row<'_>) -> Result<Account, Bad> {
     })
 }
 
+/// Keeps what could be decoded; notes what could not and goes on.
+fn keep<T>(
+    decoded: Result<T, Bad>,
+    table: &str,
+    opened: &mut Opened,
+) -> rusqlite::Result<Option<T>> {
+    match decoded {
+        Ok(value) => Ok(Some(value)),
+        Err(Bad::Sqlite(error)) => Err(error),
+        Err(Bad::Content(what)) => {
+            tracing::error!(table, what, "a row is not as it was written");
+            opened.unreadable.push(format!("{table}: {what}"));
+            Ok(None)
+        }
+    }
+}
+
 /// Fills in all but the next message id; gives the books of removed takers.
-pub(crate) fn load(connection: &Connection, opened: &mut Opened) -> Result<Account, Bad> {
+pub(crate) fn load(connection: &Connection, opened: &mut Opened) -> rusqlite::Result<Account> {
     let mut removed = Account::default();
     let mut statement = connection.prepare(
         "SELECT id, kind, name, accepted, delivered, rows, bytes FROM takers ORDER BY id",
     )?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let books = account(connection, row)?;
-        let id = unsigned(row, 0)?;
+        let id: i64 = row.get(0)?;
         if id == 0 {
-            removed = books;
+            removed = keep(account(connection, row), "takers", opened)?.unwrap_or_default();
             continue;
         }
-        let kind: String = row.get(1)?;
-        opened.takers.push(TakerInfo {
-            id: TakerId(id),
-            kind: TakerKind::parse(&kind).ok_or(Bad::Content("the kind of a taker"))?,
-            name: row.get(2)?,
-            account: books,
-        });
+        let taker = keep(taker(connection, row), "takers", opened)?;
+        opened.takers.extend(taker);
     }
     drop(rows);
-    opened.sessions = sessions(connection)?;
+    let mut subscriptions = subscriptions(connection, opened)?;
     let mut decoder = Decoder::default();
-    let mut statement = connection.prepare(&format!("SELECT id, {COLUMNS} FROM retained"))?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        opened.retained.push(decoder.message(row, 0)?);
-    }
-    Ok(removed)
-}
-
-fn sessions(connection: &Connection) -> Result<Vec<SessionRecord>, Bad> {
-    let mut subscriptions = subscriptions(connection)?;
-    let mut decoder = Decoder::default();
-    let mut sessions = Vec::new();
     let mut statement = connection.prepare(
         "SELECT client_id, taker, principal, protocol_level, expiry, created_at, ended_at,
          ended_trusted, waited FROM sessions",
     )?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let client_id: String = row.get(0)?;
-        let principal: String = row.get(2)?;
-        let ended_at: Option<i64> = row.get(6)?;
-        sessions.push(SessionRecord {
-            subscriptions: subscriptions.remove(&client_id).unwrap_or_default(),
-            client_id: ClientId::new(&client_id).map_err(|_| Bad::Content("a client id"))?,
-            taker: TakerId(unsigned(row, 1)?),
-            principal: decoder.principal(&principal)?,
-            protocol_level: row.get(3)?,
-            expiry: row.get(4)?,
-            created_at: UnixMillis(unsigned(row, 5)?),
-            ended_at: ended_at.map(|at| UnixMillis(at.unsigned_abs())),
-            ended_trusted: row.get(7)?,
-            waited: unsigned(row, 8)?,
-        });
+        let session = session(row, &mut decoder, &mut subscriptions);
+        let session = keep(session, "sessions", opened)?;
+        opened.sessions.extend(session);
     }
-    Ok(sessions)
+    let mut statement = connection.prepare(&format!("SELECT id, {COLUMNS} FROM retained"))?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let message = keep(decoder.message(row, 0), "retained", opened)?;
+        opened.retained.extend(message);
+    }
+    Ok(removed)
 }
 
-fn subscriptions(connection: &Connection) -> Result<HashMap<String, Vec<SubscriptionRecord>>, Bad> {
-    let mut by_client: HashMap<String, Vec<SubscriptionRecord>> = HashMap::new();
+fn taker(connection: &Connection, row: &Row<'_>) -> Result<TakerInfo, Bad> {
+    let kind: String = row.get(1)?;
+    let name: String = row.get(2)?;
+    Ok(TakerInfo {
+        id: TakerId(unsigned(row, 0)?),
+        kind: TakerKind::parse(&kind).ok_or(Bad::Content("the kind of a taker"))?,
+        name: Arc::from(name),
+        account: account(connection, row)?,
+    })
+}
+
+type Subscriptions = HashMap<String, Vec<SubscriptionRecord>>;
+
+fn session(
+    row: &Row<'_>,
+    decoder: &mut Decoder,
+    subscriptions: &mut Subscriptions,
+) -> Result<SessionRecord, Bad> {
+    let client_id: String = row.get(0)?;
+    let principal: String = row.get(2)?;
+    let ended_at: Option<i64> = row.get(6)?;
+    Ok(SessionRecord {
+        subscriptions: subscriptions.remove(&client_id).unwrap_or_default(),
+        client_id: ClientId::new(&client_id).map_err(|_| Bad::Content("a client id"))?,
+        taker: TakerId(unsigned(row, 1)?),
+        principal: decoder.principal(&principal)?,
+        protocol_level: row.get(3)?,
+        expiry: row.get(4)?,
+        created_at: UnixMillis(unsigned(row, 5)?),
+        ended_at: ended_at.map(|at| UnixMillis(at.unsigned_abs())),
+        ended_trusted: row.get(7)?,
+        waited: unsigned(row, 8)?,
+    })
+}
+
+fn subscriptions(connection: &Connection, opened: &mut Opened) -> rusqlite::Result<Subscriptions> {
+    let mut by_client = Subscriptions::new();
     let mut statement = connection.prepare(
         "SELECT client_id, text, qos, no_local, retain_as_published, retain_handling, identifier
          FROM subscriptions",
     )?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let text: String = row.get(1)?;
-        let identifier: Option<u32> = row.get(6)?;
-        by_client
-            .entry(row.get(0)?)
-            .or_default()
-            .push(SubscriptionRecord {
-                text: Arc::from(text),
-                qos: qos(row, 2)?,
-                no_local: row.get(3)?,
-                retain_as_published: row.get(4)?,
-                retain_handling: row.get(5)?,
-                identifier: identifier.and_then(NonZeroU32::new),
-            });
+        let found = keep(subscription(row), "subscriptions", opened)?;
+        if let Some((client_id, record)) = found {
+            by_client.entry(client_id).or_default().push(record);
+        }
     }
     Ok(by_client)
+}
+
+fn subscription(row: &Row<'_>) -> Result<(String, SubscriptionRecord), Bad> {
+    let text: String = row.get(1)?;
+    let identifier: Option<u32> = row.get(6)?;
+    let record = SubscriptionRecord {
+        text: Arc::from(text),
+        qos: qos(row, 2)?,
+        no_local: row.get(3)?,
+        retain_as_published: row.get(4)?,
+        retain_handling: row.get(5)?,
+        identifier: identifier.and_then(NonZeroU32::new),
+    };
+    Ok((row.get(0)?, record))
 }

@@ -9,7 +9,7 @@ use rusqlite::{Connection, Row};
 
 use super::mirror::signed;
 use super::rows::{Bad, COLUMNS, Decoder, identifiers, qos};
-use crate::{QueuedRow, StoreError, TakerId, file};
+use crate::{OnFatal, QueuedRow, StoreError, TakerId, file};
 
 /// Connections kept open for readers.
 const POOL: usize = 2;
@@ -18,13 +18,34 @@ const POOL: usize = 2;
 pub(crate) struct Readers {
     path: PathBuf,
     idle: Mutex<Vec<Connection>>,
+    /// The damage that a reader met first.
+    damaged: OnceLock<StoreError>,
+    on_fatal: Option<OnFatal>,
 }
 
 impl Readers {
-    pub(crate) fn new(path: &Path) -> Self {
+    pub(crate) fn new(path: &Path, on_fatal: Option<OnFatal>) -> Self {
         Self {
             path: path.to_path_buf(),
             idle: Mutex::new(Vec::new()),
+            damaged: OnceLock::new(),
+            on_fatal,
+        }
+    }
+
+    /// The damage that a reader met, if one did.
+    pub(crate) fn damaged(&self) -> Option<StoreError> {
+        self.damaged.get().cloned()
+    }
+
+    /// A reader met damage: the next start salvages; whoever runs the store is told once.
+    fn meet(&self, error: &StoreError) {
+        file::suspect(&self.path);
+        if self.damaged.set(error.clone()).is_ok() {
+            tracing::error!(%error, "a reader met damage");
+            if let Some(on_fatal) = &self.on_fatal {
+                on_fatal(error);
+            }
         }
     }
 
@@ -43,8 +64,8 @@ impl Readers {
             None => file::reader(&self.path)?,
         };
         let outcome = work(&connection).map_err(|e| StoreError::sqlite(&self.path, &e));
-        if matches!(outcome, Err(StoreError::Damaged { .. })) {
-            file::suspect(&self.path);
+        if let Err(error @ StoreError::Damaged { .. }) = &outcome {
+            self.meet(error);
         }
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < POOL {
