@@ -41,9 +41,12 @@ fn the_c_programs_compile_without_a_warning_and_run() {
         .arg(out.path())
         .arg(library_dir()));
 
-    let server = Server::start(2, |_, peer| {
+    let server = Server::start(4, |number, peer| {
         peer.accept();
-        peer.echo();
+        // The last one is left without a goodbye.
+        if number < 3 {
+            peer.echo();
+        }
     });
     let port = server.port.to_string();
     let certificates = server.certificates.dir();
@@ -64,6 +67,11 @@ fn the_c_programs_compile_without_a_warning_and_run() {
         .arg(certificates));
     let text = String::from_utf8(native.stdout).unwrap();
     assert!(text.contains("native/topic\tqos2\n"), "{text}");
+    for program in ["network", "closed_socket"] {
+        run(Command::new(out.path().join(program))
+            .args(["localhost", &port])
+            .arg(certificates));
+    }
     server.finish();
 }
 

@@ -25,6 +25,8 @@ link() { # PROGRAM SOURCE
 }
 link subscribe_publish subscribe_publish.c
 link native native.c
+link closed_socket closed_socket.c
+link network network.c
 
 # The headers alone: old and new C, C++ where there is a compiler for it, with threads and
 # without, with every log level and without.
@@ -35,7 +37,7 @@ for flags in "" "-D_ENABLE_THREAD_SUPPORT_" "$log -DENABLE_IOT_TRACE"; do
 			-c "$here/headers.c" -o "$out/headers.o"
 	done
 	if command -v "$CXX" >/dev/null; then
-		for source in headers.c subscribe_publish.c native.c; do
+		for source in headers.c subscribe_publish.c native.c closed_socket.c network.c; do
 			# shellcheck disable=SC2086
 			"$CXX" -x c++ -std=gnu++11 $warnings -Wno-cast-function-type $flags \
 				-I"$here" -I"$include" -c "$here/$source" -o "$out/cpp.o"

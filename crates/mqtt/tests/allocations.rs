@@ -1,0 +1,75 @@
+//! The hot path allocates nothing: a PUBLISH is read by references to the buffer and written into
+//! room that is there. In a file of its own, since it counts what the whole process allocates.
+#![allow(clippy::unwrap_used)] // the helpers of a test fail as the test does
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::BytesMut;
+use iotedge_mqtt::{Decoder, Packet, PacketId, QoS, Role, encode_publish};
+
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: everything is handed on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: as the caller says.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as the caller says.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: as the caller says.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn a_publish_is_read_and_written_without_an_allocation() {
+    let mut buf = BytesMut::from(&b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x00\x00\x00"[..]);
+    let mut decoder = Decoder::new(Role::Server, 1000);
+    decoder.decode(&mut buf).unwrap().unwrap();
+    buf.reserve(100_000);
+    let id = PacketId::new(1);
+
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    for _ in 0..100 {
+        encode_publish(
+            &mut buf,
+            "a/topic",
+            &[7; 64],
+            QoS::AtLeastOnce,
+            false,
+            false,
+            id,
+        )
+        .unwrap();
+    }
+    let written = ALLOCATIONS.load(Ordering::Relaxed);
+    assert_eq!(written - before, 0, "into room that is there");
+
+    let mut bytes = 0;
+    while let Some(packet) = decoder.decode(&mut buf).unwrap() {
+        let Packet::Publish(publish) = packet else {
+            panic!("PUBLISH");
+        };
+        bytes += publish.payload.len();
+    }
+    let read = ALLOCATIONS.load(Ordering::Relaxed);
+    assert_eq!(bytes, 6400);
+    assert!(
+        read - written <= 1,
+        "one count of references for the whole buffer"
+    );
+}
