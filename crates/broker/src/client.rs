@@ -230,7 +230,7 @@ impl Shared {
             hops: 0,
             principal,
             client_id: client_id.shared(),
-            source: Source::Mqtt,
+            source: Source::Will,
             topic: will.topic,
             payload: will.payload,
             qos: will.qos,

@@ -122,7 +122,12 @@ async fn serve(
     };
     let acceptor = TlsAcceptor::from(tls());
     let handshake = acceptor.accept(socket);
-    let stream = match tokio::time::timeout(context.limits.connect_timeout, handshake).await {
+    let mut stop = stopped.clone();
+    let handshake = tokio::select! {
+        outcome = tokio::time::timeout(context.limits.connect_timeout, handshake) => outcome,
+        _ = stop.changed() => return,
+    };
+    let stream = match handshake {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             tracing::warn!(

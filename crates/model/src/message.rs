@@ -105,6 +105,9 @@ pub enum Source {
     WebSocket,
     /// An HTTP publish.
     Http,
+    /// A will: seen by clients and rules, ignored by the shadow service (today's guide, "Using
+    /// shadows in devices").
+    Will,
     /// An upstream's inbound route: never sent back to that upstream.
     Upstream {
         /// The upstream's name.
@@ -131,7 +134,7 @@ impl Source {
     /// The protocol label.
     pub fn protocol(&self) -> Protocol {
         match self {
-            Self::Mqtt => Protocol::Mqtt,
+            Self::Mqtt | Self::Will => Protocol::Mqtt,
             Self::WebSocket => Protocol::WebSocket,
             Self::Http => Protocol::Http,
             _ => Protocol::Internal,
@@ -144,6 +147,7 @@ impl Source {
             Self::Mqtt => "mqtt".into(),
             Self::WebSocket => "websocket".into(),
             Self::Http => "http".into(),
+            Self::Will => "will".into(),
             Self::Upstream { name } => format!("upstream:{name}"),
             Self::Device { name } => format!("device:{name}"),
             Self::Rule { name } => format!("rule:{name}"),
@@ -157,6 +161,7 @@ impl Source {
             "mqtt" => return Some(Self::Mqtt),
             "websocket" => return Some(Self::WebSocket),
             "http" => return Some(Self::Http),
+            "will" => return Some(Self::Will),
             _ => {}
         }
         let (kind, name) = text.split_once(':')?;
@@ -294,6 +299,7 @@ mod tests {
             Source::Mqtt,
             Source::WebSocket,
             Source::Http,
+            Source::Will,
             Source::Upstream { name: "a:b".into() },
             Source::Device { name: "d".into() },
             Source::Rule { name: "r".into() },

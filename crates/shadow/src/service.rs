@@ -11,7 +11,9 @@ use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use iotedge_model::reserved::{ShadowOperation, ShadowRequest, shadow_prefix};
-use iotedge_model::{DropReason, Message, Protocol, ShadowName, ThingName, TopicFilter, TraceId};
+use iotedge_model::{
+    DropReason, Message, Protocol, ShadowName, Source, ThingName, TopicFilter, TraceId,
+};
 use iotedge_ports::{BrokerPort, Clock, Part, Service, ShadowReader};
 use iotedge_telemetry::{METRICS, event};
 use serde_json::{Value, json};
@@ -272,8 +274,11 @@ fn internal(what: &str, error: &dyn std::fmt::Display) -> ShadowError {
 impl Service for ShadowService {
     fn deliver(&self, message: &Arc<Message>, done: Option<Part>) {
         let topic = message.topic.as_str();
-        let Some(parsed) = ShadowRequest::parse(topic) else {
-            // Not one of our filters: nothing to do, and nothing failed.
+        let parsed = ShadowRequest::parse(topic)
+            // Wills are ignored here; a rule may republish them.
+            .filter(|_| message.source != Source::Will);
+        let Some(parsed) = parsed else {
+            // Not for us: nothing to do, and nothing failed.
             if let Some(part) = done {
                 part.finish(Ok(()));
             }

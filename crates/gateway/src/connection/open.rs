@@ -153,7 +153,8 @@ pub(crate) fn attach(
     let will = connect
         .will
         .map(|will| check_will(will, &permissions))
-        .transpose()?;
+        .transpose()?
+        .flatten();
     let handle = Arc::new(Handle::default());
     let request = ConnectRequest {
         client_id: client_id.clone(),
@@ -211,7 +212,8 @@ fn client_id(connect: &Connect) -> Result<ClientId, Refused> {
     ClientId::new(connect.client_id.as_str()).map_err(|_| Refused::EmptyClientId)
 }
 
-fn check_will(will: LastWill, permissions: &Permissions) -> Result<Will, Refused> {
+/// `None` for a will that nobody will get.
+fn check_will(will: LastWill, permissions: &Permissions) -> Result<Option<Will>, Refused> {
     let refused = |reason| Refused::Will {
         topic: will.topic.as_str().to_owned(),
         reason,
@@ -221,12 +223,18 @@ fn check_will(will: LastWill, permissions: &Permissions) -> Result<Will, Refused
         return Err(refused("QoS 2 is not supported"));
     }
     if !reserved::client_may_publish(topic.as_str()) {
-        return Err(refused("a reserved topic"));
+        // As AWS IoT does, which takes the CONNECT all the same.
+        tracing::warn!(
+            event = event::MESSAGE_DROPPED,
+            topic = %topic,
+            "a will on this reserved topic is ignored"
+        );
+        return Ok(None);
     }
     if !permissions.ask(Action::Publish, topic.as_str()) {
         return Err(refused("iot:Publish is denied"));
     }
-    Ok(Will {
+    Ok(Some(Will {
         topic,
         payload: bytes::Bytes::copy_from_slice(&will.payload),
         qos: will.qos,
@@ -234,5 +242,5 @@ fn check_will(will: LastWill, permissions: &Permissions) -> Result<Will, Refused
         delay: 0,
         expiry: None,
         properties: None,
-    })
+    }))
 }

@@ -209,7 +209,7 @@ impl Pump {
         let mut codes = Vec::with_capacity(subscribe.filters.len());
         let mut allowed = Vec::new();
         for (text, qos) in &subscribe.filters {
-            match self.check_filter(text.as_str(), *qos) {
+            match self.check_filter(text.as_str(), *qos)? {
                 Some(subscription) => {
                     codes.push(None);
                     allowed.push(subscription);
@@ -258,26 +258,22 @@ impl Pump {
         Ok(())
     }
 
-    fn check_filter(&self, text: &str, qos: QoS) -> Option<Subscription> {
-        let filter = match SharedFilter::new(text) {
-            Ok(filter) => filter,
-            Err(error) => {
-                METRICS.count(Metric::SubscribeClientError, Protocol::Mqtt);
-                tracing::warn!(
-                    event = event::SUBSCRIBE, client_id = %self.client_id, filter = text, "{error}"
-                );
-                return None;
-            }
-        };
+    /// `None` for one that policy denies.
+    fn check_filter(&self, text: &str, qos: QoS) -> Result<Option<Subscription>, End> {
+        // A filter that is none is a protocol violation ([MQTT-4.7.1-2], [MQTT-4.8.0-1]).
+        let filter = SharedFilter::new(text).map_err(|error| {
+            METRICS.count(Metric::SubscribeClientError, Protocol::Mqtt);
+            self.protocol_error(&format!("the filter {text:?} is not valid: {error}"))
+        })?;
         if !self.permissions.ask(Action::Subscribe, text) {
             METRICS.count(Metric::SubscribeAuthError, Protocol::Mqtt);
-            return None;
+            return Ok(None);
         }
-        Some(Subscription {
+        Ok(Some(Subscription {
             filter,
             text: Arc::from(text),
             options: SubscribeOptions::v311(qos.min(QoS::AtLeastOnce)),
-        })
+        }))
     }
 
     fn unsubscribe(&mut self, unsubscribe: Unsubscribe) {

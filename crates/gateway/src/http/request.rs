@@ -1,15 +1,19 @@
 //! Requests as services see them.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::time::Duration;
 
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::Request;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use iotedge_model::TraceId;
 use iotedge_ports::{HttpRequest, HttpResponse, Method};
 
 use crate::Context;
 use crate::connection::Peer;
+
+/// How long a body may take to come.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A number for one request.
 pub(super) fn new_trace() -> TraceId {
@@ -52,16 +56,24 @@ pub(super) async fn read(
         ));
     };
     let limit = context.limits.max_packet_bytes;
-    let body = match Limited::new(request.into_body(), limit).collect().await {
-        Ok(body) => body.to_bytes(),
+    let too_large = || {
+        let message = format!("The body has more than {limit} bytes");
+        error(413, "RequestEntityTooLargeException", &message, trace)
+    };
+    if request.body().size_hint().lower() > limit as u64 {
+        return Err(too_large());
+    }
+    let body = Limited::new(request.into_body(), limit).collect();
+    let body = match tokio::time::timeout(BODY_TIMEOUT, body).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(cause)) if cause.is::<LengthLimitError>() => return Err(too_large()),
+        Ok(Err(cause)) => {
+            let message = format!("The body cannot be read: {cause}");
+            return Err(error(400, "InvalidRequestException", &message, trace));
+        }
         Err(_) => {
-            let message = format!("The body is broken or has more than {limit} bytes");
-            return Err(error(
-                413,
-                "RequestEntityTooLargeException",
-                &message,
-                trace,
-            ));
+            let message = format!("The body did not come within {BODY_TIMEOUT:?}");
+            return Err(error(408, "RequestTimeoutException", &message, trace));
         }
     };
     Ok(HttpRequest {
