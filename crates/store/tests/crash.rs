@@ -16,7 +16,9 @@ use std::time::Duration;
 
 use common::{message, row};
 use iotedge_model::{DropReason, MessageId};
-use iotedge_store::{Account, Append, Opened, Options, RetainedChange, Store, TakerId, TakerKind};
+use iotedge_store::{
+    Account, Append, Done, Expect, Opened, Options, RetainedChange, Store, TakerId, TakerKind,
+};
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
@@ -212,6 +214,37 @@ fn run(store: &Store, op: Op, done: Box<dyn FnOnce() + Send>) {
     }
 }
 
+/// Change number `n` of the documents: every seventh is a deletion.
+fn change(store: &Store, n: u64, done: Done) {
+    let documents = store.documents("crash");
+    let key = format!("{}", n % 5);
+    if n % 7 == 0 {
+        documents.delete(&key, Expect::Any, Some(done)).unwrap();
+    } else {
+        documents
+            .put(&key, format!("{n}"), Expect::Any, Some(done))
+            .unwrap();
+    }
+}
+
+/// The documents as they should be: versions, and bodies of those that are there.
+#[derive(Default)]
+struct Changed(BTreeMap<String, (u64, Option<String>)>);
+
+impl Changed {
+    fn apply(&mut self, n: u64) {
+        let (version, body) = self.0.entry(format!("{}", n % 5)).or_default();
+        *body = (n % 7 != 0).then(|| format!("{n}"));
+        *version += u64::from(body.is_some());
+    }
+
+    fn there(&self) -> BTreeMap<String, (u64, String)> {
+        let all = self.0.clone().into_iter();
+        all.filter_map(|(key, (version, body))| Some((key, (version, body?))))
+            .collect()
+    }
+}
+
 /// Runs operations from a number on until it is killed; does nothing in an ordinary test run.
 #[test]
 fn child() {
@@ -225,12 +258,17 @@ fn child() {
         ..Options::default()
     };
     let (store, _) = Store::open(Path::new(&dir), options).unwrap();
+    let documents = std::env::var("STORE_CRASH_DOCUMENTS").is_ok();
     for n in from.. {
         let done = move || {
             let mut out = std::io::stderr().lock();
             writeln!(out, "done {n}").unwrap();
         };
-        run(&store, op(n), Box::new(done));
+        if documents {
+            change(&store, n, Box::new(move |ok| ok.map_or((), |()| done())));
+        } else {
+            run(&store, op(n), Box::new(done));
+        }
         // As admission does: what waits is bounded.
         while store.pending_bytes() > 200_000 {
             std::thread::yield_now();
@@ -239,8 +277,12 @@ fn child() {
 }
 
 /// Starts the child, kills it after some reports; gives the highest operation reported done.
-fn killed(dir: &Path, from: u64, after: u64) -> Option<u64> {
-    let mut child = Command::new(std::env::current_exe().unwrap())
+fn killed(dir: &Path, from: u64, after: u64, documents: bool) -> Option<u64> {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    if documents {
+        command.env("STORE_CRASH_DOCUMENTS", "1");
+    }
+    let mut child = command
         .args(["--exact", "child", "--nocapture", "--test-threads=1"])
         .env("STORE_CRASH_DIR", dir)
         .env("STORE_CRASH_FROM", from.to_string())
@@ -275,7 +317,8 @@ fn sigkill_loses_nothing_that_was_reported_done() {
     let mut applied = 0; // operations 1..=applied are in `model`
     let mut x = 42;
     for round in 0..25 {
-        let done = killed(dir.path(), applied + 1, 1 + random(&mut x) % 300).unwrap_or(applied);
+        let done =
+            killed(dir.path(), applied + 1, 1 + random(&mut x) % 300, false).unwrap_or(applied);
         let (store, opened) = common::open(dir.path());
         assert!(opened.damaged.is_empty(), "{:?}", opened.damaged);
         let found = Model::read(&store, &opened);
@@ -296,4 +339,38 @@ fn sigkill_loses_nothing_that_was_reported_done() {
         drop(store);
     }
     assert!(applied > 1000, "only {applied} operations were tried");
+}
+
+#[test]
+fn sigkill_loses_no_document_that_was_reported_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut x = 7;
+    let mut applied = 0;
+    let mut model = Changed::default();
+    for round in 0..10 {
+        let reports = 1 + random(&mut x) % 200;
+        let done = killed(dir.path(), applied + 1, reports, true).unwrap_or(applied);
+        let (store, _) = common::open(dir.path());
+        let found: BTreeMap<_, _> = store
+            .documents("crash")
+            .scan()
+            .unwrap()
+            .into_iter()
+            .map(|(key, d)| {
+                (
+                    key,
+                    (d.version, String::from_utf8(d.body.to_vec()).unwrap()),
+                )
+            })
+            .collect();
+        while applied < done || model.there() != found {
+            assert!(
+                applied < done + 10_000,
+                "round {round}: no prefix of at least {done} changes"
+            );
+            applied += 1;
+            model.apply(applied);
+        }
+    }
+    assert!(applied > 300, "only {applied} changes were tried");
 }
