@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from harness import raw
+from harness import pki, raw
 from harness.clients import Client, Refused
 from harness.daemon import allow, certificate_id
 from harness.process import Process, run
@@ -258,3 +258,26 @@ def test_rules_and_things_are_listed(daemon):
 
 def test_the_socket_is_for_the_owner_only(gateway):
     assert stat.S_IMODE(gateway.socket.stat().st_mode) & 0o007 == 0
+
+
+def test_a_certificate_made_as_the_guide_makes_it(gateway, tmp_path):
+    """`openssl x509 -req` without extensions makes version 1 certificates; they are registered."""
+    ca, ca_key = pki.make_ca(tmp_path / "pki", "own-ca")
+    key, request, cert = (tmp_path / n for n in ("device.key", "device.csr", "device.pem"))
+    for argv in (
+        ["genrsa", "-out", key, "2048"],
+        ["req", "-new", "-key", key, "-subj", "/CN=device", "-out", request],
+        ["x509", "-req", "-in", request, "-CA", ca, "-CAkey", ca_key, "-CAcreateserial",
+         "-out", cert, "-days", "365", "-sha256"],
+    ):
+        done = run(["openssl", *argv])
+        assert done.returncode == 0, done.stderr
+    device = gateway.cert("trust", policy="open")
+    device.certificate, device.key = cert, key
+    with pytest.raises((Refused, OSError, AssertionError)):
+        Client("device", gateway.ports["mqtts"], identity=device).connect()
+    gateway.ctl_ok("cert", "register", "--pem", cert, "--policy", "open")
+    client = Client("device", gateway.ports["mqtts"], identity=device).connect()
+    client.publish("t", b"from a version 1 certificate")
+    client.disconnect()
+    assert certificate_id(cert) in gateway.ctl_ok("cert", "list")
