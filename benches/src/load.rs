@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Barrier, Mutex, PoisonError};
+use std::sync::{Arc, Barrier, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,9 @@ use crate::packet::{self, Batch, Reader, Received};
 
 /// Packets that one write carries at most.
 const BATCH: usize = 512;
+
+/// Publishers go on after so long without any progress of the slowest subscriber.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// A subscriber gives up on what is still missing after so long without a message.
 const SILENCE: Duration = Duration::from_millis(1500);
@@ -35,6 +38,9 @@ pub struct Load {
     pub duration: Duration,
     /// QoS 1: how many messages a publisher has unacknowledged.
     pub window: usize,
+    /// How many messages all publishers together are ahead of the slowest subscriber: the pace is
+    /// what the broker delivers. Without, they write whatever the broker reads.
+    pub ahead: Option<u64>,
     /// Messages a second for each publisher; as fast as it goes without.
     pub rate: Option<u64>,
     /// Whether the subscribers' sessions outlive their connections, so that QoS 1 is durable.
@@ -46,8 +52,14 @@ struct Shared {
     load: Load,
     start: Barrier,
     epoch: Mutex<Option<Instant>>,
+    /// Messages that publishers have sent or are about to send.
     published: AtomicU64,
     publishing: AtomicU64,
+    /// What each subscriber has received.
+    received: Vec<AtomicU64>,
+    /// Messages that nobody waits for any more: lost ones, from the look of it.
+    forgiven: Mutex<u64>,
+    progress: Condvar,
 }
 
 impl Shared {
@@ -62,119 +74,171 @@ impl Shared {
         (self.publishing.load(Ordering::Acquire) == 0)
             .then(|| self.published.load(Ordering::Acquire))
     }
+
+    fn slowest(&self) -> u64 {
+        let counts = self.received.iter().map(|c| c.load(Ordering::Acquire));
+        counts.min().unwrap_or_default()
+    }
+
+    /// Takes `count` messages out of what may be published now; waits while that is nothing.
+    fn allow(&self, count: usize) {
+        let count = count as u64;
+        let Some(ahead) = self.load.ahead else {
+            self.published.fetch_add(count, Ordering::AcqRel);
+            return;
+        };
+        let mut forgiven = self.forgiven.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let published = self.published.load(Ordering::Acquire);
+            let slowest = self.slowest();
+            if published + count <= slowest + *forgiven + ahead.max(count) {
+                self.published.fetch_add(count, Ordering::AcqRel);
+                return;
+            }
+            let (guard, waited) = self
+                .progress
+                .wait_timeout(forgiven, PATIENCE)
+                .unwrap_or_else(PoisonError::into_inner);
+            forgiven = guard;
+            if waited.timed_out() && slowest == self.slowest() {
+                *forgiven = published - slowest;
+            }
+        }
+    }
+
+    /// Tells publishers how far a subscriber has come.
+    fn advance(&self, index: usize, received: u64) {
+        if self.load.ahead.is_some() {
+            self.received[index].store(received, Ordering::Release);
+            // Under the lock, so that nobody falls asleep between looking and waiting.
+            drop(self.forgiven.lock().unwrap_or_else(PoisonError::into_inner));
+            self.progress.notify_all();
+        }
+    }
+
+    /// Packets in one write.
+    fn batch(&self) -> usize {
+        let load = &self.load;
+        let mut count = BATCH;
+        if load.qos > 0 {
+            count = count.min(load.window);
+        }
+        if let Some(ahead) = load.ahead {
+            count = count.min((ahead / 4) as usize / load.publishers);
+        }
+        count.max(1)
+    }
 }
 
-/// A publisher's number is counted as sent, and the publishers as fewer, however its thread ends.
-struct Publishing<'a> {
-    shared: &'a Shared,
-    sent: u64,
-}
+/// One publisher fewer, however its thread ends.
+struct Publishing<'a>(&'a Shared);
 
 impl Drop for Publishing<'_> {
     fn drop(&mut self) {
-        self.shared.published.fetch_add(self.sent, Ordering::AcqRel);
-        self.shared.publishing.fetch_sub(1, Ordering::AcqRel);
+        self.0.publishing.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
 fn publish(shared: &Shared, index: usize, stream: TcpStream) -> io::Result<u64> {
-    let mut publishing = Publishing { shared, sent: 0 };
+    let _publishing = Publishing(shared);
     let load = &shared.load;
-    let mut batch = Batch::new(
-        &format!("bench/{index}"),
-        load.qos,
-        load.payload,
-        index as u32,
-        if load.qos == 0 {
-            BATCH
-        } else {
-            BATCH.min(load.window)
-        },
-    );
+    let topic = format!("bench/{index}");
+    let mut batch = Batch::new(&topic, load.qos, load.payload, index as u32, shared.batch());
     let epoch = shared.begin();
-    let done = match (load.rate, load.qos) {
-        (Some(rate), _) => paced(load, rate, &mut batch, stream, epoch, &mut publishing.sent),
-        (None, 0) => flood(load, &mut batch, stream, epoch, &mut publishing.sent),
-        (None, _) => windowed(load, &mut batch, stream, epoch, &mut publishing.sent),
-    };
-    done.map(|()| publishing.sent)
+    match (load.rate, load.qos) {
+        (Some(rate), _) => paced(shared, rate, &mut batch, stream, epoch),
+        (None, 0) => flood(shared, &mut batch, stream, epoch),
+        (None, _) => windowed(shared, &mut batch, stream, epoch),
+    }
 }
 
-/// QoS 0 as fast as the broker reads.
+/// QoS 0.
 fn flood(
-    load: &Load,
+    shared: &Shared,
     batch: &mut Batch,
     mut stream: TcpStream,
     epoch: Instant,
-    sent: &mut u64,
-) -> io::Result<()> {
-    while epoch.elapsed() < load.duration {
-        let count = batch.capacity();
-        stream.write_all(batch.numbered(*sent, count, 0))?;
-        *sent += count as u64;
+) -> io::Result<u64> {
+    let mut sent = 0;
+    let count = batch.capacity();
+    while epoch.elapsed() < shared.load.duration {
+        shared.allow(count);
+        stream.write_all(batch.numbered(sent, count, 0))?;
+        sent += count as u64;
     }
-    Ok(())
+    Ok(sent)
 }
 
 /// QoS 1 with `window` messages in flight; ends when all are acknowledged.
 fn windowed(
-    load: &Load,
+    shared: &Shared,
     batch: &mut Batch,
     mut stream: TcpStream,
     epoch: Instant,
-    sent: &mut u64,
-) -> io::Result<()> {
+) -> io::Result<u64> {
+    let load = &shared.load;
     let mut reader = Reader::default();
-    let mut acknowledged = 0u64;
+    let (mut sent, mut acknowledged) = (0u64, 0u64);
     loop {
         if epoch.elapsed() < load.duration {
-            let room = load.window - (*sent - acknowledged) as usize;
+            let room = load.window - (sent - acknowledged) as usize;
             let count = room.min(batch.capacity());
-            stream.write_all(batch.numbered(*sent, count, 0))?;
-            *sent += count as u64;
-        } else if acknowledged == *sent {
-            return Ok(());
+            shared.allow(count);
+            stream.write_all(batch.numbered(sent, count, 0))?;
+            sent += count as u64;
+        } else if acknowledged == sent {
+            return Ok(sent);
         }
-        let read = reader.read(&mut stream, |received| {
-            acknowledged += u64::from(received == Received::Puback);
-        })?;
-        if read == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
+        acknowledged += pubacks(&mut reader, &mut stream)?;
     }
+}
+
+/// Reads once; the PUBACKs in it.
+fn pubacks(reader: &mut Reader, stream: &mut TcpStream) -> io::Result<u64> {
+    let mut count = 0;
+    let read = reader.read(stream, |received| {
+        count += u64::from(received == Received::Puback);
+    })?;
+    if read == 0 {
+        return Err(closed("a publisher"));
+    }
+    Ok(count)
+}
+
+fn closed(whom: &str) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::UnexpectedEof,
+        format!("the broker has closed {whom}'s connection"),
+    )
 }
 
 /// One message at a time on a steady beat, each with the time of its sending.
 fn paced(
-    load: &Load,
+    shared: &Shared,
     rate: u64,
     batch: &mut Batch,
     mut stream: TcpStream,
     epoch: Instant,
-    sent: &mut u64,
-) -> io::Result<()> {
+) -> io::Result<u64> {
+    let load = &shared.load;
     let mut reader = Reader::default();
     let beat = Duration::from_secs(1) / rate.clamp(1, 1_000_000) as u32;
-    let mut acknowledged = 0u64;
+    let (mut sent, mut acknowledged) = (0u64, 0u64);
     let mut next = Duration::ZERO;
     while next < load.duration {
         if let Some(wait) = next.checked_sub(epoch.elapsed()) {
             thread::sleep(wait);
         }
+        shared.allow(1);
         let nanos = epoch.elapsed().as_nanos() as u64;
-        stream.write_all(batch.numbered(*sent, 1, nanos))?;
-        *sent += 1;
+        stream.write_all(batch.numbered(sent, 1, nanos))?;
+        sent += 1;
         next += beat;
-        while load.qos > 0 && acknowledged < *sent {
-            if reader.read(&mut stream, |r| {
-                acknowledged += u64::from(r == Received::Puback);
-            })? == 0
-            {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
+        while load.qos > 0 && acknowledged < sent {
+            acknowledged += pubacks(&mut reader, &mut stream)?;
         }
     }
-    Ok(())
+    Ok(sent)
 }
 
 /// What a subscriber brings home.
@@ -186,7 +250,7 @@ struct Taken {
     latencies: Vec<u64>,
 }
 
-fn take(shared: &Shared, mut stream: TcpStream) -> io::Result<Taken> {
+fn take(shared: &Shared, index: usize, mut stream: TcpStream) -> io::Result<Taken> {
     let load = &shared.load;
     let mut taken = Taken {
         account: Account::new(load.publishers),
@@ -202,9 +266,10 @@ fn take(shared: &Shared, mut stream: TcpStream) -> io::Result<Taken> {
         match reader.read(&mut stream, |r| {
             receive(&mut taken, &mut acks, r, load, epoch);
         }) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(0) => return Err(closed("a subscriber")),
             Ok(_) => {
                 last = Instant::now();
+                shared.advance(index, taken.account.distinct());
                 stream.write_all(&acks)?;
                 acks.clear();
             }
@@ -263,6 +328,9 @@ pub fn run(load: Load) -> io::Result<Value> {
         epoch: Mutex::new(None),
         published: AtomicU64::new(0),
         publishing: AtomicU64::new(load.publishers as u64),
+        received: (0..load.subscribers).map(|_| AtomicU64::new(0)).collect(),
+        forgiven: Mutex::new(0),
+        progress: Condvar::new(),
         load: load.clone(),
     });
     // All connect before any thread starts: nobody waits at the barrier for a client that failed.
@@ -281,9 +349,10 @@ pub fn run(load: Load) -> io::Result<Value> {
     }
     let takers: Vec<_> = subscribers
         .into_iter()
-        .map(|stream| {
+        .enumerate()
+        .map(|(i, stream)| {
             let shared = shared.clone();
-            thread::spawn(move || take(&shared, stream))
+            thread::spawn(move || take(&shared, i, stream))
         })
         .collect();
     let senders: Vec<_> = publishers

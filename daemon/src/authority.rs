@@ -14,12 +14,17 @@ use iotedge_policy::{
 use iotedge_ports::{AuthRequest, Authorizer, Decision, PrincipalStatus, ThingFacts};
 use iotedge_telemetry::event;
 
+/// A policy with the text it was made of, so that an unchanged one is not compiled again.
+struct CompiledPolicy {
+    text: Arc<str>,
+    /// `Err` for one that the store holds and this version refuses: it allows nothing.
+    document: Result<Arc<PolicyDocument>, PolicyError>,
+}
+
 /// Documents ready to evaluate. Immutable.
 #[derive(Default)]
 struct Compiled {
-    /// Each with the text it was made of, so that an unchanged one is not compiled again. `Err` for
-    /// one that the store holds and this version refuses: it allows nothing.
-    policies: HashMap<Arc<str>, (Arc<str>, Result<Arc<PolicyDocument>, PolicyError>)>,
+    policies: HashMap<Arc<str>, CompiledPolicy>,
     names: HashMap<CertificateId, Arc<CertificateNames>>,
 }
 
@@ -76,7 +81,7 @@ impl Authority {
         let mut new = Compiled::default();
         for policy in snapshot.policies() {
             let document = match old.policies.get(&policy.name) {
-                Some((text, document)) if *text == policy.text => document.clone(),
+                Some(old) if old.text == policy.text => old.document.clone(),
                 _ => PolicyDocument::parse(&policy.text).map(Arc::new),
             };
             if let Err(error) = &document {
@@ -86,8 +91,11 @@ impl Authority {
                     "the policy is refused and allows nothing: {error}"
                 );
             }
-            new.policies
-                .insert(policy.name.clone(), (policy.text.clone(), document));
+            let compiled = CompiledPolicy {
+                text: policy.text.clone(),
+                document,
+            };
+            new.policies.insert(policy.name.clone(), compiled);
         }
         for certificate in snapshot.certificates() {
             let names = match old.names.get(&certificate.id) {
@@ -144,7 +152,10 @@ impl Authority {
         let policies: Vec<(&str, &PolicyDocument)> = names
             .iter()
             .filter_map(|name| match compiled.policies.get(name) {
-                Some((_, Ok(document))) => Some((&**name, &**document)),
+                Some(CompiledPolicy {
+                    document: Ok(document),
+                    ..
+                }) => Some((&**name, &**document)),
                 _ => None,
             })
             .collect();

@@ -330,7 +330,6 @@ fn open_store(config: &Config, fatal: Arc<Fatal>) -> Result<(Store, Opened), Pro
             let _ = fatal.reason.set(error.to_string());
             fatal.notify.notify_waiters();
         })),
-        ..StoreOptions::default()
     };
     Store::open(&config.data_dir, options).map_err(problem)
 }

@@ -56,6 +56,10 @@ struct Flow {
     /// QoS 1: unacknowledged messages of a publisher.
     #[arg(long, default_value_t = 100)]
     window: usize,
+    /// How far the publishers are ahead of the slowest subscriber, in messages; 0: they write
+    /// whatever the broker reads.
+    #[arg(long, default_value_t = 4000)]
+    ahead: u64,
     /// Messages a second of a publisher, one at a time, with their latency.
     #[arg(long)]
     rate: Option<u64>,
@@ -75,6 +79,7 @@ fn run(cli: Cli) -> io::Result<()> {
                 payload: flow.payload.clamp(packet::STAMP, 64 * 1024),
                 duration: Duration::from_secs_f64(flow.seconds.clamp(0.1, 600.0)),
                 window: flow.window.clamp(1, 60_000),
+                ahead: (flow.ahead > 0).then_some(flow.ahead),
                 rate: flow.rate,
                 persistent: flow.persistent,
             })?;

@@ -1,4 +1,5 @@
 //! Fan-out, retained messages, admission, routes and rules.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test may panic
 
 mod support;
 

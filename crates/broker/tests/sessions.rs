@@ -1,4 +1,5 @@
 //! Sessions: what survives a connection, and what does not.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test may panic
 
 mod support;
 

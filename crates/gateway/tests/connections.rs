@@ -1,5 +1,6 @@
 //! Connections over real sockets: the gateway with the real broker and store, and clients that
 //! write and read packets themselves.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test may panic
 
 use std::net::SocketAddr;
 use std::num::NonZeroU16;

@@ -1,6 +1,7 @@
 //! From the configuration to what each room is told.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use iotedge_gateway::{Auth, Listener};
 use iotedge_identity::{ClientAuth, Identity, TlsOptions};
@@ -136,7 +137,8 @@ fn link(upstream: &UpstreamConfig, config: &Config) -> iotedge_bridge::Config {
         clean_session: false,
         max_in_flight: config.broker.max_inflight,
         max_packet_bytes: config.broker.max_packet_bytes,
-        connect_timeout: config.broker.connect_timeout,
+        // Of clients it may be shorter than what a distant link needs.
+        connect_timeout: config.broker.connect_timeout.max(Duration::from_secs(10)),
         backoff: iotedge_bridge::Backoff::default(),
         routes: upstream.routes.iter().map(route).collect(),
     }

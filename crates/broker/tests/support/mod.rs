@@ -1,5 +1,5 @@
 //! A broker on a store in a temporary folder, and clients without sockets.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)] // a test may panic, and uses what it needs
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -240,7 +240,8 @@ impl ClientBuilder<'_> {
     }
 
     pub fn connect(self) -> Client {
-        self.try_connect().ok().expect("connects")
+        self.try_connect()
+            .unwrap_or_else(|refused| panic!("{refused:?}"))
     }
 }
 
