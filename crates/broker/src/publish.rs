@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use iotedge_model::{DropReason, Message, Now, QoS, Source, TraceId};
 use iotedge_ports::{
-    AckSink, CloseReason, Completion, ConnectionId, Delivery, Failure, OnFull, Part, Publication,
-    PublishOutcome, Refusal, Service,
+    AckSink, CloseReason, Completion, ConnectionId, Delivery, Failure, OnFull, Part, Pressure,
+    Publication, PublishOutcome, Refusal, Service,
 };
 use iotedge_store::{Append, RetainedChange, TakerRow};
 use iotedge_telemetry::{METRICS, event};
@@ -68,6 +68,7 @@ impl Shared {
                     completion: None,
                     ack: publication.ack.take(),
                     handovers: &mut handovers,
+                    pressure: &mut publication.pressure,
                 };
                 publication.outcome = group.accept(&mut core, message, derived);
             }
@@ -123,6 +124,7 @@ struct Group<'a> {
     completion: Option<Completion>,
     ack: Option<(Arc<dyn AckSink>, u64)>,
     handovers: &'a mut Vec<Handover>,
+    pressure: &'a mut Option<Arc<dyn Pressure>>,
 }
 
 impl Group<'_> {
@@ -292,7 +294,7 @@ impl Group<'_> {
     }
 
     fn to_session(
-        &self,
+        &mut self,
         core: &Core,
         key: usize,
         grant: &Grant,
@@ -318,6 +320,7 @@ impl Group<'_> {
         let Some(taker) = durable else {
             match session.mailbox.feed.push(delivery) {
                 Push::Queued | Push::Absent => {}
+                Push::Pressed => *self.pressure = Some(session.mailbox.clone()),
                 Push::Full => {
                     METRICS.dropped(DropReason::SlowConsumer, 1);
                     // A QoS 1 message without a row cannot be left out silently.

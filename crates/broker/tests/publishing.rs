@@ -369,3 +369,46 @@ fn the_retained_limit_refuses_new_topics_only() {
     );
     assert_eq!(retained("a"), PublishOutcome::Pending);
 }
+
+#[test]
+fn a_publisher_is_told_to_wait_for_a_taker_that_fills_up_and_woken_when_it_has_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let house = House::open(
+        dir.path(),
+        Limits {
+            outbox_messages: 80,
+            ..Limits::default()
+        },
+    );
+    let client = house.client("c").connect();
+    client.subscribe("#", QoS::AtMostOnce);
+    let publisher = Arc::new(Ears::default());
+    let waiter: Arc<dyn iotedge_ports::Wake> = publisher.clone();
+    let publish = || {
+        let message = message("a", "x", QoS::AtMostOnce);
+        let mut batch = [iotedge_ports::Publication::new(message, None)];
+        house.broker.publish(&mut batch);
+        let [publication] = batch;
+        publication.pressure
+    };
+    for _ in 0..9 {
+        assert!(publish().is_none());
+    }
+    let pressure = publish().expect("the tenth of eighty is an eighth");
+    assert!(!pressure.relieved_or_wake(&waiter));
+    assert_eq!(publisher.heard().wakes, 0);
+    assert_eq!(client.drain().len(), 10);
+    assert_eq!(publisher.heard().wakes, 1);
+    assert!(pressure.relieved_or_wake(&waiter));
+    for _ in 0..20 {
+        publish();
+    }
+    pressure.give_up();
+    assert!(publish().is_none(), "nobody waits for it any more");
+    assert!(pressure.relieved_or_wake(&waiter));
+    client.drain();
+    for _ in 0..10 {
+        publish();
+    }
+    assert!(publish().is_some(), "it has kept up again");
+}

@@ -288,6 +288,17 @@ pub enum PublishOutcome {
     Refused(Refusal),
 }
 
+/// A taker whose queue in memory fills faster than it empties. A publisher that meets one reads no
+/// further for a while, so that a burst is slowed down and not lost.
+pub trait Pressure: Send + Sync {
+    /// Whether there is room again. Otherwise `waiter` is woken once when there is.
+    fn relieved_or_wake(&self, waiter: &Arc<dyn Wake>) -> bool;
+
+    /// The publisher has waited long enough: nobody waits for this taker again before it has made
+    /// room, and it alone bears what follows.
+    fn give_up(&self);
+}
+
 /// A message to publish, and after the call what became of it.
 pub struct Publication {
     /// The message. Taken by the call.
@@ -299,6 +310,8 @@ pub struct Publication {
     pub outcome: PublishOutcome,
     /// The connection that publishes, for MQTT 5's no local.
     pub connection: Option<ConnectionId>,
+    /// A taker that the publisher should wait for before it publishes more.
+    pub pressure: Option<Arc<dyn Pressure>>,
 }
 
 impl Publication {
@@ -309,6 +322,7 @@ impl Publication {
             ack,
             outcome: PublishOutcome::Refused(Refusal::Stopping),
             connection: None,
+            pressure: None,
         }
     }
 }

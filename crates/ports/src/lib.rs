@@ -16,7 +16,7 @@ mod upstream;
 pub use auth::{AuthRequest, Authorizer, Decision, PrincipalStatus};
 pub use broker::{
     AttachRoute, BrokerPort, ClientHandle, CloseReason, ConnectRefused, ConnectRequest, Connected,
-    ConnectionId, Delivery, Detached, DrainLimit, DrainState, EndKind, Mailbox, Outgoing,
+    ConnectionId, Delivery, Detached, DrainLimit, DrainState, EndKind, Mailbox, Outgoing, Pressure,
     Publication, PublishOutcome, Refusal, RetainHandling, Service, SessionMailbox,
     SubscribeOptions, SubscribeResult, Subscription, Wake, Will,
 };

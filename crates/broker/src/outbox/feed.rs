@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use iotedge_model::{DropReason, MessageId};
-use iotedge_ports::{Clock, Delivery, DrainLimit, DrainState, Wake};
+use iotedge_ports::{Clock, Delivery, DrainLimit, DrainState, Pressure, Wake};
 use iotedge_store::{Store, TakerId};
 use iotedge_telemetry::METRICS;
 
@@ -23,12 +23,16 @@ pub(crate) struct Env {
 pub(crate) enum Push {
     /// It waits.
     Queued,
+    /// It waits, and its publisher should wait before it sends more.
+    Pressed,
     /// There is no room in memory and it has no row: it is lost unless the taker is closed.
     Full,
     /// Nobody is attached and it has no row.
     Absent,
 }
 
+/// Publishers wait when one part in so many of a queue is filled.
+const PRESSED_PART: usize = 8;
 /// Rows read from the store at once.
 const READ_ROWS: usize = 128;
 /// Their bytes.
@@ -66,6 +70,10 @@ pub(crate) struct State {
     newest_out: Option<MessageId>,
     /// Ids behind the cursor that are done with, though their rows may still be there.
     skip: BTreeSet<MessageId>,
+    /// Publishers that wait for room.
+    waiters: Vec<Arc<dyn Wake>>,
+    /// A publisher has waited in vain: no other one does before there is room again.
+    given_up: bool,
 }
 
 impl Feed {
@@ -101,6 +109,7 @@ impl Feed {
         state.wake = None;
         state.plain.clear();
         state.forget_kept();
+        state.relieve();
     }
 
     /// A delivery without a row.
@@ -113,7 +122,11 @@ impl Feed {
             return Push::Full;
         }
         state.enqueue(delivery);
-        Push::Queued
+        if state.is_pressed(&self.env) && !state.given_up {
+            Push::Pressed
+        } else {
+            Push::Queued
+        }
     }
 
     /// Like [`Feed::push`], beyond the limit: retained messages are in memory anyway.
@@ -168,6 +181,9 @@ impl Feed {
                     return None;
                 }
                 self.take_live(&mut state, &mut taking, out);
+                if !state.is_pressed(&self.env) {
+                    state.relieve();
+                }
                 if taking.is_full() {
                     return Some(DrainState::More);
                 }
@@ -307,6 +323,27 @@ impl Feed {
     }
 }
 
+impl Pressure for Feed {
+    fn relieved_or_wake(&self, waiter: &Arc<dyn Wake>) -> bool {
+        let mut state = self.lock();
+        if state.given_up || state.wake.is_none() || !state.is_pressed(&self.env) {
+            return true;
+        }
+        if !state.waiters.iter().any(|known| Arc::ptr_eq(known, waiter)) {
+            state.waiters.push(waiter.clone());
+        }
+        false
+    }
+
+    fn give_up(&self) {
+        let mut state = self.lock();
+        if state.is_pressed(&self.env) {
+            state.relieve();
+            state.given_up = true;
+        }
+    }
+}
+
 struct Taking {
     left: usize,
     kept: usize,
@@ -322,6 +359,19 @@ impl Taking {
 impl State {
     fn is_full(&self, env: &Env) -> bool {
         self.plain.len() + self.kept.len() >= env.max_messages || self.bytes >= env.max_bytes
+    }
+
+    /// Filled to a part that leaves room for what other publishers are about to add.
+    fn is_pressed(&self, env: &Env) -> bool {
+        (self.plain.len() + self.kept.len()) * PRESSED_PART >= env.max_messages
+            || self.bytes * PRESSED_PART >= env.max_bytes
+    }
+
+    fn relieve(&mut self) {
+        self.given_up = false;
+        for waiter in self.waiters.drain(..) {
+            waiter.wake();
+        }
     }
 
     fn enqueue(&mut self, delivery: Delivery) {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use iotedge_model::{DropReason, QoS};
 use iotedge_mqtt::Outbound;
-use iotedge_ports::{Delivery, DrainLimit, DrainState, Outgoing, SessionMailbox, Wake};
+use iotedge_ports::{Delivery, DrainLimit, DrainState, Outgoing, Pressure, SessionMailbox, Wake};
 use iotedge_store::TakerId;
 use iotedge_telemetry::METRICS;
 
@@ -62,6 +62,16 @@ impl SessionBox {
             epoch: self.feed.attach(wake),
             session: self.clone(),
         }
+    }
+}
+
+impl Pressure for SessionBox {
+    fn relieved_or_wake(&self, waiter: &Arc<dyn Wake>) -> bool {
+        self.feed.relieved_or_wake(waiter)
+    }
+
+    fn give_up(&self) {
+        self.feed.give_up();
     }
 }
 

@@ -12,8 +12,9 @@ use iotedge_ports::{
     EndKind, Publication, PublishOutcome, Refusal, SubscribeOptions, Subscription,
 };
 use iotedge_telemetry::{METRICS, Metric, event};
+use tokio::time::Instant;
 
-use super::pump::{Answer, End, Pump, suback};
+use super::pump::{Answer, End, PATIENCE, Pump, suback};
 
 /// Publications handed to the broker under one lock.
 const BATCH: usize = 256;
@@ -159,6 +160,9 @@ impl Pump {
         self.context.broker.publish(&mut batch);
         let mut refused = None;
         for (publication, token) in batch.drain(..).zip(tokens.drain(..)) {
+            if let Some(pressure) = publication.pressure {
+                self.pressed = Some((pressure, Instant::now() + PATIENCE));
+            }
             match (publication.outcome, token) {
                 (PublishOutcome::Done { .. }, token) => {
                     METRICS.count(Metric::PublishInSuccess, Protocol::Mqtt);

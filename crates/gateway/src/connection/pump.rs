@@ -9,7 +9,7 @@ use iotedge_model::{Action, ClientId, DropReason, Protocol};
 use iotedge_mqtt::{ConnAck, ConnectReturnCode, Decoder, Inbound, Packet, SubAckCode};
 use iotedge_ports::{
     BrokerPort, CloseReason, ConnectionId, Detached, DrainLimit, DrainState, EndKind, Failure,
-    Outgoing, Publication, SessionMailbox, Subscription,
+    Outgoing, Pressure, Publication, SessionMailbox, Subscription, Wake,
 };
 use iotedge_telemetry::{METRICS, Metric, event};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -30,6 +30,8 @@ const DRAIN: DrainLimit = DrainLimit {
     messages: 512,
     bytes: 128 * 1024,
 };
+/// How long a publisher waits for a taker that does not keep up.
+pub(super) const PATIENCE: Duration = Duration::from_millis(500);
 /// How long a closed connection may take to say its last words.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -86,6 +88,8 @@ pub(crate) struct Pump {
     drained: Vec<Outgoing>,
     acked: Vec<(u64, Result<(), Failure>)>,
     more: bool,
+    /// A taker that this client's publishes wait for, and until when.
+    pub(super) pressed: Option<(Arc<dyn Pressure>, Instant)>,
     keep_alive: Option<Duration>,
     detach: Detach,
 }
@@ -146,6 +150,7 @@ impl Pump {
             drained: Vec::new(),
             acked: Vec::new(),
             more: true,
+            pressed: None,
         };
         pump.send(&Packet::ConnAck(ConnAck {
             session_present: connected.session_present,
@@ -209,6 +214,9 @@ impl Pump {
             if let Err(end) = self.work() {
                 return end;
             }
+            if self.pressed.is_some() {
+                timer.as_mut().reset(self.next_deadline(received, written));
+            }
             let may_read = self.may_read();
             self.prepare_read(may_read);
             tokio::select! {
@@ -259,7 +267,8 @@ impl Pump {
     }
 
     fn may_read(&self) -> bool {
-        !self.inbound.is_full()
+        self.pressed.is_none()
+            && !self.inbound.is_full()
             && self.pending_total < self.context.limits.max_inflight_bytes
             && self.output.len() < OUTPUT_HIGH
     }
@@ -281,10 +290,14 @@ impl Pump {
 
     fn next_deadline(&self, received: Instant, written: Instant) -> Instant {
         let write = written + self.context.limits.write_timeout;
-        match self.keep_alive {
+        let mut next = match self.keep_alive {
             Some(keep_alive) => write.min(received + keep_alive),
             None => write,
+        };
+        if let Some((_, until)) = &self.pressed {
+            next = next.min(*until);
         }
+        next
     }
 
     fn overdue(&self, now: Instant, received: Instant, written: Instant) -> Option<End> {
@@ -300,10 +313,25 @@ impl Pump {
         None
     }
 
+    /// Whether the taker that publishes wait for still needs time.
+    fn is_pressed(&mut self) -> bool {
+        let Some((pressure, until)) = &self.pressed else {
+            return false;
+        };
+        let waiter: Arc<dyn Wake> = self.handle.clone();
+        if pressure.relieved_or_wake(&waiter) {
+            self.pressed = None;
+        } else if Instant::now() >= *until {
+            pressure.give_up();
+            self.pressed = None;
+        }
+        self.pressed.is_some()
+    }
+
     /// Everything that can be done without waiting.
     fn work(&mut self) -> Result<(), End> {
         self.permissions.refresh();
-        let had_input = !self.input.is_empty();
+        let had_input = !self.input.is_empty() && !self.is_pressed();
         let acted = if had_input {
             self.read_packets()?
         } else {
@@ -324,7 +352,9 @@ impl Pump {
     /// Decodes and handles packets until the buffer or a limit is at its end. `true`: there was one.
     fn read_packets(&mut self) -> Result<bool, End> {
         let mut acted = false;
-        while !self.inbound.is_full() && self.pending_total < self.context.limits.max_inflight_bytes
+        while self.pressed.is_none()
+            && !self.inbound.is_full()
+            && self.pending_total < self.context.limits.max_inflight_bytes
         {
             match self.decoder.decode(&mut self.input) {
                 Ok(Some(packet)) => {
