@@ -9,7 +9,7 @@ LICENSE = "Apache-2.0"
 LIC_FILES_CHKSUM = "file://LICENSE;md5=3b83ef96387f14655fc854ddc3c6bd57"
 
 SRC_URI = "git://github.com/iotedge/iotedge.git;protocol=https;branch=main;destsuffix=${BP}"
-SRCREV = "d993b6db5daaaf32c2059d9067b2565272521409"
+SRCREV = "99c0bb615a59d030ee37620dad0e4bcaeefa0b83"
 
 # Written by yocto/update-crates.sh
 require ${BPN}-crates.inc
