@@ -10,7 +10,8 @@
 //!    and its counters, or none of them.
 //! 3. **The books balance** at every commit, for every taker: accepted = delivered + queued +
 //!    dropped. Counters change in the transaction that changes the rows. A row is settled once:
-//!    acknowledging it again, or one whose append failed, counts for nothing.
+//!    acknowledging it again, or one whose append failed, counts for nothing; an acknowledgement
+//!    that overtakes its append counts with it.
 //! 4. **Order.** One writer a file applies operations in the order handed in; callbacks come in
 //!    that order (but for those kept back by a full disk). Rows are read in the order of ids.
 //! 5. **An id is not given twice.** [`Opened::next_message_id`] is above every id that was ever

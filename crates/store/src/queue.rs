@@ -7,6 +7,7 @@ use iotedge_model::{ClientId, DropReason, MessageId};
 use crate::{Append, SessionRecord, SubscriptionRecord, TakerId, TakerKind};
 
 pub(crate) mod batch;
+pub(crate) mod early;
 pub(crate) mod engine;
 pub(crate) mod load;
 pub(crate) mod mirror;

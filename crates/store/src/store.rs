@@ -6,6 +6,7 @@ use iotedge_model::{ClientId, DropReason, MessageId};
 use crate::documents::engine::StateEngine;
 use crate::documents::{Documents, Overlay, StateFile};
 use crate::file::DirectoryLock;
+use crate::queue::early::Early;
 use crate::queue::engine::QueueEngine;
 use crate::queue::mirror::Mirror;
 use crate::queue::read::Readers;
@@ -65,6 +66,7 @@ impl Store {
             known: opened.takers.iter().map(|t| t.id).collect(),
             reserved: found.next_message_id.saturating_add(batch::ID_BLOCK),
             encoder: Encoder::default(),
+            early: Early::default(),
             full: false,
             path: path.clone(),
         };
@@ -162,8 +164,8 @@ impl Store {
         self.push(mirror, Op::Append(entries), done);
     }
 
-    /// The taker has these: their rows go, counted as delivered. Rows that are not there count for
-    /// nothing. Durable with the next commit or about 50 ms later.
+    /// The taker has these: their rows go, counted as delivered. It may come before the append: the
+    /// row is then counted and never written. A second one counts for nothing. Durable with the next commit or about 50 ms later.
     pub fn acknowledge(&self, taker: TakerId, ids: &[MessageId]) {
         self.settle(taker, ids, Settled::Delivered);
     }

@@ -112,6 +112,34 @@ fn what_is_acknowledged_before_its_commit_is_counted_and_never_written() {
 }
 
 #[test]
+fn an_acknowledgement_that_overtakes_its_append_counts_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let fast = store.create_taker(TakerKind::Route, "fast");
+    let slow = store.create_taker(TakerKind::Route, "slow");
+    store.acknowledge(fast, &[MessageId(1)]);
+    store.discard(fast, &[MessageId(2)], DropReason::TooLarge);
+    commit(&store);
+    append(
+        &store,
+        &[(message(1, "t", "x"), vec![row(fast), row(slow)])],
+    )
+    .unwrap();
+    append(&store, &[(message(2, "t", "x"), vec![row(fast)])]).unwrap();
+    append(&store, &[(message(3, "t", "x"), vec![row(fast)])]).unwrap();
+    assert_eq!(ids(&store, fast), [3]);
+    assert_eq!(ids(&store, slow), [1]);
+    let account = store.account(fast);
+    assert!(account.balances(), "{account:?}");
+    assert_eq!((account.accepted, account.delivered), (3, 1));
+    assert_eq!(account.dropped[&DropReason::TooLarge], 1);
+    assert_eq!(
+        common::count(dir.path(), "SELECT count(*) FROM messages"),
+        2
+    );
+}
+
+#[test]
 fn acknowledgements_alone_are_committed_within_their_time() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());

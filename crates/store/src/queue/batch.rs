@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use iotedge_model::{DropReason, Message, Topic};
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::early::Early;
 use super::mirror::{REMOVED, Tallies, Tally, signed};
 use super::rows::{COLUMNS, Encoder, identifiers_column, json};
 use super::{Op, Settled};
@@ -29,6 +30,7 @@ pub(crate) struct Batch<'a> {
     encoder: &'a mut Encoder,
     known: &'a mut HashSet<TakerId>,
     reserved: &'a mut u64,
+    early: &'a mut Early,
     staged: BTreeMap<u64, Staged>,
     retained: HashMap<Topic, Option<Arc<Message>>>,
     released: HashMap<i64, i64>,
@@ -43,12 +45,14 @@ impl<'a> Batch<'a> {
         encoder: &'a mut Encoder,
         known: &'a mut HashSet<TakerId>,
         reserved: &'a mut u64,
+        early: &'a mut Early,
     ) -> Self {
         Self {
             connection,
             encoder,
             known,
             reserved,
+            early,
             staged: BTreeMap::new(),
             retained: HashMap::new(),
             released: HashMap::new(),
@@ -125,6 +129,12 @@ impl<'a> Batch<'a> {
             if !self.known.contains(&row.taker) {
                 continue;
             }
+            if let Some(how) = self.early.take(row.taker, message.id.0) {
+                let tally = self.tallies.entry(row.taker).or_default();
+                tally.accepted += 1;
+                how.count(tally);
+                continue;
+            }
             let staged = self.staged.entry(message.id.0).or_insert_with(|| Staged {
                 message: message.clone(),
                 rows: Vec::with_capacity(entry.takers.len()),
@@ -159,15 +169,15 @@ impl<'a> Batch<'a> {
                 bytes
             }
         };
-        // No row: it was settled before, or its append failed. It counts once or not at all.
-        let Some(bytes) = bytes else { return Ok(()) };
+        let Some(bytes) = bytes else {
+            // It was settled before, or its append failed, or is still to come.
+            self.early.remember(taker, id, how);
+            return Ok(());
+        };
         let tally = self.tallies.entry(taker).or_default();
         tally.rows -= 1;
         tally.bytes -= bytes;
-        match how {
-            Settled::Delivered => tally.delivered += 1,
-            Settled::Dropped(reason) => tally.drop(reason, 1),
-        }
+        how.count(tally);
         Ok(())
     }
 
@@ -330,6 +340,15 @@ impl<'a> Batch<'a> {
             self.tallies.insert(REMOVED, self.booked_removed);
         }
         Ok(self.tallies)
+    }
+}
+
+impl Settled {
+    fn count(self, tally: &mut Tally) {
+        match self {
+            Self::Delivered => tally.delivered += 1,
+            Self::Dropped(reason) => tally.drop(reason, 1),
+        }
     }
 }
 

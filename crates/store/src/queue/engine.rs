@@ -8,6 +8,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::batch::{Batch, release};
+use super::early::Early;
 use super::mirror::{Mirror, Tallies, signed};
 use super::rows::Encoder;
 use super::{Op, Settled};
@@ -28,6 +29,7 @@ pub(crate) struct QueueEngine {
     pub(crate) known: HashSet<TakerId>,
     pub(crate) reserved: u64,
     pub(crate) encoder: Encoder,
+    pub(crate) early: Early,
     pub(crate) full: bool,
 }
 
@@ -39,6 +41,7 @@ impl QueueEngine {
             &mut self.encoder,
             &mut self.known,
             &mut self.reserved,
+            &mut self.early,
         );
         for job in batch {
             inside.apply(&job.op)?;
@@ -253,6 +256,7 @@ mod tests {
                 known: HashSet::new(),
                 reserved: 0,
                 encoder: Encoder::default(),
+                early: Early::default(),
                 full: false,
             };
             let writer = Writer::start(&path, Duration::ZERO, None, engine).unwrap();
