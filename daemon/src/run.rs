@@ -43,6 +43,7 @@ pub fn main(args: Vec<std::ffi::OsString>) -> ExitCode {
     if let Err(error) = iotedge_telemetry::init(config.log.format, &config.log.level) {
         return refuse(&[error.to_string()]);
     }
+    raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         // Commands that wait for a commit; handshakes and messages never come here.
@@ -51,6 +52,16 @@ pub fn main(args: Vec<std::ffi::OsString>) -> ExitCode {
     match runtime {
         Ok(runtime) => runtime.block_on(run(config, options.dev)),
         Err(error) => refuse(&[format!("cannot start: {error}")]),
+    }
+}
+
+/// A connection is a file: as many as the system allows, not the shell's default of 1,024.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files could not be raised");
     }
 }
 
