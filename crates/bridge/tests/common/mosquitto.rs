@@ -58,6 +58,7 @@ impl Mosquitto {
     }
 
     pub fn run(&mut self) {
+        assert!(self.child.is_none(), "it runs");
         let config = self.dir.path().join("mosquitto.conf");
         let child = Command::new(executable().unwrap())
             .arg("-c")
