@@ -12,6 +12,7 @@ from harness.wait import until
 
 READ_BUFFER = 4096
 WINDOW = 20
+BRIDGE_WINDOW = 100
 RULE = {
     "sql": "SELECT *, topic() AS source, timestamp() AS ts FROM 'sensors/#'",
     "awsIotSqlVersion": "2016-03-23",
@@ -31,8 +32,9 @@ PUBLISHER = allow(
 )
 
 
-def a_gateway(daemon, broker, line=None):
+def a_gateway(daemon, broker, line=None, sync="full"):
     config = {
+        "store": {"sync": sync},
         "upstream": [
             {
                 "name": "cloud",
@@ -112,13 +114,14 @@ def gaps(numbers, count):
     return out
 
 
-def assert_balanced(gateway, distinct):
+def assert_balanced(gateway, least, most):
+    """The route's accounts, and that it took at least and at most so many messages."""
     route = gateway.route("cloud")
     dropped = sum(route["dropped"].values())
     assert route["queued"] == 0, route
     assert route["accepted"] == route["delivered"] + route["queued"] + dropped, route
     assert dropped == 0, route
-    assert route["accepted"] == distinct, f"{distinct} different messages upstream: {route}"
+    assert least <= route["accepted"] <= most, f"{most} different messages upstream: {route}"
 
 
 @pytest.mark.slow
@@ -178,20 +181,27 @@ def test_outage_loses_nothing(daemon, upstream, serial_line, chance):
         back = firsts_in_order(found[source][0])
         assert back <= len(kills) + 2, f"{source} went back {back} times"
     assert resent_in <= WINDOW * len(kills)
+    assert resent_out <= BRIDGE_WINDOW * (len(kills) + 1)
     assert len(missing) <= len(kills), missing
     assert all(size <= READ_BUFFER for size in missing_bytes), missing_bytes
-    assert all(any(a <= fed <= b + 2 for _, fed in kills) for a, b in missing), (missing, kills)
-    assert_balanced(gateway, distinct)
+    # What was in the read buffer at a kill, and nothing else.
+    lines_held = READ_BUFFER // min(map(len, lines)) + 20
+    assert all(
+        any(fed - lines_held <= a and b <= fed + 20 for _, fed in kills) for a, b in missing
+    ), (missing, kills)
+    # The upstream was away at every kill: what it got later had been accepted before.
+    assert_balanced(gateway, distinct, distinct)
     gateway.stop()
 
 
 @pytest.mark.slow
-def test_killed_while_it_delivers(daemon, upstream, chance):
+@pytest.mark.parametrize("sync", ["full", "50ms"])
+def test_killed_while_it_delivers(daemon, upstream, chance, sync):
     """The upstream is there all the time: what it acknowledged just before a kill comes twice."""
     count = 800
     broker = upstream().start()
     collector = Collector("collector", broker.port, "out/#").start()
-    gateway = a_gateway(daemon, broker).start()
+    gateway = a_gateway(daemon, broker, sync=sync).start()
     gateway.wait_link("cloud")
     device = gateway.cert("press", policy="publisher")
     publisher = Publisher(
@@ -210,10 +220,13 @@ def test_killed_while_it_delivers(daemon, upstream, chance):
     found = by_source(collector.messages)
     numbers, payloads = found["sensors/press"]
     distinct = sum(len(payloads) for _, payloads in found.values())
-    print(f"sent again by the publisher: {len(payloads) - count}, "
-          f"by the bridge: {len(collector.messages) - distinct}")
+    resent_out = len(collector.messages) - distinct
+    print(f"sent again by the publisher: {len(payloads) - count}, by the bridge: {resent_out}")
     assert set(numbers) == set(range(count)), f"lost: {sorted(set(range(count)) - set(numbers))}"
     assert firsts_in_order(numbers) <= 2 * 3
     assert len(payloads) - count <= WINDOW * 3
-    assert_balanced(gateway, distinct)
+    assert resent_out <= BRIDGE_WINDOW * 3
+    # A message on its way may reach the upstream before its commit: killed then, it was not accepted
+    # and comes again from its publisher.
+    assert_balanced(gateway, count, distinct)
     gateway.stop()
