@@ -78,7 +78,7 @@ impl Bridge {
         }
         for task in self.tasks.lock().await.drain(..) {
             if let Err(error) = task.await {
-                tracing::error!(%error, "an upstream's task did not end well");
+                tracing::error!(event = iotedge_telemetry::event::UPSTREAM, %error, "an upstream's task did not end well");
             }
         }
     }

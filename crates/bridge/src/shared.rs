@@ -55,6 +55,7 @@ impl RouteBooks {
     }
 
     pub(crate) fn dropped(&self, reason: DropReason) {
+        iotedge_telemetry::METRICS.dropped(reason, 1);
         let mut books = self.lock();
         books.accepted += 1;
         *books.dropped.entry(reason).or_default() += 1;

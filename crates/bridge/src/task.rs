@@ -182,6 +182,7 @@ impl Task {
     fn log(&self) {
         let link = self.shared.link();
         tracing::info!(
+            event = iotedge_telemetry::event::UPSTREAM,
             upstream = self.shared.config.name,
             state = ?link.state(),
             reason = link.reason(),

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use iotedge_telemetry::event;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::StoreError;
@@ -43,7 +44,7 @@ fn marker(path: &Path) -> PathBuf {
 /// Notes that SQLite called the file broken, so that the next start examines it whole.
 pub(crate) fn suspect(path: &Path) {
     if let Err(error) = File::create(marker(path)) {
-        tracing::error!(%error, path = %path.display(), "can not note that the file is damaged");
+        tracing::error!(event = event::STORE, %error, path = %path.display(), "can not note that the file is damaged");
     }
 }
 

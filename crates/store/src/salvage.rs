@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use iotedge_telemetry::event;
 use rusqlite::Connection;
 
 use crate::queue::{batch, load};
@@ -73,7 +74,7 @@ fn open<T>(
         Err(StoreError::Damaged { reason, .. }) => reason,
         Err(error) => return Err(error),
     };
-    tracing::error!(path = %path.display(), reason, "a damaged file is set aside");
+    tracing::error!(event = event::STORE, path = %path.display(), reason, "a damaged file is set aside");
     let aside = set_aside(path)?;
     let connection = file::open(path, schema)?;
     let salvage = salvage(&connection, path, schema.file, tables, &aside, reason)?;
@@ -164,6 +165,7 @@ fn salvage(
     }
     fresh.execute_batch("COMMIT").map_err(sql)?;
     tracing::error!(
+        event = event::STORE,
         file,
         aside = %aside.display(),
         recovered = ?report.recovered,

@@ -7,6 +7,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use iotedge_telemetry::event;
+
 use crate::{Done, OnFatal, StoreError};
 
 /// How long an operation that nobody waits for may stay uncommitted.
@@ -265,7 +267,7 @@ fn body<E: Engine>(shared: &Shared<E::Op>, mut engine: E) {
     };
     tell(left, &Err(error.clone()));
     if error != StoreError::Closed {
-        tracing::error!(%error, "a store writer has stopped");
+        tracing::error!(event = event::STORE, %error, "a store writer has stopped");
         if let Some(on_fatal) = &shared.on_fatal {
             on_fatal(&error);
         }
@@ -333,7 +335,7 @@ fn commit<E: Engine>(
     if !matches!(error, StoreError::DiskFull { .. }) {
         return end(shared, batch, error);
     }
-    tracing::warn!(%error, "a commit found no room");
+    tracing::warn!(event = event::STORE, %error, "a commit found no room");
     let (kept, given_up): (Vec<_>, Vec<_>) = batch.into_iter().partition(|job| engine.keeps(job));
     for job in &given_up {
         engine.undo(job);

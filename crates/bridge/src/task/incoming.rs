@@ -78,6 +78,7 @@ impl Task {
     /// Acknowledged in its place, for nothing.
     fn pass_over(&mut self, publish: &Publish) {
         tracing::warn!(
+            event = iotedge_telemetry::event::UPSTREAM,
             upstream = self.shared.config.name,
             topic = publish.topic,
             "an inbound message belongs to no route"

@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use iotedge_model::{ClientId, DropReason, UnixMillis};
+use iotedge_telemetry::event;
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::rows::{Bad, COLUMNS, Decoder, qos, unsigned};
@@ -81,7 +82,12 @@ fn keep<T>(
         Ok(value) => Ok(Some(value)),
         Err(Bad::Sqlite(error)) => Err(error),
         Err(Bad::Content(what)) => {
-            tracing::error!(table, what, "a row is not as it was written");
+            tracing::error!(
+                event = event::STORE,
+                table,
+                what,
+                "a row is not as it was written"
+            );
             opened.unreadable.push(format!("{table}: {what}"));
             Ok(None)
         }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use iotedge_model::MessageId;
+use iotedge_telemetry::event;
 use rusqlite::{Connection, Row};
 
 use super::mirror::signed;
@@ -42,7 +43,7 @@ impl Readers {
     fn meet(&self, error: &StoreError) {
         file::suspect(&self.path);
         if self.damaged.set(error.clone()).is_ok() {
-            tracing::error!(%error, "a reader met damage");
+            tracing::error!(event = event::STORE, %error, "a reader met damage");
             if let Some(on_fatal) = &self.on_fatal {
                 on_fatal(error);
             }
@@ -114,7 +115,12 @@ pub(crate) fn read(
             }
             Err(Bad::Sqlite(error)) => return Err(error),
             Err(Bad::Content(what)) => {
-                tracing::error!(message = id.0, what, "a stored message can not be read");
+                tracing::error!(
+                    event = event::STORE,
+                    message = id.0,
+                    what,
+                    "a stored message can not be read"
+                );
                 read.unreadable.push(id);
             }
         }
