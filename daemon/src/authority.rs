@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use iotedge_identity::{Identity, Snapshot};
+use iotedge_identity::{CertificateStatus, Identity, Snapshot};
 use iotedge_model::{ArnScope, CertificateId, Principal, PrincipalKind};
 use iotedge_policy::{
     CertificateNames, Context, PolicyDocument, PolicyError, Request, Thing, Transport, Verdict,
@@ -115,6 +115,8 @@ impl Authority {
                 .identity
                 .snapshot()
                 .certificate(id)
+                // Whatever else lets a certificate pass that is not active: it may do nothing.
+                .filter(|c| c.status == CertificateStatus::Active)
                 .map(|c| c.policies.iter().cloned().collect())
                 .unwrap_or_default(),
             PrincipalKind::Anonymous { listener } => self
@@ -132,33 +134,40 @@ impl Authority {
 
     /// The verdict with its whole reasoning.
     pub fn explain(&self, request: &AuthRequest<'_>) -> (Verdict, String) {
-        self.with_policies(request, |policies, question| {
+        self.with_policies(request, |policies, missing, question| {
             let documents: Vec<&PolicyDocument> = policies.iter().map(|(_, d)| *d).collect();
-            let verdict = evaluate(&documents, question);
-            (
-                verdict,
-                explain(&request.principal.id(), policies, question),
-            )
+            let text = explain(&request.principal.id(), policies, question);
+            match missing {
+                None => (evaluate(&documents, question), text),
+                Some(name) => {
+                    let text = format!("{text}but        {}\n", without(name));
+                    (Verdict::ImplicitDeny, text)
+                }
+            }
         })
     }
 
     fn with_policies<T>(
         &self,
         request: &AuthRequest<'_>,
-        answer: impl FnOnce(&[(&str, &PolicyDocument)], &Request<'_>) -> T,
+        answer: impl FnOnce(&[(&str, &PolicyDocument)], Option<&str>, &Request<'_>) -> T,
     ) -> T {
         let compiled = self.compiled.load();
         let names = self.policies_of(request.principal);
-        let policies: Vec<(&str, &PolicyDocument)> = names
-            .iter()
-            .filter_map(|name| match compiled.policies.get(name) {
+        let mut policies = Vec::with_capacity(names.len());
+        let mut missing = None;
+        for name in &names {
+            match compiled.policies.get(name) {
                 Some(CompiledPolicy {
                     document: Ok(document),
                     ..
-                }) => Some((&**name, &**document)),
-                _ => None,
-            })
-            .collect();
+                }) => {
+                    policies.push((&**name, &**document));
+                }
+                // It may have held a Deny: without it nothing is allowed.
+                _ => missing = Some(&**name),
+            }
+        }
         let id = request.principal.certificate_id();
         let certificate = id.and_then(|id| compiled.names.get(id));
         let record = self.things.thing(request.client_id);
@@ -181,7 +190,7 @@ impl Authority {
             resource: request.resource,
             context,
         };
-        answer(&policies, &question)
+        answer(&policies, missing, &question)
     }
 }
 
@@ -197,7 +206,10 @@ impl Authorizer for Authority {
             | PrincipalKind::Anonymous { .. }
             | PrincipalKind::User { .. } => {}
         }
-        self.with_policies(request, |policies, question| {
+        self.with_policies(request, |policies, missing, question| {
+            if let Some(name) = missing {
+                return Decision::Deny(Arc::from(without(name)));
+            }
             let documents: Vec<&PolicyDocument> = policies.iter().map(|(_, d)| *d).collect();
             if evaluate(&documents, question).is_allow() {
                 return Decision::Allow;
@@ -217,6 +229,10 @@ impl Authorizer for Authority {
             None => PrincipalStatus::Active,
         }
     }
+}
+
+fn without(policy: &str) -> String {
+    format!("nothing is allowed: the attached policy {policy:?} is not there or cannot be read")
 }
 
 fn names_of(facts: &iotedge_identity::CertificateFacts) -> CertificateNames {

@@ -11,12 +11,13 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use iotedge_model::{Principal, PrincipalKind};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::unix::OwnedReadHalf;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
 use crate::ctl::protocol::{Failure, MAX_LINE, Reply, Request};
@@ -24,6 +25,12 @@ use crate::house::Rooms;
 
 /// Commands at once; the next waits.
 const CONNECTIONS: usize = 32;
+/// Subscriptions at once; the next is refused.
+const STREAMS: usize = 32;
+/// How long to wait when the system has no more file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// The reason of a request that has no end.
+const TOO_LONG: &str = "too-long";
 
 /// The socket and its task.
 pub struct Control {
@@ -81,6 +88,7 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
 
 async fn serve(listener: UnixListener, rooms: Arc<Rooms>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let streams = Arc::new(Semaphore::new(STREAMS));
     // Dropped with this task, so that no command outlives the socket.
     let mut tasks = tokio::task::JoinSet::new();
     loop {
@@ -90,13 +98,15 @@ async fn serve(listener: UnixListener, rooms: Arc<Rooms>) {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    let rooms = rooms.clone();
+                    let (rooms, streams) = (rooms.clone(), streams.clone());
                     tasks.spawn(async move {
-                        let _place = place;
-                        converse(stream, &rooms).await;
+                        converse(stream, &rooms, place, &streams).await;
                     });
                 }
-                Err(error) => tracing::warn!(%error, "accept failed on the control socket"),
+                Err(error) => {
+                    tracing::warn!(%error, "accept failed on the control socket");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
             },
             Some(ended) = tasks.join_next(), if !tasks.is_empty() => {
                 if let Err(error) = ended {
@@ -107,7 +117,12 @@ async fn serve(listener: UnixListener, rooms: Arc<Rooms>) {
     }
 }
 
-async fn converse(stream: UnixStream, rooms: &Arc<Rooms>) {
+async fn converse(
+    stream: UnixStream,
+    rooms: &Arc<Rooms>,
+    place: OwnedSemaphorePermit,
+    streams: &Semaphore,
+) {
     let principal = match stream.peer_cred() {
         Ok(peer) => Arc::new(Principal {
             kind: PrincipalKind::LocalUser { uid: peer.uid() },
@@ -123,14 +138,25 @@ async fn converse(stream: UnixStream, rooms: &Arc<Rooms>) {
         let request = line.and_then(|line| Request::from_line(&line));
         let reply = match request {
             Ok(Request::Subscribe(subscribe)) => {
+                let Ok(_stream) = streams.try_acquire() else {
+                    let message = format!("there are {STREAMS} subscriptions already");
+                    let reply = Reply::error("refused", message).to_line();
+                    // The client may have gone; then nobody wants to know.
+                    let _ = writer.write_all(&reply).await;
+                    return;
+                };
+                // It may last for days: the place is for commands.
+                drop(place);
                 messages::subscribe(rooms, &principal, subscribe, reader, writer).await;
                 return;
             }
             Ok(request) => answer(rooms, &principal, request).await,
             Err(failure) => Err(failure),
         };
+        let whole = !matches!(&reply, Err(failure) if failure.reason == TOO_LONG);
         let reply = reply.unwrap_or_else(Reply::Error);
-        if writer.write_all(&reply.to_line()).await.is_err() {
+        // Behind an over-long line nobody knows where the next request begins.
+        if writer.write_all(&reply.to_line()).await.is_err() || !whole {
             return;
         }
     }
@@ -144,7 +170,7 @@ async fn read_line(reader: &mut BufReader<OwnedReadHalf>) -> Option<Result<Vec<u
         Ok(0) | Err(_) => None,
         Ok(_) if line.last() == Some(&b'\n') => Some(Ok(line)),
         Ok(n) if n >= MAX_LINE => Some(Err(Failure::new(
-            "invalid",
+            TOO_LONG,
             format!("a request has at most {MAX_LINE} bytes"),
         ))),
         // Cut off in the middle.

@@ -3,7 +3,7 @@
 mod convert;
 mod health;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
@@ -15,11 +15,12 @@ use iotedge_broker::Broker;
 use iotedge_devices::{DeviceStatus, SerialDevice, SerialPort};
 use iotedge_gateway::{Gateway, Running};
 use iotedge_identity::Identity;
+use iotedge_model::DropReason;
 use iotedge_ports::{BrokerPort, Clock, HttpMount};
 use iotedge_registry::Registry;
 use iotedge_rules::Engine;
 use iotedge_shadow::{Settings, ShadowHttp, ShadowService};
-use iotedge_store::{Opened, Options as StoreOptions, Store};
+use iotedge_store::{Opened, Options as StoreOptions, Store, TakerKind};
 use iotedge_telemetry::event;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -82,6 +83,7 @@ impl House {
         let fatal = Arc::new(Fatal::default());
         let (store, mut opened) = open_store(&config, fatal.clone())?;
         report_salvage(&opened);
+        remove_orphans(&store, &opened, &config);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let ca = config.data_dir.join("ca");
         let identity = Arc::new(Identity::open(&ca, &store, clock.clone()).map_err(problem)?);
@@ -131,7 +133,7 @@ impl House {
             &tokio::runtime::Handle::current(),
         )
         .map_err(problem)?;
-        let gateway = open_gateway(&config, &identity, &authority, &shadow, &port, &clock).await?;
+        let gateway = open_gateway(&config, &identity, &authority, &shadow, &port).await?;
         let devices = ports
             .into_iter()
             .map(|device| SerialPort::start(device, port.clone()))
@@ -248,7 +250,8 @@ impl Rooms {
         })?;
         let policies = documents.policies.len();
         let rules = install(&self.identity, &self.engine, documents)?;
-        self.authority.set_listeners(listener_policies(&config));
+        self.authority
+            .set_listeners(running_policies(&self.config, &config));
         changes.push(format!(
             "{policies} policies in {}",
             config.policies_dir.display()
@@ -280,8 +283,14 @@ impl Rooms {
     async fn stop_devices(&self) {
         let devices =
             std::mem::take(&mut *self.devices.lock().unwrap_or_else(PoisonError::into_inner));
-        for device in devices {
-            device.stop().await;
+        let stops: Vec<_> = devices
+            .into_iter()
+            .map(|d| tokio::spawn(d.stop()))
+            .collect();
+        for stop in stops {
+            if let Err(error) = stop.await {
+                tracing::error!(%error, "a serial port did not stop in order");
+            }
         }
     }
 
@@ -334,6 +343,28 @@ fn open_store(config: &Config, fatal: Arc<Fatal>) -> Result<(Store, Opened), Pro
     Store::open(&config.data_dir, options).map_err(problem)
 }
 
+/// Queues that nobody reads any more: routes that are gone from the configuration, and sessions
+/// whose record did not come through a kill. What waits in them is counted as dropped.
+fn remove_orphans(store: &Store, opened: &Opened, config: &Config) {
+    let routes: HashSet<String> = convert::route_names(config);
+    for taker in &opened.takers {
+        let orphan = match taker.kind {
+            TakerKind::Route => !routes.contains(&*taker.name),
+            TakerKind::Session => !opened.sessions.iter().any(|s| s.taker == taker.id),
+            TakerKind::Outbox | TakerKind::Shared => false,
+        };
+        if orphan {
+            tracing::warn!(
+                event = event::STORE,
+                taker = %taker.name,
+                queued = taker.account.queued,
+                "nobody reads this queue any more; it is removed"
+            );
+            store.remove_taker(taker.id, DropReason::TakerRemoved, None);
+        }
+    }
+}
+
 fn report_salvage(opened: &Opened) {
     for salvage in &opened.damaged {
         tracing::error!(
@@ -382,6 +413,18 @@ fn listener_policies(config: &Config) -> HashMap<Arc<str>, Arc<str>> {
         .collect()
 }
 
+/// The policies of the listeners that are open, as the new configuration has them; a listener that
+/// moves or goes keeps its own until the restart.
+fn running_policies(running: &Config, new: &Config) -> HashMap<Arc<str>, Arc<str>> {
+    let mut policies = listener_policies(running);
+    for (address, policy) in listener_policies(new) {
+        if let Some(known) = policies.get_mut(&address) {
+            *known = policy;
+        }
+    }
+    policies
+}
+
 fn stored_policy(identity: &Identity, name: &str) -> bool {
     identity
         .snapshot()
@@ -426,14 +469,12 @@ async fn open_gateway(
     authority: &Arc<Authority>,
     shadow: &Arc<ShadowService>,
     broker: &Arc<dyn BrokerPort>,
-    clock: &Arc<dyn Clock>,
 ) -> Result<Gateway, Problems> {
     let mounts: Vec<Arc<dyn HttpMount>> =
         vec![Arc::new(ShadowHttp::new(shadow.clone(), authority.clone()))];
     let context = iotedge_gateway::Context {
         broker: broker.clone(),
         authorizer: authority.clone(),
-        clock: clock.clone(),
         mounts,
         limits: convert::gateway_limits(config),
     };

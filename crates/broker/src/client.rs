@@ -1,22 +1,26 @@
 //! What connections ask: attach, detach, subscribe.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use iotedge_model::{ClientId, Message, Now, QoS, Source, TraceId, UnixMillis};
+use iotedge_model::{ClientId, DropReason, Message, Now, QoS, Source, TraceId, UnixMillis};
 use iotedge_ports::{
     AckSink, CloseReason, Completion, ConnectRefused, ConnectRequest, Connected, ConnectionId,
-    Delivery, Detached, EndKind, Failure, Part, Publication, RetainHandling, SubscribeResult,
-    Subscription, Will,
+    Delivery, Detached, EndKind, Failure, Part, Publication, PublishOutcome, RetainHandling,
+    SubscribeResult, Subscription, Will,
 };
-use iotedge_store::{Append, Done, SessionRecord, TakerKind, TakerRow};
+use iotedge_store::{Append, Done, SessionRecord, TakerId, TakerKind, TakerRow};
+use iotedge_telemetry::{METRICS, event};
 
 use crate::Shared;
 use crate::core::Core;
-use crate::outbox::SessionBox;
+use crate::outbox::{Push, SessionBox};
 use crate::session::{Live, Session, subscription_record};
 
 type Ack = (Arc<dyn AckSink>, u64);
+
+/// Milliseconds between two notes of how long sessions have waited.
+const NOTED: u64 = 10 * 60 * 1000;
 
 /// A store callback that answers a part.
 pub(crate) fn finish(part: Part) -> Done {
@@ -65,6 +69,10 @@ impl Shared {
             if request.principal.is_anonymous() && !session.principal.is_anonymous() {
                 return Err(ConnectRefused::NotYours);
             }
+        }
+        let durable = request.session_expiry > 0 && existing.is_none();
+        if durable && core.sessions.len() >= self.limits.max_sessions {
+            return Err(ConnectRefused::TooMany);
         }
         let replaces = existing.is_some_and(|s| s.live.is_some());
         if !replaces && core.by_connection.len() >= self.limits.max_connections {
@@ -240,7 +248,14 @@ impl Shared {
             expiry: will.expiry,
             properties: will.properties,
         };
-        self.publish(&mut [Publication::new(message, None)]);
+        let topic = message.topic.clone();
+        let mut batch = [Publication::new(message, None)];
+        self.publish(&mut batch);
+        let [publication] = batch;
+        if let PublishOutcome::Refused(reason) = publication.outcome {
+            METRICS.dropped(DropReason::StoreFull, 1);
+            tracing::warn!(event = event::MESSAGE_DROPPED, %topic, "a will was lost: {reason:?}");
+        }
     }
 
     pub(crate) fn expire_sessions(&self) {
@@ -252,11 +267,30 @@ impl Shared {
             .filter(|(_, s)| s.live.is_none() && s.deadline.is_some_and(|d| d <= now.mono))
             .map(|(key, _)| key)
             .collect();
+        self.note_waiting(&mut core, &now);
         for key in over {
             if let Some(session) = core.sessions.get(key) {
                 tracing::info!(client_id = %session.client_id, "a session has expired");
             }
             self.end_session(&mut core, key);
+        }
+    }
+
+    /// Where the clock says nothing, the time that the daemon ran counts: noted now and then, so
+    /// that restarts do not give a session its whole time again.
+    fn note_waiting(&self, core: &mut Core, now: &Now) {
+        if now.mono < core.noted + NOTED {
+            return;
+        }
+        let passed = now.mono - core.noted;
+        core.noted = now.mono;
+        for session in core.sessions.iter_mut().filter(|s| s.live.is_none()) {
+            if let Some(record) = &mut session.record {
+                if !(record.ended_trusted && now.trusted) && record.expiry != u32::MAX {
+                    record.waited = record.waited.saturating_add(passed);
+                    self.store.put_session(record.clone(), None);
+                }
+            }
         }
     }
 
@@ -284,6 +318,12 @@ impl Shared {
             let deep = subscription.filter.filter.levels().count() > self.limits.max_topic_levels;
             // Shared subscriptions are not offered before MQTT 5 is.
             if full || deep || subscription.filter.share.is_some() {
+                tracing::warn!(
+                    event = event::SUBSCRIBE,
+                    client_id = %session.client_id,
+                    filter = %subscription.text,
+                    "not subscribed: too many filters, too many levels, or a shared subscription"
+                );
                 results.push(SubscribeResult::QuotaExceeded);
                 continue;
             }
@@ -343,8 +383,10 @@ impl Shared {
         let Some(key) = core.session_of(connection) else {
             return;
         };
+        let mut seen = HashSet::new();
         for subscription in subscriptions {
-            if subscription.filter.share.is_some()
+            if !seen.insert(&subscription.text)
+                || subscription.filter.share.is_some()
                 || subscription.options.retain_handling == RetainHandling::DoNotSend
             {
                 continue;
@@ -392,8 +434,21 @@ impl Shared {
             return;
         };
         match durable {
-            None => session.mailbox.feed.push_retained(delivery),
+            None => {
+                let room = core.retained.len().saturating_mul(2);
+                if session.mailbox.feed.push_retained(delivery, room) == Push::Full {
+                    METRICS.dropped(DropReason::SlowConsumer, 1);
+                    if let Some(live) = &session.live {
+                        live.handle.close(CloseReason::SlowConsumer);
+                    }
+                }
+            }
             Some(taker) => {
+                if self.is_queue_full(taker) || self.store.health().is_err() {
+                    METRICS.dropped(DropReason::QueueFull, 1);
+                    self.store.count_drop(taker, DropReason::QueueFull, 1);
+                    return;
+                }
                 session.mailbox.feed.append(delivery);
                 let mailbox = session.mailbox.clone();
                 let takers = vec![TakerRow {
@@ -407,11 +462,17 @@ impl Shared {
                     takers,
                     retained: None,
                 };
-                self.store.append(
-                    vec![append],
-                    Some(Box::new(move |_| mailbox.feed.committed())),
-                );
+                let done = mailbox.clone();
+                self.store
+                    .append(vec![append], Some(Box::new(move |_| done.feed.committed())));
+                mailbox.feed.appended();
             }
         }
+    }
+
+    /// Whether a session may have no more rows.
+    pub(crate) fn is_queue_full(&self, taker: TakerId) -> bool {
+        let depth = self.store.depth(taker);
+        depth.rows >= self.limits.max_queued_messages || depth.bytes >= self.limits.max_queued_bytes
     }
 }

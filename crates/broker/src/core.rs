@@ -44,6 +44,8 @@ pub(crate) struct Match {
 
 /// Topics whose takers are remembered.
 const CACHED_TOPICS: usize = 4_096;
+/// Longer topics are not remembered: AWS IoT's limit, which real topics keep.
+const CACHED_TOPIC_BYTES: usize = 256;
 
 pub(crate) struct Core {
     pub(crate) sessions: Sessions,
@@ -54,6 +56,8 @@ pub(crate) struct Core {
     pub(crate) retained: Retained,
     pub(crate) env: Arc<Env>,
     pub(crate) stopping: bool,
+    /// Monotonic milliseconds of the last note of how long sessions have waited.
+    pub(crate) noted: u64,
     tree: Tree<Taker, SubscribeOptions>,
     cache: HashMap<Topic, Arc<[Match]>>,
     next_message: u64,
@@ -67,6 +71,9 @@ pub(crate) struct Sessions(Slab<Session>);
 impl Sessions {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Session> {
         self.0.iter().map(|(_, s)| s)
+    }
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Session> {
+        self.0.iter_mut().map(|(_, s)| s)
     }
     pub(crate) fn keyed(&self) -> impl Iterator<Item = (usize, &Session)> {
         self.0.iter()
@@ -111,6 +118,7 @@ impl Core {
             retained: Retained::default(),
             env,
             stopping: false,
+            noted: clock.now().mono,
             tree: Tree::new(),
             cache: HashMap::new(),
             next_message: opened.next_message_id,
@@ -138,6 +146,12 @@ impl Core {
             Some(_) => record.waited,
             None => 0,
         };
+        if record.ended_at.is_none() {
+            // Killed while it was connected: its time begins now.
+            record.ended_at = Some(now.wall);
+            record.ended_trusted = now.trusted;
+            self.env.store.put_session(record.clone(), None);
+        }
         let deadline = (record.expiry != u32::MAX).then(|| {
             now.mono
                 .saturating_add((u64::from(record.expiry) * 1000).saturating_sub(waited))
@@ -220,7 +234,9 @@ impl Core {
         for (filter, _) in session.subscriptions.values() {
             self.tree.remove(filter.as_str(), Taker::Session(key));
         }
-        self.cache.clear();
+        if !session.subscriptions.is_empty() {
+            self.cache.clear();
+        }
         self.by_client.remove(&session.client_id);
         if let Some(live) = &session.live {
             self.by_connection.remove(&live.connection);
@@ -272,19 +288,25 @@ impl Core {
             return found.clone();
         }
         let mut found: Vec<Gathered> = Vec::new();
+        let mut places: HashMap<Taker, usize> = HashMap::new();
         self.tree
-            .matches(topic.as_str(), &mut |taker, options| match found
-                .iter_mut()
-                .find(|g| g.taker == taker)
+            .matches(topic.as_str(), &mut |taker, options| match places
+                .get(&taker)
+                .and_then(|at| found.get_mut(*at))
             {
                 Some(gathered) => gathered.add(options),
-                None => found.push(Gathered::new(taker, options)),
+                None => {
+                    places.insert(taker, found.len());
+                    found.push(Gathered::new(taker, options));
+                }
             });
         let matches: Arc<[Match]> = found.into_iter().map(Gathered::finish).collect();
-        if self.cache.len() >= CACHED_TOPICS {
-            self.cache.clear();
+        if topic.as_str().len() <= CACHED_TOPIC_BYTES {
+            if self.cache.len() >= CACHED_TOPICS {
+                self.cache.clear();
+            }
+            self.cache.insert(topic.clone(), matches.clone());
         }
-        self.cache.insert(topic.clone(), matches.clone());
         matches
     }
 }

@@ -63,6 +63,10 @@ pub struct Limits {
     pub max_topic_levels: usize,
     /// Retained messages.
     pub retained_max: usize,
+    /// Their bytes, all of which are in memory.
+    pub retained_max_bytes: usize,
+    /// Sessions that outlive their connection.
+    pub max_sessions: usize,
     /// How often a rule may republish what came of a rule.
     pub max_hops: u8,
 }
@@ -79,6 +83,8 @@ impl Default for Limits {
             max_subscriptions: 1_000,
             max_topic_levels: 128,
             retained_max: 100_000,
+            retained_max_bytes: 64 << 20,
+            max_sessions: 100_000,
             max_hops: 10,
         }
     }

@@ -1,7 +1,6 @@
 //! The way of a message through the broker: rules, takers, admission, fan-out.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use iotedge_model::{DropReason, Message, Now, QoS, Source, TraceId};
 use iotedge_ports::{
@@ -15,6 +14,11 @@ use crate::Shared;
 use crate::core::{Core, Grant, Match, Taker};
 use crate::outbox::{Push, RouteBox, SessionBox};
 
+/// Messages that rules may make of one.
+const MAX_DERIVED: usize = 1_000;
+/// Bytes waiting for the writer above which QoS 0 is not queued any more.
+const SHED_BYTES: u64 = 16 << 20;
+
 /// A message and its takers, before it is given an id.
 struct Planned {
     message: Message,
@@ -24,13 +28,21 @@ struct Planned {
 /// A message for a service, handed over when the lock is free.
 type Handover = (Arc<dyn Service>, Arc<Message>, Option<Part>);
 
-/// Queues to tell when rows are committed.
+/// Queues to tell when rows are with the store, and when they are committed.
+#[derive(Clone)]
 enum Committed {
     Session(Arc<SessionBox>),
     Route(Arc<RouteBox>),
 }
 
 impl Committed {
+    fn appended(&self) {
+        match self {
+            Self::Session(session) => session.feed.appended(),
+            Self::Route(route) => route.feed.appended(),
+        }
+    }
+
     fn tell(&self) {
         match self {
             Self::Session(session) => session.feed.committed(),
@@ -51,7 +63,7 @@ impl Shared {
             message.accepted_at = now.wall;
             message.trusted = now.trusted;
             if message.trace == TraceId(0) {
-                message.trace = new_trace();
+                message.trace = TraceId::unique();
             }
             derived.push(self.evaluate_rules(message, &now));
         }
@@ -85,8 +97,9 @@ impl Shared {
         };
         let mut derived = Vec::new();
         rules.evaluate(message, now, &mut derived);
+        derived.retain(|m| !self.is_loop(m));
         let mut next = 0;
-        while next < derived.len() {
+        while next < derived.len() && derived.len() <= MAX_DERIVED {
             let mut made = Vec::new();
             if let Some(parent) = derived.get_mut(next) {
                 parent.accepted_at = now.wall;
@@ -96,6 +109,17 @@ impl Shared {
             made.retain(|m| !self.is_loop(m));
             derived.append(&mut made);
             next += 1;
+        }
+        if derived.len() > MAX_DERIVED {
+            let over = derived.len() - MAX_DERIVED;
+            METRICS.dropped(DropReason::Loop, over as u64);
+            tracing::warn!(
+                event = event::MESSAGE_DROPPED,
+                topic = %message.topic,
+                trace_id = %message.trace,
+                "rules make more than {MAX_DERIVED} messages of one: {over} are dropped"
+            );
+            derived.truncate(MAX_DERIVED);
         }
         derived
     }
@@ -134,10 +158,14 @@ impl Group<'_> {
         message: Message,
         derived: Vec<Message>,
     ) -> PublishOutcome {
-        if core.stopping {
+        // A will is the last word of a connection that the stop itself has closed.
+        if core.stopping && message.source != Source::Will {
             return PublishOutcome::Refused(Refusal::Stopping);
         }
         let own = self.connection.and_then(|c| core.session_of(c));
+        if self.connection.is_some() && own.is_none() {
+            return PublishOutcome::Refused(Refusal::Detached);
+        }
         let matches = core.takers(&message.topic);
         let first = Planned { message, matches };
         if let Err(refusal) = self.admit(core, &first, own) {
@@ -161,6 +189,7 @@ impl Group<'_> {
         }
         if !appends.is_empty() {
             let part = self.part();
+            let taken = committed.clone();
             let done = Box::new(move |outcome: Result<(), iotedge_store::StoreError>| {
                 for queue in &committed {
                     queue.tell();
@@ -170,6 +199,9 @@ impl Group<'_> {
                 }
             });
             self.shared.store.append(appends, Some(done));
+            for queue in &taken {
+                queue.appended();
+            }
         }
         match self.completion {
             Some(_) => PublishOutcome::Pending,
@@ -189,14 +221,12 @@ impl Group<'_> {
     /// Invariant 1: decides before anyone gets anything.
     fn admit(&self, core: &Core, plan: &Planned, own: Option<usize>) -> Result<(), Refusal> {
         let message = &plan.message;
-        if message.retain {
-            let new = !message.payload.is_empty() && !core.retained.contains(&message.topic);
-            if new && core.retained.len() >= self.shared.limits.retained_max {
-                return Err(Refusal::QuotaExceeded);
-            }
-            self.healthy()?;
+        // Clearing makes room, so that it is never refused.
+        let retains = message.retain && !message.payload.is_empty();
+        if retains {
+            self.admit_retained(core, message)?;
         }
-        let mut asked = message.retain;
+        let mut asked = retains;
         for entry in plan.matches.iter() {
             let durable = match entry.taker {
                 Taker::Session(key) => {
@@ -205,8 +235,9 @@ impl Group<'_> {
                         && core.sessions.get(key).is_some_and(|s| s.record.is_some())
                 }
                 Taker::Route(key) => match core.routes.get(key) {
-                    Some(route) if takes(route, message) => {
-                        self.admit_route(route, message)?;
+                    // QoS 0 was promised nothing: it is shed where a higher one is refused.
+                    Some(route) if message.qos > QoS::AtMostOnce && takes(route, message) => {
+                        admit_route(route, message)?;
                         true
                     }
                     _ => false,
@@ -228,13 +259,20 @@ impl Group<'_> {
             .map_err(|_| Refusal::StoreUnavailable)
     }
 
-    fn admit_route(&self, route: &RouteBox, message: &Message) -> Result<(), Refusal> {
-        let full = route.on_full == OnFull::Reject && route.is_full(message.cost() as u64);
-        // QoS 0 was promised nothing: it is shed where a higher one is refused.
-        if full && message.qos > QoS::AtMostOnce {
+    fn admit_retained(&self, core: &Core, message: &Message) -> Result<(), Refusal> {
+        let limits = &self.shared.limits;
+        let (bytes, old) = core.retained.bytes(&message.topic);
+        let full = old.is_none() && core.retained.len() >= limits.retained_max;
+        let after = bytes
+            .saturating_sub(old.unwrap_or(0))
+            .saturating_add(message.cost());
+        if full || after > limits.retained_max_bytes {
             return Err(Refusal::QuotaExceeded);
         }
-        Ok(())
+        if message.qos == QoS::AtMostOnce && self.shared.store.pending_bytes() > SHED_BYTES {
+            return Err(Refusal::StoreUnavailable);
+        }
+        self.healthy()
     }
 
     fn fan_out(
@@ -333,9 +371,7 @@ impl Group<'_> {
             }
             return;
         };
-        let depth = self.shared.store.depth(taker);
-        let limits = &self.shared.limits;
-        if depth.rows >= limits.max_queued_messages || depth.bytes >= limits.max_queued_bytes {
+        if self.shared.is_queue_full(taker) {
             METRICS.dropped(DropReason::QueueFull, 1);
             self.shared
                 .store
@@ -367,6 +403,13 @@ fn takes(route: &RouteBox, message: &Message) -> bool {
     !matches!(&message.source, Source::Upstream { name } if *name == route.upstream)
 }
 
+fn admit_route(route: &RouteBox, message: &Message) -> Result<(), Refusal> {
+    if route.on_full == OnFull::Reject && route.is_full(message.cost() as u64) {
+        return Err(Refusal::QuotaExceeded);
+    }
+    Ok(())
+}
+
 fn to_route(
     route: &Arc<RouteBox>,
     grant: &Grant,
@@ -375,16 +418,18 @@ fn to_route(
     committed: &mut Vec<Committed>,
 ) {
     let store = &route.feed.env.store;
-    if route.is_full(message.cost() as u64) {
+    let cost = message.cost() as u64;
+    if route.is_full(cost) {
         // `reject` comes here with QoS 0 only.
-        let made_room = route.on_full == OnFull::DropOldest && route.drop_oldest();
+        let made_room = route.on_full == OnFull::DropOldest && route.make_room(cost);
         if !made_room {
             METRICS.dropped(DropReason::QueueFull, 1);
             store.count_drop(route.taker, DropReason::QueueFull, 1);
             return;
         }
     }
-    if message.qos == QoS::AtMostOnce && store.health().is_err() {
+    let shed = || store.health().is_err() || store.pending_bytes() > SHED_BYTES;
+    if message.qos == QoS::AtMostOnce && shed() {
         METRICS.dropped(DropReason::StoreFull, 1);
         store.count_drop(route.taker, DropReason::StoreFull, 1);
         return;
@@ -419,27 +464,4 @@ fn retain(core: &mut Core, message: &Arc<Message>) -> Option<RetainedChange> {
         core.retained.set(message.clone());
         Some(RetainedChange::Set)
     }
-}
-
-/// A number that nobody else has: process-wide randomness beside a counter, mixed.
-pub(crate) fn new_trace() -> TraceId {
-    use std::hash::{BuildHasher, Hasher, RandomState};
-    use std::sync::OnceLock;
-    static SEED: OnceLock<(u64, u64)> = OnceLock::new();
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    let (a, b) = *SEED.get_or_init(|| {
-        (
-            RandomState::new().build_hasher().finish(),
-            RandomState::new().build_hasher().finish(),
-        )
-    });
-    let n = NEXT.fetch_add(1, Ordering::Relaxed);
-    TraceId((u128::from(mix(a ^ n)) << 64) | u128::from(mix(b.wrapping_add(n))))
-}
-
-/// SplitMix64's finaliser: a bijection, so that counters stay distinct.
-fn mix(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }

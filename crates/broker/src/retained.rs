@@ -9,6 +9,7 @@ use iotedge_model::{Message, Topic, TopicFilter};
 #[derive(Default)]
 pub(crate) struct Retained {
     by_topic: BTreeMap<Topic, Arc<Message>>,
+    bytes: usize,
 }
 
 impl Retained {
@@ -16,8 +17,9 @@ impl Retained {
         self.by_topic.len()
     }
 
-    pub(crate) fn contains(&self, topic: &Topic) -> bool {
-        self.by_topic.contains_key(topic)
+    /// Bytes of all, and of the one that a message on `topic` would replace.
+    pub(crate) fn bytes(&self, topic: &Topic) -> (usize, Option<usize>) {
+        (self.bytes, self.by_topic.get(topic).map(|m| m.cost()))
     }
 
     pub(crate) fn get(&self, topic: &Topic) -> Option<Arc<Message>> {
@@ -25,11 +27,14 @@ impl Retained {
     }
 
     pub(crate) fn set(&mut self, message: Arc<Message>) {
-        self.by_topic.insert(message.topic.clone(), message);
+        self.bytes += message.cost();
+        let old = self.by_topic.insert(message.topic.clone(), message);
+        self.bytes -= old.map_or(0, |m| m.cost());
     }
 
     pub(crate) fn clear(&mut self, topic: &Topic) {
-        self.by_topic.remove(topic);
+        let old = self.by_topic.remove(topic);
+        self.bytes -= old.map_or(0, |m| m.cost());
     }
 
     /// All that `filter` matches, in the order of their topics.

@@ -412,3 +412,78 @@ fn a_publisher_is_told_to_wait_for_a_taker_that_fills_up_and_woken_when_it_has_r
     }
     assert!(publish().is_some(), "it has kept up again");
 }
+
+/// Like a shadow that answers what a rule asks: the loop goes through a service.
+struct Echo(std::sync::OnceLock<iotedge_broker::Broker>);
+
+impl Service for Echo {
+    fn deliver(&self, message: &Arc<Message>, _done: Option<Part>) {
+        let mut answer = (**message).clone();
+        answer.topic = Topic::new("loop/answer").unwrap();
+        if let Some(broker) = self.0.get() {
+            broker.publish(&mut [iotedge_ports::Publication::new(answer, None)]);
+        }
+    }
+}
+
+#[test]
+fn a_loop_through_a_service_is_stopped_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let house = House::open(dir.path(), Limits::default());
+    house.broker.bind_rules(Arc::new(Counting));
+    let echo = Arc::new(Echo(std::sync::OnceLock::new()));
+    echo.0.set(house.broker.clone()).ok().unwrap();
+    house
+        .broker
+        .attach_service(&[TopicFilter::new("loop/1").unwrap()], echo);
+    // Returns at all.
+    house.publish("loop", "x", QoS::AtMostOnce);
+}
+
+#[test]
+fn a_full_store_sheds_qos_0_for_routes_and_keeps_live_subscribers() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = iotedge_store::Options {
+        max_bytes: 1,
+        min_free_disk: 0,
+        ..iotedge_store::Options::default()
+    };
+    let house = House::open_with(dir.path(), Limits::default(), options);
+    let ears = Arc::new(Ears::default());
+    let _mailbox = house.broker.attach_route(route(OnFull::Reject, 10, &ears));
+    let client = house.client("c").connect();
+    client.subscribe("up/#", QoS::AtLeastOnce);
+    house.publish("up/a", "qos 0", QoS::AtMostOnce);
+    assert_eq!(payloads(&client.drain()), ["qos 0"]);
+    let outcome = house.publish("up/a", "qos 1", QoS::AtLeastOnce);
+    assert_eq!(outcome, PublishOutcome::Refused(Refusal::StoreUnavailable));
+    let taker = house.store.create_taker(TakerKind::Route, "cloud/out");
+    let account = house.store.account(taker);
+    assert_eq!(account.dropped.get(&DropReason::StoreFull), Some(&1));
+    assert!(account.balances(), "{account:?}");
+}
+
+#[test]
+fn retained_messages_are_bounded_in_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        retained_max_bytes: 500,
+        ..Limits::default()
+    };
+    let house = House::open(dir.path(), limits);
+    let retained = |topic: &str, bytes: usize| {
+        let mut message = message(topic, &"x".repeat(bytes), QoS::AtLeastOnce);
+        message.retain = true;
+        house.publish_message(message)
+    };
+    assert_eq!(retained("a", 300), PublishOutcome::Pending);
+    let refused = PublishOutcome::Refused(Refusal::QuotaExceeded);
+    assert_eq!(retained("b", 100), refused);
+    assert_eq!(retained("a", 100), PublishOutcome::Pending);
+    assert_eq!(retained("b", 100), PublishOutcome::Pending);
+    assert_eq!(
+        retained("a", 0),
+        PublishOutcome::Pending,
+        "clearing is never refused"
+    );
+}

@@ -15,6 +15,7 @@ use iotedge_mqtt::{Decoder, Role};
 use iotedge_telemetry::event;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::Context;
 
@@ -24,6 +25,8 @@ pub(crate) struct Peer {
     pub(crate) remote: SocketAddr,
     pub(crate) principal: Arc<Principal>,
     pub(crate) listener: SocketAddr,
+    /// When CONNECT must have come.
+    pub(crate) deadline: Instant,
 }
 
 /// From the first byte to the last.
@@ -40,8 +43,8 @@ pub(crate) async fn run<S>(
     let mut buffer = BytesMut::new();
     let timeout = context.limits.connect_timeout;
     let first = tokio::select! {
-        first = tokio::time::timeout(
-            timeout,
+        first = tokio::time::timeout_at(
+            peer.deadline,
             open::read_connect(&mut reader, &mut decoder, &mut buffer),
         ) => first,
         _ = stopped.changed() => return,

@@ -59,7 +59,7 @@ async fn respond(
     peer: &Peer,
     request: Request<hyper::body::Incoming>,
 ) -> Response<Full<Bytes>> {
-    let trace = request::new_trace();
+    let trace = iotedge_model::TraceId::unique();
     let answer = answer(context, peer, request, trace).await;
     let mut builder = Response::builder().status(answer.status);
     for (name, value) in &answer.headers {

@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use iotedge_ports::{Authorizer, BrokerPort, Clock, HttpMount};
+use iotedge_ports::{Authorizer, BrokerPort, HttpMount};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -30,8 +30,6 @@ pub struct Context {
     pub broker: Arc<dyn BrokerPort>,
     /// The policies.
     pub authorizer: Arc<dyn Authorizer>,
-    /// The clocks.
-    pub clock: Arc<dyn Clock>,
     /// Services below HTTP paths, asked in order.
     pub mounts: Vec<Arc<dyn HttpMount>>,
     /// Limits of every connection.
@@ -91,6 +89,7 @@ impl Running {
     /// broker's `stop` is what tells them to.
     pub async fn stop(self, deadline: Duration) {
         self.stop.send_replace(true);
+        let aborts: Vec<_> = self.tasks.iter().map(JoinHandle::abort_handle).collect();
         let all = async {
             for task in self.tasks {
                 if let Err(error) = task.await {
@@ -99,7 +98,11 @@ impl Running {
             }
         };
         if tokio::time::timeout(deadline, all).await.is_err() {
-            tracing::warn!("connections were still busy after {deadline:?} and were cut");
+            tracing::warn!("connections were still busy after {deadline:?} and are cut");
+            // With a listener's task go its connections.
+            for abort in aborts {
+                abort.abort();
+            }
         }
     }
 }

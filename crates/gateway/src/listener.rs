@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::{Auth, Listener, ListenerProtocol};
@@ -108,6 +109,7 @@ async fn serve(
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%remote, %error, "TCP_NODELAY could not be set");
     }
+    let deadline = Instant::now() + context.limits.connect_timeout;
     let Some(tls) = &config.tls else {
         let Auth::Anonymous(principal) = &config.auth else {
             tracing::error!(listener = %config.address, "certificates need TLS");
@@ -117,6 +119,7 @@ async fn serve(
             remote,
             principal: principal.clone(),
             listener: config.address,
+            deadline,
         };
         return speak(socket, peer, &config, context, stopped).await;
     };
@@ -124,7 +127,7 @@ async fn serve(
     let handshake = acceptor.accept(socket);
     let mut stop = stopped.clone();
     let handshake = tokio::select! {
-        outcome = tokio::time::timeout(context.limits.connect_timeout, handshake) => outcome,
+        outcome = tokio::time::timeout_at(deadline, handshake) => outcome,
         _ = stop.changed() => return,
     };
     let stream = match handshake {
@@ -164,6 +167,7 @@ async fn serve(
         remote,
         principal,
         listener: config.address,
+        deadline,
     };
     speak(stream, peer, &config, context, stopped).await;
 }

@@ -92,7 +92,6 @@ impl House {
         let context = Context {
             broker: Arc::new(broker.clone()),
             authorizer: Arc::new(Rules),
-            clock,
             mounts: Vec::new(),
             limits,
         };
@@ -422,4 +421,74 @@ async fn http_publishes_to_mqtt() {
             client.send(&Packet::PubAck(id)).await;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_burst_that_fills_a_slow_subscriber_does_not_stop_its_publisher() {
+    let house = House::open(Limits::default()).await;
+    let mut slow = house.client("slow").await;
+    slow.subscribe(&[("burst", QoS::AtMostOnce)]).await;
+    let mut publisher = house.client("publisher").await;
+    // More than the sockets and the subscriber's queue hold while it does not read.
+    let mut out = BytesMut::new();
+    for _ in 0..64 {
+        let packet = publish("burst", &"x".repeat(1_000), None);
+        iotedge_mqtt::encode(&packet, &mut out).unwrap();
+    }
+    for _ in 0..400 {
+        publisher.socket.write_all(&out).await.unwrap();
+    }
+    publisher.send(&Packet::PingReq).await;
+    assert_eq!(publisher.receive().await, Packet::PingResp);
+    // It waited at most a moment, and the subscriber still gets what there was room for.
+    assert!(matches!(slow.receive().await, Packet::Publish(_)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn denied_deliveries_do_not_hold_up_those_behind_them() {
+    let house = House::open(Limits::default()).await;
+    let mut client = house.client("c").await;
+    client.subscribe(&[("#", QoS::AtLeastOnce)]).await;
+    let mut publisher = house.client("p").await;
+    let mut out = BytesMut::new();
+    // More than a window's worth that may not be received, in one read with the one that may.
+    for n in 1..=150 {
+        iotedge_mqtt::encode(&publish("unheard", "x", Some(n)), &mut out).unwrap();
+    }
+    iotedge_mqtt::encode(&publish("heard", "y", Some(200)), &mut out).unwrap();
+    publisher.socket.write_all(&out).await.unwrap();
+    let Packet::Publish(got) = client.receive().await else {
+        panic!("no PUBLISH")
+    };
+    assert_eq!(got.topic.as_str(), "heard");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_says_goodbye_and_is_back_at_once_leaves_no_will() {
+    let house = House::open(Limits::default()).await;
+    let mut watcher = house.client("w").await;
+    watcher.subscribe(&[("will", QoS::AtLeastOnce)]).await;
+    for _ in 0..20 {
+        let mut connect = connect("c");
+        connect.will = Some(LastWill {
+            topic: Str::new("will").unwrap(),
+            payload: Bytes::from_static(b"gone"),
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            properties: None,
+        });
+        let mut client = Client::dial(house.mqtt()).await;
+        client.send(&Packet::Connect(connect)).await;
+        client.receive().await;
+        client.send(&Packet::Disconnect).await;
+        assert_eq!(client.next().await, None);
+    }
+    let mut publisher = house.client("p").await;
+    publisher
+        .send(&publish("will", "the only one", Some(1)))
+        .await;
+    let Packet::Publish(got) = watcher.receive().await else {
+        panic!("no PUBLISH")
+    };
+    assert_eq!(got.payload, "the only one");
 }

@@ -18,6 +18,28 @@ pub struct MessageId(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TraceId(pub u128);
 
+impl TraceId {
+    /// One that nothing else has: process-wide randomness beside a counter, mixed.
+    pub fn unique() -> Self {
+        use std::hash::{BuildHasher, Hasher, RandomState};
+        use std::sync::OnceLock;
+        use std::sync::atomic::{AtomicU64, Ordering};
+        static SEED: OnceLock<(u64, u64)> = OnceLock::new();
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let random = || RandomState::new().build_hasher().finish();
+        let (a, b) = *SEED.get_or_init(|| (random(), random()));
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self((u128::from(mix(a ^ n)) << 64) | u128::from(mix(b.wrapping_add(n))))
+    }
+}
+
+/// SplitMix64's finaliser: a bijection, so that counters stay distinct.
+fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
 impl fmt::Display for TraceId {
     /// As a UUID, the form of SQL's `traceid()`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -272,6 +272,8 @@ pub enum Refusal {
     StoreUnavailable,
     /// The daemon stops.
     Stopping,
+    /// The connection that publishes is no longer attached.
+    Detached,
 }
 
 /// What became of a publication.

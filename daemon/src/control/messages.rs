@@ -131,7 +131,7 @@ pub(super) async fn publish(
         PublishOutcome::Refused(Refusal::StoreUnavailable) => {
             Err(Failure::new("refused", "the store takes nothing"))
         }
-        PublishOutcome::Refused(Refusal::Stopping) => {
+        PublishOutcome::Refused(Refusal::Stopping | Refusal::Detached) => {
             Err(Failure::new("refused", "the daemon stops"))
         }
     }

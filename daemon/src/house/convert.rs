@@ -1,5 +1,6 @@
 //! From the configuration to what each room is told.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -110,6 +111,21 @@ fn one_listener(config: &ListenerConfig, identity: &Identity) -> Result<Listener
         auth,
         max_connections: config.max_connections,
     })
+}
+
+/// The names of all outbound queues.
+pub(super) fn route_names(config: &Config) -> HashSet<String> {
+    let mut names = HashSet::new();
+    for upstream in &config.upstreams {
+        for route in upstream
+            .routes
+            .iter()
+            .filter(|r| r.direction == Direction::Out)
+        {
+            names.insert(format!("{}/{}", upstream.name, route.name));
+        }
+    }
+    names
 }
 
 /// Every upstream's link.

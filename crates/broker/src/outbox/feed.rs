@@ -68,8 +68,8 @@ pub(crate) struct State {
     appended: u64,
     /// The newest id that was ever taken out.
     newest_out: Option<MessageId>,
-    /// Ids behind the cursor that are done with, though their rows may still be there.
-    skip: BTreeSet<MessageId>,
+    /// Ids that were dropped while the consumer reads the store: it may have read them already.
+    dropped: Option<BTreeSet<MessageId>>,
     /// Publishers that wait for room.
     waiters: Vec<Arc<dyn Wake>>,
     /// A publisher has waited in vain: no other one does before there is room again.
@@ -107,6 +107,11 @@ impl Feed {
         let mut state = self.lock();
         state.epoch += 1;
         state.wake = None;
+        let rowless = state.kept.iter().filter(|(_, d)| !d.durable).count();
+        let lost = state.plain.len() + rowless;
+        if lost > 0 {
+            METRICS.dropped(DropReason::SessionEnded, lost as u64);
+        }
         state.plain.clear();
         state.forget_kept();
         state.relieve();
@@ -129,25 +134,38 @@ impl Feed {
         }
     }
 
-    /// Like [`Feed::push`], beyond the limit: retained messages are in memory anyway.
-    pub(crate) fn push_retained(&self, delivery: Delivery) {
+    /// Like [`Feed::push`], with room for `extra` more: retained messages are in memory anyway.
+    pub(crate) fn push_retained(&self, delivery: Delivery, extra: usize) -> Push {
         let mut state = self.lock();
-        if state.wake.is_some() {
-            state.enqueue(delivery);
+        if state.wake.is_none() {
+            return Push::Absent;
         }
+        if state.plain.len() + state.kept.len() >= self.env.max_messages.saturating_add(extra) {
+            return Push::Full;
+        }
+        state.enqueue(delivery);
+        Push::Queued
     }
 
-    /// A delivery whose row is being handed to the store, under the broker's lock. To be followed
-    /// by [`Feed::committed`].
+    /// A delivery whose row is about to be handed to the store, under the broker's lock. To be
+    /// followed by [`Feed::appended`] when it has been, and by [`Feed::committed`].
     pub(crate) fn append(&self, delivery: Delivery) {
         let mut state = self.lock();
         state.pending += 1;
         state.appended += 1;
         if state.caught_up && state.wake.is_some() && !state.is_full(&self.env) {
             state.cursor = Some(delivery.message.id);
-            state.enqueue(delivery);
+            state.put(delivery);
         } else {
             state.caught_up = false;
+        }
+    }
+
+    /// The store has the row: the consumer may see it, and its acknowledgement comes after it.
+    pub(crate) fn appended(&self) {
+        let mut state = self.lock();
+        if !state.kept.is_empty() {
+            state.rouse();
         }
     }
 
@@ -193,6 +211,7 @@ impl Feed {
                     state.woken = false;
                     return Some(DrainState::Empty);
                 }
+                state.dropped = Some(BTreeSet::new());
                 (state.cursor, state.pending == 0, state.appended)
             };
             let rows = self.read(after, &taking);
@@ -201,10 +220,12 @@ impl Feed {
                 return None;
             }
             let Ok(rows) = rows else {
+                state.dropped = None;
                 state.woken = false;
                 return Some(DrainState::Empty);
             };
             if rows.is_empty() {
+                state.dropped = None;
                 if idle && state.appended == appended {
                     state.caught_up = true;
                 } else if state.pending > 0 {
@@ -245,10 +266,11 @@ impl Feed {
         taking: &mut Taking,
         out: &mut Vec<Delivery>,
     ) {
+        let dropped = state.dropped.take().unwrap_or_default();
         for row in rows {
             let id = row.message.id;
             state.cursor = Some(id);
-            if state.skip.remove(&id) {
+            if dropped.contains(&id) {
                 continue;
             }
             let delivery = Delivery {
@@ -375,6 +397,11 @@ impl State {
     }
 
     fn enqueue(&mut self, delivery: Delivery) {
+        self.put(delivery);
+        self.rouse();
+    }
+
+    fn put(&mut self, delivery: Delivery) {
         self.bytes += delivery.message.cost();
         let entry = (self.arrivals, delivery);
         self.arrivals += 1;
@@ -383,7 +410,6 @@ impl State {
         } else {
             self.plain.push_back(entry);
         }
-        self.rouse();
     }
 
     pub(crate) fn rouse(&mut self) {
@@ -411,21 +437,16 @@ impl State {
         self.caught_up = false;
     }
 
-    /// Rows of these ids are not to come out again.
-    pub(crate) fn skip(&mut self, id: MessageId) {
-        self.skip.insert(id);
-        self.kept.retain(|(_, d)| d.message.id != id);
-    }
-
-    /// Forgets skipped ids before `id`.
-    pub(crate) fn trim_skip(&mut self, id: MessageId) {
-        self.skip = self.skip.split_off(&id);
-    }
-
-    /// Forgets skipped ids that will not be read again.
-    pub(crate) fn trim_skip_behind_cursor(&mut self) {
-        if let Some(cursor) = self.cursor {
-            self.trim_skip(cursor);
+    /// A row that was given up is not to come out any more; the store hides it from reads from now
+    /// on.
+    pub(crate) fn forget(&mut self, id: MessageId) {
+        if let Some(dropped) = &mut self.dropped {
+            dropped.insert(id);
+        }
+        if let Some(at) = self.kept.iter().position(|(_, d)| d.message.id == id) {
+            if let Some((_, delivery)) = self.kept.remove(at) {
+                self.bytes = self.bytes.saturating_sub(delivery.message.cost());
+            }
         }
     }
 }

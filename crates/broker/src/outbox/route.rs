@@ -64,46 +64,34 @@ impl RouteBox {
         depth.rows >= self.max_messages || depth.bytes.saturating_add(cost) > self.max_bytes
     }
 
-    /// Makes room by dropping the oldest row that is not in flight. `false`: there is none.
-    pub(crate) fn drop_oldest(&self) -> bool {
+    /// Makes room for `cost` bytes by dropping the oldest rows that are not in flight. `false`:
+    /// there are none left and it is still full.
+    pub(crate) fn make_room(&self, cost: u64) -> bool {
         let out = self.out();
-        let wanted = out.len() + 1;
-        let rows = match self.feed.env.store.oldest(self.taker, wanted) {
-            Ok(rows) => rows,
-            Err(error) => {
-                tracing::error!(%error, "the oldest row of a full route could not be found");
+        while self.is_full(cost) {
+            let rows = match self.feed.env.store.oldest(self.taker, out.len() + 1) {
+                Ok(rows) => rows,
+                Err(error) => {
+                    tracing::error!(%error, "the oldest row of a full route could not be found");
+                    return false;
+                }
+            };
+            let Some(id) = rows.into_iter().find(|id| !out.contains(id)) else {
                 return false;
-            }
-        };
-        let Some(id) = rows.into_iter().find(|id| !out.contains(id)) else {
-            return false;
-        };
-        drop(out);
-        self.feed.lock().skip(id);
-        METRICS.dropped(DropReason::QueueFull, 1);
-        self.feed
-            .env
-            .store
-            .discard(self.taker, &[id], DropReason::QueueFull);
+            };
+            self.feed.lock().forget(id);
+            METRICS.dropped(DropReason::QueueFull, 1);
+            let store = &self.feed.env.store;
+            store.discard(self.taker, &[id], DropReason::QueueFull);
+        }
         true
     }
 
-    /// Takes ids out of flight; those that stay behind an older one are remembered until that one
-    /// is done, since a rewind would read them again while their rows are on their way out.
+    /// Takes ids out of flight.
     fn done(&self, deliveries: &[Delivery]) -> Vec<MessageId> {
         let mut out = self.out();
-        let mut state = self.feed.lock();
-        let mut ids = Vec::with_capacity(deliveries.len());
-        for delivery in deliveries {
-            let id = delivery.message.id;
-            if out.remove(&id) {
-                ids.push(id);
-                if out.first().is_some_and(|first| *first < id) {
-                    state.skip(id);
-                }
-            }
-        }
-        ids
+        let ids = deliveries.iter().map(|delivery| delivery.message.id);
+        ids.filter(|id| out.remove(id)).collect()
     }
 }
 
@@ -138,12 +126,8 @@ impl Mailbox for RouteBox {
         let mut out = self.out();
         let mut state = self.feed.lock();
         state.forget_kept();
-        match out.first().copied() {
-            Some(first) => {
-                state.rewind_to(first);
-                state.trim_skip(first);
-            }
-            None => state.trim_skip_behind_cursor(),
+        if let Some(first) = out.first() {
+            state.rewind_to(*first);
         }
         out.clear();
         state.rouse();

@@ -20,8 +20,28 @@ pub(crate) struct SessionBox {
 
 struct Flight {
     window: Outbound<Delivery>,
+    /// What the window holds in memory.
+    bytes: usize,
     /// To be sent again before anything else.
     resend: VecDeque<Outgoing>,
+}
+
+impl Flight {
+    /// How many more may be in flight: none while what is there holds too much memory.
+    fn free(&self, max_bytes: usize) -> usize {
+        if self.bytes >= max_bytes {
+            0
+        } else {
+            self.window.free()
+        }
+    }
+
+    fn settle(&mut self, delivery: Option<Delivery>) -> Option<Delivery> {
+        if let Some(delivery) = &delivery {
+            self.bytes = self.bytes.saturating_sub(delivery.message.cost());
+        }
+        delivery
+    }
 }
 
 impl SessionBox {
@@ -35,6 +55,7 @@ impl SessionBox {
             feed: Feed::new(env, taker, caught_up),
             flight: Mutex::new(Flight {
                 window: Outbound::new(max_inflight),
+                bytes: 0,
                 resend: VecDeque::new(),
             }),
         }
@@ -95,27 +116,34 @@ impl SessionMailbox for Attached {
         if self.is_over() {
             return DrainState::Empty;
         }
-        while limit.messages > 0 {
+        while limit.messages > 0 && limit.bytes > 0 {
             let Some(outgoing) = flight.resend.pop_front() else {
                 break;
             };
+            limit.bytes = limit.bytes.saturating_sub(outgoing.delivery.message.cost());
             out.push(outgoing);
             limit.messages -= 1;
         }
-        if limit.messages == 0 {
+        if !flight.resend.is_empty() {
             return DrainState::More;
         }
         let mut taken = Vec::new();
-        let state = session
-            .feed
-            .take(self.epoch, limit, flight.window.free(), &mut taken);
+        let state = session.feed.take(
+            self.epoch,
+            limit,
+            flight.free(session.feed.env.max_bytes),
+            &mut taken,
+        );
         for delivery in taken {
             let packet_id = match delivery.qos {
                 QoS::AtMostOnce => None,
                 qos => match flight.window.push(qos, delivery.clone()) {
-                    Some(id) => Some(id),
+                    Some(id) => {
+                        flight.bytes += delivery.message.cost();
+                        Some(id)
+                    }
                     None => {
-                        // The window had room when it was asked; a row is found again at resume.
+                        // The window had room when it was asked; a row is found again at a restart.
                         tracing::error!("the in-flight window had no packet id left");
                         continue;
                     }
@@ -140,7 +168,8 @@ impl SessionMailbox for Attached {
                     .resend
                     .retain(|outgoing| outgoing.packet_id != Some(packet_id));
             }
-            flight.window.puback(packet_id)
+            let delivery = flight.window.puback(packet_id);
+            flight.settle(delivery)
         };
         let Some(delivery) = delivery else {
             return false;
@@ -158,7 +187,12 @@ impl SessionMailbox for Attached {
     fn discard(&self, outgoing: &Outgoing, reason: DropReason) {
         match outgoing.packet_id {
             Some(id) if !self.is_over() => {
-                if let Some(delivery) = self.session.flight().window.forget(id) {
+                let delivery = {
+                    let mut flight = self.session.flight();
+                    let delivery = flight.window.forget(id);
+                    flight.settle(delivery)
+                };
+                if let Some(delivery) = delivery {
                     self.session.feed.drop_one(&delivery, reason);
                 }
             }

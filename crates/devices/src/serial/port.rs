@@ -448,6 +448,6 @@ fn refusal_text(refusal: Refusal) -> &'static str {
     match refusal {
         Refusal::QuotaExceeded => "a queue that this topic goes to is full",
         Refusal::StoreUnavailable => "the store takes nothing",
-        Refusal::Stopping => "the daemon stops",
+        Refusal::Stopping | Refusal::Detached => "the daemon stops",
     }
 }

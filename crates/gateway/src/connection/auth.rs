@@ -10,6 +10,8 @@ use iotedge_telemetry::event;
 
 /// Topics remembered for each action.
 const REMEMBERED: usize = 128;
+/// Longer ones are asked each time: AWS IoT's limit, which real topics keep.
+const REMEMBERED_BYTES: usize = 256;
 
 pub(crate) struct Permissions {
     authorizer: Arc<dyn Authorizer>,
@@ -95,6 +97,9 @@ impl Permissions {
 }
 
 fn remember(map: &mut HashMap<Topic, bool>, topic: &Topic, allowed: bool) {
+    if topic.as_str().len() > REMEMBERED_BYTES {
+        return;
+    }
     if map.len() >= REMEMBERED {
         map.clear();
     }

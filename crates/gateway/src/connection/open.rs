@@ -1,10 +1,9 @@
 //! From the first byte to CONNACK.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::BytesMut;
-use iotedge_model::{Action, ClientId, Protocol, QoS, Topic, reserved};
+use iotedge_model::{Action, ClientId, Protocol, QoS, Topic, TraceId, reserved};
 use iotedge_mqtt::{ConnAck, Connect, ConnectReturnCode, DecodeError, Decoder, LastWill, Packet};
 use iotedge_ports::{ConnectRefused, ConnectRequest, Connected, PrincipalStatus, Will};
 use iotedge_telemetry::{METRICS, Metric, event};
@@ -152,7 +151,7 @@ pub(crate) fn attach(
     }
     let will = connect
         .will
-        .map(|will| check_will(will, &permissions))
+        .map(|will| check_will(will, &permissions, context.limits.max_topic_levels))
         .transpose()?
         .flatten();
     let handle = Arc::new(Handle::default());
@@ -204,16 +203,18 @@ fn client_id(connect: &Connect) -> Result<ClientId, Refused> {
         if !connect.clean {
             return Err(Refused::EmptyClientId);
         }
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("auto-{}-{n}", std::process::id());
+        let name = format!("auto-{}", TraceId::unique());
         return ClientId::new(&name).map_err(|_| Refused::EmptyClientId);
     }
     ClientId::new(connect.client_id.as_str()).map_err(|_| Refused::EmptyClientId)
 }
 
 /// `None` for a will that nobody will get.
-fn check_will(will: LastWill, permissions: &Permissions) -> Result<Option<Will>, Refused> {
+fn check_will(
+    will: LastWill,
+    permissions: &Permissions,
+    max_levels: usize,
+) -> Result<Option<Will>, Refused> {
     let refused = |reason| Refused::Will {
         topic: will.topic.as_str().to_owned(),
         reason,
@@ -231,8 +232,14 @@ fn check_will(will: LastWill, permissions: &Permissions) -> Result<Option<Will>,
         );
         return Ok(None);
     }
+    if topic.levels().count() > max_levels {
+        return Err(refused("more levels than broker.max_topic_levels"));
+    }
     if !permissions.ask(Action::Publish, topic.as_str()) {
         return Err(refused("iot:Publish is denied"));
+    }
+    if will.retain && !permissions.ask(Action::RetainPublish, topic.as_str()) {
+        return Err(refused("iot:RetainPublish is denied"));
     }
     Ok(Some(Will {
         topic,

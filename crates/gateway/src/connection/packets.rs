@@ -16,10 +16,10 @@ use tokio::time::Instant;
 
 use super::pump::{Answer, End, PATIENCE, Pump, suback};
 
+/// Filters of one SUBSCRIBE; AWS IoT takes 8.
+const MAX_FILTERS: usize = 1_000;
 /// Publications handed to the broker under one lock.
 const BATCH: usize = 256;
-/// Payloads up to this size are copied, so that a few bytes do not hold a whole read.
-const COPIED: usize = 16 * 1024;
 
 impl Pump {
     pub(super) fn packet(&mut self, packet: Packet) -> Result<(), End> {
@@ -63,7 +63,9 @@ impl Pump {
             self.flush_batch()?;
             return Err(self.protocol_error(&what));
         }
-        if !self.permissions.may_publish(&topic) {
+        let allowed = self.permissions.may_publish(&topic)
+            && (!publish.retain || self.permissions.ask(Action::RetainPublish, topic.as_str()));
+        if !allowed {
             METRICS.count(Metric::PublishInAuthError, Protocol::Mqtt);
             self.flush_batch()?;
             // As AWS IoT does; 3.1.1 has no way to say no ([MQTT-3.3.5-2]).
@@ -78,11 +80,8 @@ impl Pump {
                 Received::Duplicate | Received::Full => return Ok(()),
             },
         };
-        let payload = if bytes <= COPIED {
-            Bytes::copy_from_slice(&publish.payload)
-        } else {
-            publish.payload
-        };
+        // A copy of its own: a few bytes must not hold a whole read in memory.
+        let payload = Bytes::copy_from_slice(&publish.payload);
         let message = Message {
             id: MessageId(0),
             trace: TraceId(0),
@@ -199,6 +198,7 @@ impl Pump {
             Refusal::QuotaExceeded => ("QUOTA_EXCEEDED", "a queue that it is bound for is full"),
             Refusal::StoreUnavailable => ("STORE_UNAVAILABLE", "the store takes nothing"),
             Refusal::Stopping => ("SERVER_SHUTTING_DOWN", "the gateway stops"),
+            Refusal::Detached => ("DUPLICATE_CLIENTID", "its session was taken over"),
         };
         tracing::warn!(
             event = event::PUBLISH_IN,
@@ -210,6 +210,10 @@ impl Pump {
     }
 
     fn subscribe(&mut self, subscribe: Subscribe) -> Result<(), End> {
+        if subscribe.filters.len() > MAX_FILTERS {
+            let what = format!("a SUBSCRIBE of more than {MAX_FILTERS} filters");
+            return Err(self.protocol_error(&what));
+        }
         let mut codes = Vec::with_capacity(subscribe.filters.len());
         let mut allowed = Vec::new();
         for (text, qos) in &subscribe.filters {

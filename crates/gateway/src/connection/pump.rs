@@ -91,7 +91,7 @@ pub(crate) struct Pump {
     /// A taker that this client's publishes wait for, and until when.
     pub(super) pressed: Option<(Arc<dyn Pressure>, Instant)>,
     keep_alive: Option<Duration>,
-    detach: Detach,
+    detach: Option<Detach>,
 }
 
 /// Gives the session back however the connection ends, a panic included.
@@ -121,11 +121,11 @@ impl Pump {
     ) -> Self {
         let connected = opened.connected;
         let mut pump = Self {
-            detach: Detach {
+            detach: Some(Detach {
                 broker: context.broker.clone(),
                 connection: connected.connection,
                 end: End::lost("INTERNAL_ERROR"),
-            },
+            }),
             inbound: Inbound::new(context.limits.max_inflight),
             // One and a half times the keep-alive ([MQTT-3.1.2-24]).
             keep_alive: (opened.keep_alive > 0)
@@ -182,7 +182,11 @@ impl Pump {
         W: AsyncWrite + Unpin,
     {
         let end = self.pump(reader, writer).await;
-        self.detach.end = end;
+        // Before the last words, which may take a while: a client that is back at once must find
+        // that this connection has ended as it did.
+        if let Some(mut detach) = self.detach.take() {
+            detach.end = end;
+        }
         tracing::info!(
             event = event::DISCONNECT,
             remote = %self.peer.remote,
@@ -268,6 +272,8 @@ impl Pump {
 
     fn may_read(&self) -> bool {
         self.pressed.is_none()
+            && self.answers.is_empty()
+            && !self.more
             && !self.inbound.is_full()
             && self.pending_total < self.context.limits.max_inflight_bytes
             && self.output.len() < OUTPUT_HIGH
@@ -331,13 +337,11 @@ impl Pump {
     /// Everything that can be done without waiting.
     fn work(&mut self) -> Result<(), End> {
         self.permissions.refresh();
-        let had_input = !self.input.is_empty() && !self.is_pressed();
-        let acted = if had_input {
-            self.read_packets()?
-        } else {
-            false
-        };
-        if acted || self.more {
+        let had_input = !self.is_pressed() && !self.input.is_empty();
+        if self.more {
+            self.drain();
+        }
+        if had_input && self.read_packets()? {
             self.drain();
         }
         if self.input.is_empty() && self.input.capacity() > 4 * self.read_size {
@@ -353,6 +357,9 @@ impl Pump {
     fn read_packets(&mut self) -> Result<bool, End> {
         let mut acted = false;
         while self.pressed.is_none()
+            // A subscription's retained messages go before the next packet is looked at.
+            && self.answers.is_empty()
+            && !self.more
             && !self.inbound.is_full()
             && self.pending_total < self.context.limits.max_inflight_bytes
         {
@@ -467,24 +474,27 @@ impl Pump {
             }
             let mut drained = std::mem::take(&mut self.drained);
             let state = self.mailbox.drain(DRAIN, &mut drained);
+            let mut discarded = false;
             for outgoing in drained.drain(..) {
-                self.deliver(&outgoing);
+                discarded |= !self.deliver(&outgoing);
             }
             self.drained = drained;
-            if state == DrainState::Empty {
+            // What was discarded has made room in the window: look again.
+            if state == DrainState::Empty && !discarded {
                 self.more = false;
                 return;
             }
         }
     }
 
-    fn deliver(&mut self, outgoing: &Outgoing) {
+    /// `false`: discarded.
+    fn deliver(&mut self, outgoing: &Outgoing) -> bool {
         let delivery = &outgoing.delivery;
         let message = &delivery.message;
         if !self.permissions.may_receive(&message.topic) {
             METRICS.count(Metric::PublishOutAuthError, Protocol::Mqtt);
             self.mailbox.discard(outgoing, DropReason::Policy);
-            return;
+            return false;
         }
         let written = iotedge_mqtt::encode_publish(
             &mut self.output,
@@ -503,6 +513,7 @@ impl Pump {
                 self.mailbox.discard(outgoing, DropReason::TooLarge);
             }
         }
+        written.is_ok()
     }
 
     pub(super) fn puback(&mut self, packet_id: iotedge_mqtt::PacketId) {

@@ -169,7 +169,7 @@ fn refused(reason: Refusal, trace: iotedge_model::TraceId) -> HttpResponse {
             "The store takes nothing",
             trace,
         ),
-        Refusal::Stopping => error(
+        Refusal::Stopping | Refusal::Detached => error(
             503,
             "ServiceUnavailableException",
             "The gateway stops",

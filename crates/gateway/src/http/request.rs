@@ -1,6 +1,5 @@
 //! Requests as services see them.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -14,12 +13,6 @@ use crate::connection::Peer;
 
 /// How long a body may take to come.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// A number for one request.
-pub(super) fn new_trace() -> TraceId {
-    let half = || u128::from(RandomState::new().build_hasher().finish());
-    TraceId((half() << 64) | half())
-}
 
 /// An error as AWS IoT's data plane writes it.
 pub(super) fn error(status: u16, kind: &str, message: &str, trace: TraceId) -> HttpResponse {
