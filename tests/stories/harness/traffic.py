@@ -146,9 +146,16 @@ class Collector:
             if not self._news.wait_for(lambda: (source, n) in self._numbers, deadline):
                 raise Late(f"no {n} of {source} within {deadline} s; {len(self.messages)} messages")
 
-    def wait_count(self, count, deadline):
+    def distinct(self):
+        """What came, each once, in the order of first arrival: mosquitto itself sends again what
+        was on its way to the collector when it was stopped."""
         with self._news:
-            if not self._news.wait_for(lambda: len(self.messages) >= count, deadline):
+            return list(dict.fromkeys(self.messages))
+
+    def wait_count(self, count, deadline):
+        """Returns when that many different messages have come."""
+        with self._news:
+            if not self._news.wait_for(lambda: len(set(self.messages)) >= count, deadline):
                 raise Late(f"{len(self.messages)} of {count} messages within {deadline} s")
 
     def stop(self):
