@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import ssl
@@ -218,6 +219,10 @@ class Daemon:
     def log_has(self, pattern, deadline=10.0, since=0):
         """Waits for a line of the daemon's log."""
         return self.process.wait_for_line(pattern, deadline, since)
+
+    def log_explains(self, *words, since=0, deadline=10.0):
+        """Waits for one line of the daemon's log that has all these words, in this order."""
+        return self.process.wait_for_line(".*".join(re.escape(w) for w in words), deadline, since)
 
     def route(self, upstream=None, direction="out"):
         """The accounts of the one route of that direction, from `bridge status --json`."""
