@@ -78,7 +78,7 @@ test-binaries:
 
 test-stories: .venv/ready test-binaries
 	$(say) "stories: the real binaries from outside"
-	@.venv/bin/python -m pytest -q tests/stories $(ARGS)
+	@.venv/bin/python -m pytest -q tests/stories tests/mqtt $(ARGS)
 
 # The packages' layout does not depend on optimisation: debug binaries do.
 test-deb: test-binaries

@@ -1,0 +1,1 @@
+"""What the tests of both versions of MQTT are written with."""

@@ -1,0 +1,126 @@
+"""3.1.2.5 to 3.1.2.7: the will."""
+
+import pytest
+from conformance import wire
+from conformance.marks import qos2
+
+
+def test_mqtt_3_1_2_8_the_will_goes_out_when_the_connection_breaks(mqtt):
+    sub = mqtt.subscriber((mqtt.topic(), 1))
+    mqtt.client(will=(mqtt.topic(), b"broken", 1, False)).close()
+    assert sub.take().payload == b"broken"
+
+
+def test_mqtt_3_1_2_8_the_will_goes_out_when_the_server_closes_for_an_error(mqtt):
+    sub = mqtt.subscriber((mqtt.topic(), 1))
+    mqtt.ends(wire.publish("", b"no topic"), will=(mqtt.topic(), b"thrown out", 1, False))
+    assert sub.take().payload == b"thrown out"
+
+
+def test_mqtt_3_1_2_8_the_will_goes_out_when_another_takes_the_client_id(mqtt):
+    sub = mqtt.subscriber((mqtt.topic(), 1))
+    mqtt.client("same", will=(mqtt.topic(), b"taken over", 1, False))
+    mqtt.client("same")
+    assert sub.take().payload == b"taken over"
+
+
+def test_mqtt_3_1_2_8_no_will_after_disconnect(mqtt):
+    end = mqtt.topic("end")
+    sub = mqtt.subscriber((mqtt.topic("+"), 1))
+    mqtt.client(will=(mqtt.topic(), b"no", 1, False)).leave()
+    mqtt.client().publish(end)
+    assert sub.until(end) == []
+
+
+@pytest.mark.parametrize("qos", [0, 1, pytest.param(2, marks=qos2)])
+def test_mqtt_3_1_2_9_the_will_has_its_topic_message_and_qos(mqtt, qos):
+    sub = mqtt.subscriber((mqtt.topic("#"), qos))
+    payload = bytes(range(256))
+    mqtt.client(will=(mqtt.topic("will"), payload, qos, False)).close()
+    got = sub.take()
+    assert (got.topic, got.payload, got.qos) == (mqtt.topic("will"), payload, qos)
+
+
+def test_mqtt_3_1_2_9_an_empty_will_message_is_one(mqtt):
+    sub = mqtt.subscriber((mqtt.topic(), 0))
+    mqtt.client(will=(mqtt.topic(), b"", 0, False)).close()
+    assert sub.take().payload == b""
+
+
+def test_mqtt_3_1_2_9_the_will_flag_without_a_will_closes(mqtt):
+    assert mqtt.refused(wire.connect(mqtt.id("c"), set_flags=4)) == []
+    assert mqtt.refused(wire.connect(mqtt.id("c"), set_flags=4, tail=wire.text("topic"))) == []
+
+
+def test_mqtt_3_1_2_10_a_published_will_is_gone(mqtt):
+    end = mqtt.topic("end")
+    sub = mqtt.subscriber((mqtt.topic("+"), 1))
+    mqtt.client("c", clean=False, will=(mqtt.topic(), b"once", 1, False)).close()
+    assert sub.take().payload == b"once"
+    mqtt.back("c").close()
+    # The third connection shows that the end of the second has been seen.
+    mqtt.back("c").publish(end)
+    assert sub.until(end) == []
+
+
+def test_mqtt_3_1_2_10_a_will_is_gone_after_disconnect(mqtt):
+    end = mqtt.topic("end")
+    sub = mqtt.subscriber((mqtt.topic("+"), 1))
+    mqtt.client("c", clean=False, will=(mqtt.topic(), b"never", 1, False)).leave()
+    mqtt.back("c").close()
+    mqtt.back("c").publish(end)
+    assert sub.until(end) == []
+
+
+def test_mqtt_3_1_2_11_a_will_without_the_will_flag_closes(mqtt):
+    data = wire.connect(mqtt.id("c"), will=("topic", b"message", 0, False), clear_flags=4)
+    assert mqtt.refused(data) == []
+
+
+def test_mqtt_3_1_2_12_no_will_flag_no_will(mqtt):
+    end = mqtt.topic("end")
+    sub = mqtt.subscriber((mqtt.topic("+"), 1))
+    mqtt.client("c", will=(mqtt.topic(), b"of another connection", 1, False)).leave()
+    mqtt.client("c").close()
+    mqtt.ends(wire.publish("", b"no topic"))
+    mqtt.client("c").publish(end)
+    assert sub.until(end) == []
+
+
+@pytest.mark.parametrize("qos", [1, 2, 3])
+def test_mqtt_3_1_2_13_will_qos_without_the_will_flag_closes(mqtt, qos):
+    assert mqtt.refused(wire.connect(mqtt.id("c"), set_flags=qos << 3)) == []
+
+
+def test_mqtt_3_1_2_14_will_qos_3_closes(mqtt):
+    assert mqtt.refused(wire.connect(mqtt.id("c"), will=("topic", b"", 3, False))) == []
+
+
+@qos2
+def test_mqtt_3_1_2_14_will_qos_2_is_taken(mqtt):
+    mqtt.client(will=(mqtt.topic(), b"", 2, False)).leave()
+
+
+def test_mqtt_3_1_2_15_will_retain_without_the_will_flag_closes(mqtt):
+    assert mqtt.refused(wire.connect(mqtt.id("c"), set_flags=0x20)) == []
+
+
+def test_mqtt_3_1_2_16_a_will_without_retain_is_not_kept(mqtt):
+    end = mqtt.topic("end")
+    sub = mqtt.subscriber((mqtt.topic("+"), 1))
+    mqtt.client(will=(mqtt.topic(), b"passing", 1, False)).close()
+    got = sub.take()
+    assert (got.payload, got.retain) == (b"passing", False)
+    late = mqtt.subscriber((mqtt.topic("+"), 1))
+    mqtt.client().publish(end)
+    assert late.until(end) == []
+
+
+@pytest.mark.parametrize("qos", [0, 1, pytest.param(2, marks=qos2)])
+def test_mqtt_3_1_2_17_a_will_with_retain_is_kept(mqtt, qos):
+    sub = mqtt.subscriber((mqtt.topic(), qos))
+    mqtt.client(will=(mqtt.topic(), b"kept", qos, True)).close()
+    assert not sub.take().retain
+    late = mqtt.subscriber((mqtt.topic(), qos))
+    got = late.take()
+    assert (got.payload, got.qos, got.retain) == (b"kept", qos, True)
