@@ -220,7 +220,7 @@ impl Client {
         let mut table = lock(&self.table);
         match &outcome {
             Err(_) => table.remove(slot),
-            Ok(SubAckCode::Failure) if exclusive => table.remove(slot),
+            Ok(SubAckCode::Refused(_)) if exclusive => table.remove(slot),
             Ok(_) if exclusive => table.remove_others(filter, slot),
             Ok(_) => {}
         }

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use iotedge_mqtt::{
-    Connect, ConnectReturnCode, Decoder, Inbound, Outbound, Packet, PacketId, PubRec, Publish, QoS,
-    Received, Role, Str, SubAckCode, Subscribe, Unsubscribe, encode, encode_publish,
+    Connect, Decoder, Disconnect, Inbound, Outbound, Packet, PacketId, PubRec, Publish, QoS,
+    ReasonCode, Received, Role, Str, SubAckCode, Subscribe, Unsubscribe, encode, encode_publish,
 };
 
 use crate::client::Settings;
@@ -102,8 +102,8 @@ impl Connection {
         loop {
             if let Some(packet) = self.next_packet()? {
                 return match packet {
-                    Packet::ConnAck(ack) if ack.code == ConnectReturnCode::Accepted => Ok(()),
-                    Packet::ConnAck(ack) => Err(Error::Refused(ack.code)),
+                    Packet::ConnAck(ack) if ack.reason == ReasonCode::Success => Ok(()),
+                    Packet::ConnAck(ack) => Err(Error::Refused(ack.reason.return_code())),
                     // The decoder lets nothing else through first.
                     _ => Err(Error::UnexpectedState),
                 };
@@ -138,7 +138,8 @@ impl Connection {
         let packet_id = self.outbound.push_request(()).ok_or(Error::NotIdle)?;
         let sent = self.send(&Packet::Subscribe(Subscribe {
             packet_id,
-            filters: vec![(filter, qos)],
+            filters: vec![(filter, qos.into())],
+            properties: None,
         }));
         self.unless_failed(packet_id, sent)
     }
@@ -149,13 +150,14 @@ impl Connection {
         let sent = self.send(&Packet::Unsubscribe(Unsubscribe {
             packet_id,
             filters: vec![filter],
+            properties: None,
         }));
         self.unless_failed(packet_id, sent)
     }
 
     /// Sends DISCONNECT and closes.
     pub(crate) fn disconnect(mut self) -> Result<()> {
-        let sent = self.send(&Packet::Disconnect);
+        let sent = self.send(&Packet::Disconnect(Disconnect::default()));
         self.wire.close(Instant::now() + self.timeout);
         sent
     }
@@ -293,30 +295,33 @@ impl Connection {
     fn work_on(&mut self, packet: Packet) -> Result<Option<Publish>> {
         match packet {
             Packet::Publish(publish) => return self.take(publish),
-            Packet::PubAck(id) => {
+            Packet::PubAck(ack) => {
+                let id = ack.packet_id;
                 let ended = self.outbound.puback(id);
                 self.note(ended, id, Outcome::Done);
             }
-            Packet::PubRec(id) => match self.outbound.pubrec(id) {
+            Packet::PubRec(ack) => match self.outbound.pubrec(ack.packet_id) {
                 PubRec::Released(()) | PubRec::Again | PubRec::Unknown => {
-                    self.send(&Packet::PubRel(id))?;
+                    self.send(&Packet::PubRel(ack.packet_id.into()))?;
                 }
             },
-            Packet::PubComp(id) => {
+            Packet::PubComp(ack) => {
+                let id = ack.packet_id;
                 let ended = self.outbound.pubcomp(id);
                 self.note(ended, id, Outcome::Done);
             }
             Packet::SubAck(ack) => {
                 let ended = self.outbound.answered(ack.packet_id);
-                let code = ack.codes.first().copied().unwrap_or(SubAckCode::Failure);
+                let code = ack.codes.first().copied().unwrap_or(SubAckCode::FAILURE);
                 self.note(ended, ack.packet_id, Outcome::Subscribed(code));
             }
-            Packet::UnsubAck(id) => {
+            Packet::UnsubAck(ack) => {
+                let id = ack.packet_id;
                 let ended = self.outbound.answered(id);
                 self.note(ended, id, Outcome::Done);
             }
-            Packet::PubRel(id) => {
-                if let Some(token) = self.inbound.pubrel(id) {
+            Packet::PubRel(ack) => {
+                if let Some(token) = self.inbound.pubrel(ack.packet_id) {
                     self.acknowledge(token)?;
                 }
             }

@@ -272,6 +272,7 @@ unsafe fn login(options: &iotedge_options) -> Result<Connect> {
             .map(|name| text("user name", name))
             .transpose()?,
         password: password.map(Bytes::copy_from_slice),
+        properties: None,
     })
 }
 
@@ -365,7 +366,7 @@ pub unsafe extern "C" fn iotedge_client_subscribe(
         let handler = message_handler(callback, user_data);
         match c.client.subscribe(&filter, qos, handler, true)? {
             SubAckCode::Granted(_) => Ok(()),
-            SubAckCode::Failure => Err(Error::SubscriptionRefused),
+            SubAckCode::Refused(_) => Err(Error::SubscriptionRefused),
         }
     };
     // SAFETY: as the caller says.

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use iotedge::compat::*;
-use iotedge_mqtt::{ConnectReturnCode, Packet, QoS};
+use iotedge_mqtt::{ConnectReturnCode, Disconnect, Packet, QoS};
 
 #[path = "support/sdk.rs"]
 mod sdk;
@@ -268,7 +268,10 @@ fn a_handler_may_disconnect_and_yield_says_so() {
         peer.grant();
         peer.tell("t", "");
         peer.tell("t", "not read any more");
-        assert_eq!(peer.until_gone(), Some(Packet::Disconnect));
+        assert_eq!(
+            peer.until_gone(),
+            Some(Packet::Disconnect(Disconnect::default()))
+        );
     });
     let seen = Seen::default();
     let mut sdk = Sdk::new(server.port, server.certificates.dir());
@@ -347,7 +350,10 @@ fn one_operation_at_a_time_and_another_thread_may_disconnect() {
         // Not acknowledged: the publish waits.
         peer.publish();
         ready.send(()).unwrap();
-        assert_eq!(peer.until_gone(), Some(Packet::Disconnect));
+        assert_eq!(
+            peer.until_gone(),
+            Some(Packet::Disconnect(Disconnect::default()))
+        );
     });
     let sdk = Sdk::new(server.port, server.certificates.dir());
     sdk.up();

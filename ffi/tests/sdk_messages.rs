@@ -4,7 +4,7 @@
 use std::ffi::{c_char, c_int, c_void};
 
 use iotedge::compat::*;
-use iotedge_mqtt::{Packet, QoS, SubAckCode};
+use iotedge_mqtt::{Packet, PacketId, QoS, SubAckCode};
 
 #[path = "support/sdk.rs"]
 mod sdk;
@@ -44,7 +44,7 @@ fn handlers_run_inside_calls_that_wait_and_not_inside_a_publish_with_qos_0() {
         // Before the PUBACK: the publish gives it to the handler.
         let first = peer.publish();
         peer.tell("t", "during publish");
-        peer.send(&Packet::PubAck(first.packet_id.unwrap()));
+        peer.send(&Packet::PubAck(first.packet_id.unwrap().into()));
         let Some(Packet::Subscribe(second)) = peer.receive() else {
             panic!("SUBSCRIBE");
         };
@@ -52,6 +52,7 @@ fn handlers_run_inside_calls_that_wait_and_not_inside_a_publish_with_qos_0() {
         peer.send(&Packet::SubAck(iotedge_mqtt::SubAck {
             packet_id: second.packet_id,
             codes: vec![SubAckCode::Granted(QoS::AtMostOnce)],
+            properties: None,
         }));
         peer.tell("t", "waits for yield");
         assert_eq!(peer.publish().qos, QoS::AtMostOnce);
@@ -168,7 +169,10 @@ fn an_inbound_message_with_qos_1_is_acknowledged() {
         peer.accept();
         peer.grant();
         peer.send(&message("t", b"1", Some(77)));
-        assert_eq!(peer.receive(), Some(Packet::PubAck(77.try_into().unwrap())));
+        assert_eq!(
+            peer.receive(),
+            Some(Packet::PubAck(PacketId::new(77).unwrap().into()))
+        );
         peer.until_gone();
     });
     let seen = Seen::default();
@@ -187,8 +191,8 @@ fn an_answer_that_does_not_come_is_a_timeout_and_the_client_goes_on() {
         let unanswered = peer.publish();
         let answered = peer.publish();
         // Late, and then the right one.
-        peer.send(&Packet::PubAck(unanswered.packet_id.unwrap()));
-        peer.send(&Packet::PubAck(answered.packet_id.unwrap()));
+        peer.send(&Packet::PubAck(unanswered.packet_id.unwrap().into()));
+        peer.send(&Packet::PubAck(answered.packet_id.unwrap().into()));
         let Some(Packet::Subscribe(_)) = peer.receive() else {
             panic!("SUBSCRIBE");
         };
@@ -210,7 +214,7 @@ fn an_answer_that_does_not_come_is_a_timeout_and_the_client_goes_on() {
 fn a_refused_subscription_is_a_success_to_programs_of_the_sdk() {
     let server = Server::start(1, |_, peer| {
         peer.accept();
-        peer.answer_subscribe(SubAckCode::Failure);
+        peer.answer_subscribe(SubAckCode::FAILURE);
         peer.until_gone();
     });
     let seen = Seen::default();

@@ -12,7 +12,7 @@ use iotedge_broker::{Broker, Limits as BrokerLimits};
 use iotedge_gateway::{Auth, Context, Gateway, Limits, Listener, ListenerProtocol, Running};
 use iotedge_model::{Action, Now, Principal, PrincipalKind, QoS, UnixMillis};
 use iotedge_mqtt::{
-    Connect, ConnectReturnCode, Decoder, LastWill, Packet, Publish, Role, Str, SubAckCode,
+    Connect, Decoder, Disconnect, LastWill, Packet, Publish, ReasonCode, Role, Str, SubAckCode,
     Subscribe, Version,
 };
 use iotedge_ports::{AuthRequest, Authorizer, Clock, Decision, PrincipalStatus};
@@ -117,7 +117,7 @@ impl House {
         let Packet::ConnAck(ack) = client.receive().await else {
             panic!("no CONNACK")
         };
-        assert_eq!(ack.code, ConnectReturnCode::Accepted);
+        assert_eq!(ack.reason, ReasonCode::Success);
         client
     }
 }
@@ -131,6 +131,7 @@ fn connect(id: &str) -> Connect {
         will: None,
         username: None,
         password: None,
+        properties: None,
     }
 }
 
@@ -196,8 +197,9 @@ impl Client {
             packet_id: NonZeroU16::MIN,
             filters: filters
                 .iter()
-                .map(|(f, q)| (Str::new(f).unwrap(), *q))
+                .map(|(f, q)| (Str::new(f).unwrap(), (*q).into()))
                 .collect(),
+            properties: None,
         }))
         .await;
         match self.receive().await {
@@ -226,7 +228,7 @@ async fn ten_thousand_messages_arrive_in_order_and_each_is_acknowledged_in_order
                 let expected = u16::try_from(acknowledged % 60_000 + 1).unwrap();
                 assert_eq!(
                     publisher.receive().await,
-                    Packet::PubAck(NonZeroU16::new(expected).unwrap())
+                    Packet::PubAck(NonZeroU16::new(expected).unwrap().into())
                 );
                 acknowledged += 1;
             }
@@ -239,7 +241,7 @@ async fn ten_thousand_messages_arrive_in_order_and_each_is_acknowledged_in_order
         };
         assert_eq!(got.payload, n.to_string());
         subscriber
-            .send(&Packet::PubAck(got.packet_id.unwrap()))
+            .send(&Packet::PubAck(got.packet_id.unwrap().into()))
             .await;
     }
     publishing.await.unwrap();
@@ -253,7 +255,7 @@ async fn a_denied_subscription_is_answered_and_a_denied_publish_closes() {
         .subscribe(&[("fine", QoS::ExactlyOnce), ("forbidden/#", QoS::AtMostOnce)])
         .await;
     let granted = SubAckCode::Granted(QoS::AtLeastOnce);
-    assert_eq!(codes, [granted, SubAckCode::Failure]);
+    assert_eq!(codes, [granted, SubAckCode::FAILURE]);
     client.send(&publish("forbidden", "x", Some(1))).await;
     assert_eq!(client.next().await, None);
 }
@@ -287,15 +289,15 @@ async fn each_refusal_has_its_return_code() {
             panic!("no CONNACK")
         };
         assert_eq!(client.next().await, None, "closed behind the refusal");
-        ack.code
+        ack.reason
     };
     assert_eq!(
         refused(connect("stranger")).await,
-        ConnectReturnCode::NotAuthorized
+        ReasonCode::NotAuthorized
     );
     let mut empty = connect("");
     empty.clean = false;
-    assert_eq!(refused(empty).await, ConnectReturnCode::IdentifierRejected);
+    assert_eq!(refused(empty).await, ReasonCode::ClientIdentifierNotValid);
     let mut will = connect("w");
     will.will = Some(LastWill {
         topic: Str::new("forbidden").unwrap(),
@@ -304,7 +306,7 @@ async fn each_refusal_has_its_return_code() {
         retain: false,
         properties: None,
     });
-    assert_eq!(refused(will).await, ConnectReturnCode::NotAuthorized);
+    assert_eq!(refused(will).await, ReasonCode::NotAuthorized);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -368,7 +370,7 @@ async fn a_client_that_floods_without_reading_hurts_only_itself() {
             _ => None,
         });
         other
-            .send(&Packet::PubAck(delivered.expect("the echo")))
+            .send(&Packet::PubAck(delivered.expect("the echo").into()))
             .await;
     }
     drop(stuck.await.unwrap());
@@ -418,7 +420,7 @@ async fn http_publishes_to_mqtt() {
         };
         assert_eq!((got.topic.as_str(), &got.payload[..]), (topic, &b"hi"[..]));
         if let Some(id) = got.packet_id {
-            client.send(&Packet::PubAck(id)).await;
+            client.send(&Packet::PubAck(id.into())).await;
         }
     }
 }
@@ -480,7 +482,9 @@ async fn a_client_that_says_goodbye_and_is_back_at_once_leaves_no_will() {
         let mut client = Client::dial(house.mqtt()).await;
         client.send(&Packet::Connect(connect)).await;
         client.receive().await;
-        client.send(&Packet::Disconnect).await;
+        client
+            .send(&Packet::Disconnect(Disconnect::default()))
+            .await;
         assert_eq!(client.next().await, None);
     }
     let mut publisher = house.client("p").await;

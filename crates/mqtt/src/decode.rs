@@ -1,14 +1,15 @@
-//! Bytes to packets (MQTT 3.1.1, section 2.2).
+//! Bytes to packets (MQTT 3.1.1, section 2.2; MQTT 5, section 2.1).
 
 mod body;
 mod connect;
+mod properties;
 mod reader;
 
 use std::fmt;
 
 use bytes::{Buf, BytesMut};
 
-use crate::{DecodeError, Packet, PacketType};
+use crate::{DecodeError, Packet, PacketType, Version};
 
 /// Whose end of the connection a decoder reads for: it says which packets may come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,6 +48,7 @@ enum Stage {
 #[derive(Debug)]
 pub struct Decoder {
     role: Role,
+    version: Version,
     max_packet_bytes: usize,
     stage: Stage,
     missing: usize,
@@ -60,6 +62,8 @@ struct FixedHeader {
     /// Bytes of the fixed header itself.
     len: usize,
     remaining: usize,
+    /// The remaining length has no byte too many.
+    minimal: bool,
 }
 
 impl Decoder {
@@ -68,10 +72,26 @@ impl Decoder {
     pub fn new(role: Role, max_packet_bytes: usize) -> Self {
         Self {
             role,
+            version: Version::V311,
             max_packet_bytes,
             stage: Stage::First,
             missing: 0,
         }
+    }
+
+    /// The version that a client has said in its CONNECT; 3.1.1 without. A server's decoder
+    /// learns it from the CONNECT that comes.
+    #[must_use]
+    pub fn with_version(mut self, version: Version) -> Self {
+        self.version = version;
+        self
+    }
+
+    /// The version of the connection. For a server: as soon as a CONNECT's protocol level has been
+    /// read, even where the rest of it is refused; 3.1.1 before, and for levels that are not
+    /// supported.
+    pub fn version(&self) -> Version {
+        self.version
     }
 
     /// The next packet at the front of `buf`, or `None` when it is not whole yet. Strings and
@@ -108,7 +128,11 @@ impl Decoder {
         }
         self.missing = 0;
         buf.advance(header.len);
-        let packet = body::decode(header, buf)?;
+        let packet = body::decode(header, self.role, &mut self.version, buf)?;
+        if self.version == Version::V5 && !header.minimal {
+            // CONNECT: its version was not known before.
+            return Err(DecodeError::RemainingLength);
+        }
         match header.packet {
             PacketType::Connect | PacketType::ConnAck => self.stage = Stage::Open,
             PacketType::Disconnect => self.stage = Stage::Ended,
@@ -125,15 +149,23 @@ impl Decoder {
         };
         let packet =
             PacketType::from_first_byte(first).ok_or(DecodeError::ReservedType(first >> 4))?;
+        if packet == PacketType::Auth && self.version == Version::V311 {
+            return Err(DecodeError::ReservedType(15));
+        }
         let flags = first & 0x0f;
         self.check_stage(packet)?;
         check_flags(packet, flags)?;
-        let Some((remaining, length_bytes)) = remaining_length(rest)? else {
+        let integer = variable_byte_integer(rest).ok_or(DecodeError::RemainingLength)?;
+        let Some((remaining, length_bytes)) = integer else {
             self.missing = 1;
             return Ok(None);
         };
+        let minimal = is_minimal(remaining, length_bytes);
+        if self.version == Version::V5 && !minimal {
+            return Err(DecodeError::RemainingLength);
+        }
         let len = 1 + length_bytes;
-        check_length(packet, remaining)?;
+        check_length(packet, remaining, self.version)?;
         let size = len + remaining;
         if size > self.max_packet_bytes {
             return Err(DecodeError::PacketTooLarge {
@@ -146,6 +178,7 @@ impl Decoder {
             flags,
             len,
             remaining,
+            minimal,
         }))
     }
 
@@ -154,10 +187,11 @@ impl Decoder {
         let role = self.role;
         let legal = match role {
             Role::Server => !matches!(packet, P::ConnAck | P::SubAck | P::UnsubAck | P::PingResp),
-            Role::Client => !matches!(
-                packet,
-                P::Connect | P::Subscribe | P::Unsubscribe | P::PingReq | P::Disconnect
-            ),
+            Role::Client => match packet {
+                P::Connect | P::Subscribe | P::Unsubscribe | P::PingReq => false,
+                P::Disconnect => self.version == Version::V5,
+                _ => true,
+            },
         };
         if !legal {
             return Err(DecodeError::UnexpectedPacket { packet, role });
@@ -167,6 +201,8 @@ impl Decoder {
             Role::Client => P::ConnAck,
         };
         match self.stage {
+            // Only AUTH may come before CONNACK (5: [MQTT-3.2.0-1]).
+            Stage::First if role == Role::Client && packet == P::Auth => Ok(()),
             Stage::First if packet != expected => {
                 Err(DecodeError::WrongFirstPacket { packet, expected })
             }
@@ -191,12 +227,16 @@ fn check_flags(packet: PacketType, flags: u8) -> Result<(), DecodeError> {
 }
 
 /// Packets that have always the same length are checked before their body arrives.
-fn check_length(packet: PacketType, remaining: usize) -> Result<(), DecodeError> {
+fn check_length(packet: PacketType, remaining: usize, version: Version) -> Result<(), DecodeError> {
     use PacketType as P;
     let fixed = match packet {
-        P::PingReq | P::PingResp | P::Disconnect => 0,
+        P::PingReq | P::PingResp => 0,
+        _ if version == Version::V5 => return Ok(()),
+        P::Disconnect => 0,
         P::ConnAck | P::PubAck | P::PubRec | P::PubRel | P::PubComp | P::UnsubAck => 2,
-        P::Connect | P::Publish | P::Subscribe | P::SubAck | P::Unsubscribe => return Ok(()),
+        P::Connect | P::Publish | P::Subscribe | P::SubAck | P::Unsubscribe | P::Auth => {
+            return Ok(());
+        }
     };
     if remaining == fixed {
         Ok(())
@@ -205,17 +245,21 @@ fn check_length(packet: PacketType, remaining: usize) -> Result<(), DecodeError>
     }
 }
 
-/// The remaining length and how many bytes it took; `None` when it is not whole (2.2.3).
-fn remaining_length(bytes: &[u8]) -> Result<Option<(usize, usize)>, DecodeError> {
+/// A variable byte integer off the front and how many bytes it took (3.1.1: 2.2.3, 5: 1.5.5):
+/// `Some(None)` when it is not whole, `None` when it goes on after its fourth byte.
+#[allow(clippy::option_option)] // three outcomes, told apart at both places that call it
+fn variable_byte_integer(bytes: &[u8]) -> Option<Option<(usize, usize)>> {
     let mut value = 0_usize;
     for (index, &byte) in bytes.iter().take(4).enumerate() {
         value |= usize::from(byte & 0x7f) << (7 * index);
         if byte & 0x80 == 0 {
-            return Ok(Some((value, index + 1)));
+            return Some(Some((value, index + 1)));
         }
     }
-    if bytes.len() >= 4 {
-        return Err(DecodeError::RemainingLength);
-    }
-    Ok(None)
+    if bytes.len() >= 4 { None } else { Some(None) }
+}
+
+/// Whether `value` needs all of the `len` bytes that it was written with (5: [MQTT-1.5.5-1]).
+fn is_minimal(value: usize, len: usize) -> bool {
+    len <= 1 || value >> (7 * (len - 1)) != 0
 }

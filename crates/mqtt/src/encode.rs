@@ -1,282 +1,365 @@
 //! Packets to bytes. Every function checks first and writes then: after an error `out` is as it
-//! was. What is written, [`crate::Decoder`] reads back as the same packet.
+//! was. What is written, [`crate::Decoder`] reads back as the same packet; an empty struct of
+//! properties as `None`.
+
+mod connect;
+mod properties;
+mod publish;
+mod wire;
 
 use bytes::{BufMut, BytesMut};
-use iotedge_model::{QoS, Topic};
 
+use self::properties::{Section, WriteProperties};
+use self::wire::{filter_len, put_field, put_header};
 use crate::{
-    Connect, ConnectReturnCode, EncodeError, Field, MAX_REMAINING_LENGTH, Packet, PacketId,
-    PacketType, Publish, SubAck, Subscribe, Unsubscribe, Version,
+    Ack, AckProperties, Auth, ConnAck, ConnectReturnCode, Disconnect, EncodeError, Packet,
+    PacketType, ReasonCode, SubAck, SubAckCode, Subscribe, SubscriptionOptions, UnsubAck,
+    Unsubscribe, Version,
 };
 
-/// Writes `packet` behind what is in `out`.
+pub use publish::{
+    PublishHead, encode_publish, encode_publish_for, publish_header, publish_header_for,
+    publish_len,
+};
+
+/// Writes `packet` behind what is in `out`, in 3.1.1. See [`encode_for`].
 pub fn encode(packet: &Packet, out: &mut BytesMut) -> Result<(), EncodeError> {
+    encode_for(Version::V311, packet, out)
+}
+
+/// Writes `packet` behind what is in `out`, as `version` has it.
+///
+/// 3.1.1 has fewer words. What it can say is said: CONNACK's reasons as
+/// [`ReasonCode::return_code`] maps them, each refusal in SUBACK as 0x80, UNSUBACK without its
+/// codes, a PUBCOMP or PUBREL of an unknown id as any other. What would be lost with the meaning
+/// of the packet is an error: properties, subscription options, an error in PUBACK, PUBREC or
+/// DISCONNECT, AUTH.
+pub fn encode_for(
+    version: Version,
+    packet: &Packet,
+    out: &mut BytesMut,
+) -> Result<(), EncodeError> {
     match packet {
-        Packet::Connect(connect) => encode_connect(connect, out),
-        Packet::ConnAck(ack) => {
-            if ack.session_present && ack.code != ConnectReturnCode::Accepted {
-                return Err(EncodeError::SessionPresentOnRefusal);
-            }
-            out.put_slice(&[0x20, 2, u8::from(ack.session_present), ack.code as u8]);
-            Ok(())
-        }
-        Packet::Publish(publish) => encode_publish_packet(publish, out),
-        Packet::PubAck(id) => put_acknowledgement(out, PacketType::PubAck, *id),
-        Packet::PubRec(id) => put_acknowledgement(out, PacketType::PubRec, *id),
-        Packet::PubRel(id) => put_acknowledgement(out, PacketType::PubRel, *id),
-        Packet::PubComp(id) => put_acknowledgement(out, PacketType::PubComp, *id),
-        Packet::UnsubAck(id) => put_acknowledgement(out, PacketType::UnsubAck, *id),
-        Packet::Subscribe(subscribe) => encode_subscribe(subscribe, out),
-        Packet::SubAck(ack) => encode_suback(ack, out),
-        Packet::Unsubscribe(unsubscribe) => encode_unsubscribe(unsubscribe, out),
+        Packet::Connect(connect) if connect.version != version => Err(EncodeError::OtherVersion),
+        Packet::Connect(connect) => connect::encode(connect, out),
+        Packet::ConnAck(ack) => connack(version, ack, out),
+        Packet::Publish(publish) => publish::encode_packet(version, publish, out),
+        Packet::PubAck(ack) => acknowledgement(version, PacketType::PubAck, ack, out),
+        Packet::PubRec(ack) => acknowledgement(version, PacketType::PubRec, ack, out),
+        Packet::PubRel(ack) => acknowledgement(version, PacketType::PubRel, ack, out),
+        Packet::PubComp(ack) => acknowledgement(version, PacketType::PubComp, ack, out),
+        Packet::Subscribe(request) => subscribe(version, request, out),
+        Packet::SubAck(ack) => suback(version, ack, out),
+        Packet::Unsubscribe(request) => unsubscribe(version, request, out),
+        Packet::UnsubAck(ack) => unsuback(version, ack, out),
         Packet::PingReq => put_empty(out, PacketType::PingReq),
         Packet::PingResp => put_empty(out, PacketType::PingResp),
-        Packet::Disconnect => put_empty(out, PacketType::Disconnect),
+        Packet::Disconnect(end) => disconnect(version, end, out),
+        Packet::Auth(step) => auth(version, step, out),
     }
 }
 
-/// Writes a PUBLISH with one copy of the payload. The topic is taken as a valid topic name, as
-/// [`Topic`] holds it; only its length is checked.
-pub fn encode_publish(
+/// [`encode_for`] for a receiver that takes packets of `max_packet_bytes`. A packet that is longer
+/// goes without its user properties, then without its reason string (5: [MQTT-3.2.2-19],
+/// [MQTT-3.2.2-20] and the same of the other packets); a PUBLISH, whose properties are its
+/// content, never.
+pub fn encode_within(
+    version: Version,
+    packet: &Packet,
+    max_packet_bytes: usize,
     out: &mut BytesMut,
-    topic: &str,
-    payload: &[u8],
-    qos: QoS,
-    retain: bool,
-    dup: bool,
-    packet_id: Option<PacketId>,
 ) -> Result<(), EncodeError> {
-    put_publish(
-        out,
-        topic,
-        payload.len(),
-        payload,
-        qos,
-        retain,
-        dup,
-        packet_id,
-    )
-}
-
-/// Writes all of a PUBLISH but its payload of `payload_len` bytes, which must follow: for writes
-/// that gather shared segments. See [`encode_publish`].
-pub fn publish_header(
-    out: &mut BytesMut,
-    topic: &str,
-    payload_len: usize,
-    qos: QoS,
-    retain: bool,
-    dup: bool,
-    packet_id: Option<PacketId>,
-) -> Result<(), EncodeError> {
-    put_publish(out, topic, payload_len, &[], qos, retain, dup, packet_id)
-}
-
-#[allow(clippy::too_many_arguments)] // the fields of one packet, kept flat on the hot path
-#[inline]
-fn put_publish(
-    out: &mut BytesMut,
-    topic: &str,
-    payload_len: usize,
-    payload: &[u8],
-    qos: QoS,
-    retain: bool,
-    dup: bool,
-    packet_id: Option<PacketId>,
-) -> Result<(), EncodeError> {
-    let id_len = match (qos, packet_id) {
-        (QoS::AtMostOnce, None) if dup => return Err(EncodeError::DupWithQos0),
-        (QoS::AtMostOnce, None) => 0,
-        (QoS::AtMostOnce, Some(_)) => return Err(EncodeError::PacketIdWithQos0),
-        (_, None) => return Err(EncodeError::NoPacketId),
-        (_, Some(_)) => 2,
-    };
-    let remaining = payload_len
-        .saturating_add(field_len(Field::TopicName, topic.as_bytes())?)
-        .saturating_add(id_len);
-    let flags = u8::from(dup) << 3 | u8::from(qos) << 1 | u8::from(retain);
-    put_header(
-        out,
-        PacketType::Publish,
-        flags,
-        remaining,
-        remaining - payload_len + payload.len(),
-    )?;
-    put_field(out, topic.as_bytes());
-    if let Some(id) = packet_id {
-        out.put_u16(id.get());
+    let start = out.len();
+    encode_for(version, packet, out)?;
+    let mut size = out.len() - start;
+    if size <= max_packet_bytes {
+        return Ok(());
     }
-    out.put_slice(payload);
-    Ok(())
-}
-
-fn encode_publish_packet(publish: &Publish, out: &mut BytesMut) -> Result<(), EncodeError> {
-    if publish.properties.is_some() {
-        return Err(EncodeError::Properties(PacketType::Publish));
-    }
-    check_topic(Field::TopicName, &publish.topic)?;
-    encode_publish(
-        out,
-        &publish.topic,
-        &publish.payload,
-        publish.qos,
-        publish.retain,
-        publish.dup,
-        publish.packet_id,
-    )
-}
-
-fn encode_connect(connect: &Connect, out: &mut BytesMut) -> Result<(), EncodeError> {
-    if connect.version != Version::V311 {
-        return Err(EncodeError::UnsupportedVersion);
-    }
-    if connect.password.is_some() && connect.username.is_none() {
-        return Err(EncodeError::PasswordWithoutUserName);
-    }
-    let mut flags = u8::from(connect.clean) << 1;
-    let mut remaining = 10 + field_len(Field::ClientId, connect.client_id.as_bytes())?;
-    if let Some(will) = &connect.will {
-        if will.properties.is_some() {
-            return Err(EncodeError::Properties(PacketType::Connect));
+    let mut shorter = packet.clone();
+    for drop_part in [drop_user, drop_reason_string] {
+        out.truncate(start);
+        drop_part(&mut shorter);
+        encode_for(version, &shorter, out)?;
+        size = out.len() - start;
+        if size <= max_packet_bytes {
+            return Ok(());
         }
-        check_topic(Field::WillTopic, &will.topic)?;
-        flags |= 0x04 | u8::from(will.qos) << 3 | u8::from(will.retain) << 5;
-        remaining += field_len(Field::WillTopic, will.topic.as_bytes())?;
-        remaining += field_len(Field::WillMessage, &will.payload)?;
     }
-    if let Some(username) = &connect.username {
-        flags |= 0x80;
-        remaining += field_len(Field::UserName, username.as_bytes())?;
+    out.truncate(start);
+    Err(EncodeError::ReceiverLimit {
+        size,
+        max: max_packet_bytes,
+    })
+}
+
+fn ack_properties(packet: &mut Packet) -> Option<&mut AckProperties> {
+    match packet {
+        Packet::PubAck(ack) | Packet::PubRec(ack) | Packet::PubRel(ack) | Packet::PubComp(ack) => {
+            ack.properties.as_deref_mut()
+        }
+        Packet::SubAck(ack) => ack.properties.as_deref_mut(),
+        Packet::UnsubAck(ack) => ack.properties.as_deref_mut(),
+        _ => None,
     }
-    if let Some(password) = &connect.password {
-        flags |= 0x40;
-        remaining += field_len(Field::Password, password)?;
+}
+
+fn drop_user(packet: &mut Packet) {
+    let user = match packet {
+        Packet::ConnAck(ack) => ack.properties.as_deref_mut().map(|p| &mut p.user),
+        Packet::Disconnect(end) => end.properties.as_deref_mut().map(|p| &mut p.user),
+        Packet::Auth(step) => step.properties.as_deref_mut().map(|p| &mut p.user),
+        other => ack_properties(other).map(|p| &mut p.user),
+    };
+    if let Some(user) = user {
+        user.clear();
     }
-    put_header(out, PacketType::Connect, 0, remaining, remaining)?;
-    put_field(out, b"MQTT");
-    out.put_slice(&[4, flags]);
-    out.put_u16(connect.keep_alive);
-    put_field(out, connect.client_id.as_bytes());
-    if let Some(will) = &connect.will {
-        put_field(out, will.topic.as_bytes());
-        put_field(out, &will.payload);
+}
+
+fn drop_reason_string(packet: &mut Packet) {
+    let reason = match packet {
+        Packet::ConnAck(ack) => ack.properties.as_deref_mut().map(|p| &mut p.reason_string),
+        Packet::Disconnect(end) => end.properties.as_deref_mut().map(|p| &mut p.reason_string),
+        Packet::Auth(step) => step.properties.as_deref_mut().map(|p| &mut p.reason_string),
+        other => ack_properties(other).map(|p| &mut p.reason_string),
+    };
+    if let Some(reason) = reason {
+        *reason = None;
     }
-    if let Some(username) = &connect.username {
-        put_field(out, username.as_bytes());
+}
+
+fn connack(version: Version, ack: &ConnAck, out: &mut BytesMut) -> Result<(), EncodeError> {
+    let packet = PacketType::ConnAck;
+    if ack.session_present && ack.reason != ReasonCode::Success {
+        return Err(EncodeError::SessionPresentOnRefusal);
     }
-    if let Some(password) = &connect.password {
-        put_field(out, password);
+    let present = u8::from(ack.session_present);
+    check_reason(packet, ack.reason)?;
+    let Some(section) = section(version, packet, &ack.properties)? else {
+        let code: ConnectReturnCode = ack.reason.return_code();
+        out.put_slice(&[0x20, 2, present, code as u8]);
+        return Ok(());
+    };
+    if let Some(p) = &ack.properties {
+        if p.authentication_data.is_some() && p.authentication_method.is_none() {
+            return Err(EncodeError::NoAuthenticationMethod(packet));
+        }
+    }
+    put_header(out, packet, 0, 2 + section.len())?;
+    out.put_slice(&[present, ack.reason as u8]);
+    section.put(out);
+    Ok(())
+}
+
+fn acknowledgement(
+    version: Version,
+    packet: PacketType,
+    ack: &Ack,
+    out: &mut BytesMut,
+) -> Result<(), EncodeError> {
+    let Ack {
+        packet_id,
+        reason,
+        properties,
+    } = ack;
+    check_reason(packet, *reason)?;
+    let [high, low] = packet_id.get().to_be_bytes();
+    let flags = packet.required_flags().unwrap_or(0);
+    let first = (packet as u8) << 4 | flags;
+    let section = section(version, packet, properties)?;
+    match section {
+        None if reason.is_error() && matches!(packet, PacketType::PubAck | PacketType::PubRec) => {
+            return Err(EncodeError::ReasonCode {
+                packet,
+                reason: *reason,
+            });
+        }
+        Some(section) if !section.is_empty() => {
+            put_header(out, packet, flags, 3 + section.len())?;
+            out.put_slice(&[high, low, *reason as u8]);
+            section.put(out);
+        }
+        Some(_) if *reason != ReasonCode::Success => {
+            out.put_slice(&[first, 3, high, low, *reason as u8]);
+        }
+        _ => out.put_slice(&[first, 2, high, low]),
     }
     Ok(())
 }
 
-fn encode_subscribe(subscribe: &Subscribe, out: &mut BytesMut) -> Result<(), EncodeError> {
+fn subscribe(version: Version, request: &Subscribe, out: &mut BytesMut) -> Result<(), EncodeError> {
     let packet = PacketType::Subscribe;
-    if subscribe.filters.is_empty() {
+    if request.filters.is_empty() {
         return Err(EncodeError::EmptyFilterList(packet));
     }
-    let mut remaining = 2_usize;
-    for (filter, _) in &subscribe.filters {
+    let section = section(version, packet, &request.properties)?;
+    let mut remaining = 2 + section_len(&section);
+    for (filter, options) in &request.filters {
+        if version == Version::V311 && *options != SubscriptionOptions::from(options.qos) {
+            return Err(EncodeError::SubscriptionOptions);
+        }
+        if options.no_local && filter.starts_with("$share/") {
+            return Err(EncodeError::NoLocalOnShared);
+        }
         remaining = remaining.saturating_add(filter_len(packet, filter)? + 1);
     }
-    put_header(out, packet, 0b0010, remaining, remaining)?;
-    out.put_u16(subscribe.packet_id.get());
-    for (filter, qos) in &subscribe.filters {
+    put_header(out, packet, 0b0010, remaining)?;
+    out.put_u16(request.packet_id.get());
+    put_section(section, out);
+    for (filter, options) in &request.filters {
         put_field(out, filter.as_bytes());
-        out.put_u8(u8::from(*qos));
+        out.put_u8(
+            u8::from(options.qos)
+                | u8::from(options.no_local) << 2
+                | u8::from(options.retain_as_published) << 3
+                | (options.retain_handling as u8) << 4,
+        );
     }
     Ok(())
 }
 
-fn encode_suback(ack: &SubAck, out: &mut BytesMut) -> Result<(), EncodeError> {
+fn suback(version: Version, ack: &SubAck, out: &mut BytesMut) -> Result<(), EncodeError> {
+    let packet = PacketType::SubAck;
     if ack.codes.is_empty() {
         return Err(EncodeError::EmptyCodeList);
     }
-    let remaining = 2 + ack.codes.len();
-    put_header(out, PacketType::SubAck, 0, remaining, remaining)?;
-    out.put_u16(ack.packet_id.get());
     for code in &ack.codes {
-        out.put_u8(u8::from(*code));
+        if let SubAckCode::Refused(reason) = *code {
+            if !reason.is_error() {
+                return Err(EncodeError::ReasonCode { packet, reason });
+            }
+            check_reason(packet, reason)?;
+        }
+    }
+    let section = section(version, packet, &ack.properties)?;
+    let remaining = (2 + ack.codes.len()).saturating_add(section_len(&section));
+    put_header(out, packet, 0, remaining)?;
+    out.put_u16(ack.packet_id.get());
+    put_section(section, out);
+    for code in &ack.codes {
+        let reason = ReasonCode::from(*code);
+        out.put_u8(if version == Version::V311 && reason.is_error() {
+            ReasonCode::UnspecifiedError as u8
+        } else {
+            reason as u8
+        });
     }
     Ok(())
 }
 
-fn encode_unsubscribe(unsubscribe: &Unsubscribe, out: &mut BytesMut) -> Result<(), EncodeError> {
+fn unsubscribe(
+    version: Version,
+    request: &Unsubscribe,
+    out: &mut BytesMut,
+) -> Result<(), EncodeError> {
     let packet = PacketType::Unsubscribe;
-    if unsubscribe.filters.is_empty() {
+    if request.filters.is_empty() {
         return Err(EncodeError::EmptyFilterList(packet));
     }
-    let mut remaining = 2_usize;
-    for filter in &unsubscribe.filters {
+    let section = section(version, packet, &request.properties)?;
+    let mut remaining = 2 + section_len(&section);
+    for filter in &request.filters {
         remaining = remaining.saturating_add(filter_len(packet, filter)?);
     }
-    put_header(out, packet, 0b0010, remaining, remaining)?;
-    out.put_u16(unsubscribe.packet_id.get());
-    for filter in &unsubscribe.filters {
+    put_header(out, packet, 0b0010, remaining)?;
+    out.put_u16(request.packet_id.get());
+    put_section(section, out);
+    for filter in &request.filters {
         put_field(out, filter.as_bytes());
     }
     Ok(())
 }
 
-fn check_topic(field: Field, topic: &str) -> Result<(), EncodeError> {
-    Topic::check(topic).map_err(|reason| EncodeError::InvalidTopic { field, reason })
-}
-
-fn filter_len(packet: PacketType, filter: &str) -> Result<usize, EncodeError> {
-    if filter.is_empty() {
-        return Err(EncodeError::EmptyFilter(packet));
+fn unsuback(version: Version, ack: &UnsubAck, out: &mut BytesMut) -> Result<(), EncodeError> {
+    let packet = PacketType::UnsubAck;
+    let Some(section) = section(version, packet, &ack.properties)? else {
+        let [high, low] = ack.packet_id.get().to_be_bytes();
+        out.put_slice(&[0xb0, 2, high, low]);
+        return Ok(());
+    };
+    if ack.codes.is_empty() {
+        return Err(EncodeError::EmptyCodeList);
     }
-    field_len(Field::TopicFilter, filter.as_bytes())
-}
-
-/// Bytes of a field with its length in front.
-fn field_len(field: Field, bytes: &[u8]) -> Result<usize, EncodeError> {
-    let len = bytes.len();
-    if len > usize::from(u16::MAX) {
-        return Err(EncodeError::FieldTooLong { field, len });
+    for code in &ack.codes {
+        check_reason(packet, *code)?;
     }
-    Ok(2 + len)
-}
-
-/// Writes a field whose length [`field_len`] has checked.
-fn put_field(out: &mut BytesMut, bytes: &[u8]) {
-    // Checked before anything was written: never more than 65,535.
-    out.put_u16(u16::try_from(bytes.len()).unwrap_or(u16::MAX));
-    out.put_slice(bytes);
-}
-
-/// Writes the fixed header and makes room for `reserve` bytes behind it.
-#[inline]
-fn put_header(
-    out: &mut BytesMut,
-    packet: PacketType,
-    flags: u8,
-    remaining: usize,
-    reserve: usize,
-) -> Result<(), EncodeError> {
-    if remaining > MAX_REMAINING_LENGTH {
-        return Err(EncodeError::PacketTooLarge(remaining));
+    let remaining = (2 + ack.codes.len()).saturating_add(section.len());
+    put_header(out, packet, 0, remaining)?;
+    out.put_u16(ack.packet_id.get());
+    section.put(out);
+    for code in &ack.codes {
+        out.put_u8(*code as u8);
     }
-    out.reserve(5 + reserve);
-    out.put_u8((packet as u8) << 4 | flags);
-    let mut rest = remaining;
-    while rest > 0x7f {
-        out.put_u8((rest & 0x7f) as u8 | 0x80);
-        rest >>= 7;
-    }
-    out.put_u8(rest as u8);
     Ok(())
 }
 
-fn put_acknowledgement(
-    out: &mut BytesMut,
-    packet: PacketType,
-    id: PacketId,
-) -> Result<(), EncodeError> {
-    let [high, low] = id.get().to_be_bytes();
-    let flags = packet.required_flags().unwrap_or(0);
-    out.put_slice(&[(packet as u8) << 4 | flags, 2, high, low]);
+fn disconnect(version: Version, end: &Disconnect, out: &mut BytesMut) -> Result<(), EncodeError> {
+    let packet = PacketType::Disconnect;
+    let reason = end.reason;
+    check_reason(packet, reason)?;
+    match section(version, packet, &end.properties)? {
+        None if reason != ReasonCode::Success => {
+            return Err(EncodeError::ReasonCode { packet, reason });
+        }
+        Some(section) if !section.is_empty() => {
+            put_header(out, packet, 0, 1 + section.len())?;
+            out.put_u8(reason as u8);
+            section.put(out);
+        }
+        Some(_) if reason != ReasonCode::Success => {
+            out.put_slice(&[0xe0, 1, reason as u8]);
+        }
+        _ => out.put_slice(&[0xe0, 0]),
+    }
     Ok(())
+}
+
+fn auth(version: Version, step: &Auth, out: &mut BytesMut) -> Result<(), EncodeError> {
+    let packet = PacketType::Auth;
+    check_reason(packet, step.reason)?;
+    let Some(section) = section(version, packet, &step.properties)? else {
+        return Err(EncodeError::NotIn311(packet));
+    };
+    if section.is_empty() && step.reason == ReasonCode::Success {
+        return put_empty(out, packet);
+    }
+    if step.properties.as_ref().is_none_or(|p| p.method.is_none()) {
+        return Err(EncodeError::NoAuthenticationMethod(packet));
+    }
+    put_header(out, packet, 0, 1 + section.len())?;
+    out.put_u8(step.reason as u8);
+    section.put(out);
+    Ok(())
+}
+
+fn check_reason(packet: PacketType, reason: ReasonCode) -> Result<(), EncodeError> {
+    if reason.allowed_in(packet) {
+        Ok(())
+    } else {
+        Err(EncodeError::ReasonCode { packet, reason })
+    }
+}
+
+/// The checked properties in version 5; `None` in 3.1.1, where there must be none.
+fn section<'a, P: WriteProperties>(
+    version: Version,
+    packet: PacketType,
+    properties: &'a Option<Box<P>>,
+) -> Result<Option<Section<'a, P>>, EncodeError> {
+    match version {
+        Version::V5 => Section::new(properties.as_deref()).map(Some),
+        Version::V311 if properties.is_some() => Err(EncodeError::Properties(packet)),
+        Version::V311 => Ok(None),
+    }
+}
+
+fn section_len<P: WriteProperties>(section: &Option<Section<'_, P>>) -> usize {
+    section.as_ref().map_or(0, Section::len)
+}
+
+fn put_section<P: WriteProperties>(section: Option<Section<'_, P>>, out: &mut BytesMut) {
+    if let Some(section) = section {
+        section.put(out);
+    }
 }
 
 fn put_empty(out: &mut BytesMut, packet: PacketType) -> Result<(), EncodeError> {

@@ -5,7 +5,11 @@ use std::fmt;
 use iotedge_model::TopicError;
 use thiserror::Error;
 
-use crate::{ConnectReturnCode, PacketType, Role, StrError};
+use crate::{PacketType, Property, ReasonCode, Role, StrError, Version};
+
+mod encode;
+
+pub use encode::EncodeError;
 
 /// Which field of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -26,11 +30,14 @@ pub enum Field {
     TopicName,
     /// A filter of SUBSCRIBE or UNSUBSCRIBE.
     TopicFilter,
+    /// A property's string or bytes.
+    Property(Property),
 }
 
 impl fmt::Display for Field {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Property(property) => return property.fmt(f),
             Self::ProtocolName => "protocol name",
             Self::ClientId => "client id",
             Self::WillTopic => "will topic",
@@ -43,8 +50,8 @@ impl fmt::Display for Field {
     }
 }
 
-/// Why the other side's bytes are refused. All of them end the connection ([MQTT-4.8.0-1]);
-/// [`DecodeError::connack`] says whether an answer goes first.
+/// Why the other side's bytes are refused. All of them end the connection (3.1.1: [MQTT-4.8.0-1],
+/// 5: [MQTT-4.13.1-1]); [`DecodeError::connack`] says whether an answer goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum DecodeError {
     /// The fixed header announces more than the limit. Known before the body arrives.
@@ -55,9 +62,14 @@ pub enum DecodeError {
         /// The limit.
         max: usize,
     },
-    /// The remaining length goes on after its fourth byte (2.2.3).
-    #[error("the remaining length has more than four bytes")]
+    /// The remaining length goes on after its fourth byte (2.2.3), or in version 5 has more
+    /// bytes than it needs ([MQTT-1.5.5-1]).
+    #[error("the remaining length has more bytes than it may have")]
     RemainingLength,
+    /// Another variable byte integer has more bytes than it needs, or more than four
+    /// (5: [MQTT-1.5.5-1]).
+    #[error("{0} with a variable byte integer of more bytes than it may have")]
+    VariableByteInteger(PacketType),
     /// The remaining length is not the one that this type always has.
     #[error("{packet} with a remaining length of {remaining}")]
     WrongLength {
@@ -66,7 +78,7 @@ pub enum DecodeError {
         /// Its remaining length.
         remaining: usize,
     },
-    /// Packet types 0 and 15 (table 2.1).
+    /// Packet types 0 and, in 3.1.1, 15 (table 2.1).
     #[error("packet type {0} is reserved")]
     ReservedType(u8),
     /// [MQTT-2.2.2-2], [MQTT-3.6.1-1], [MQTT-3.8.1-1], [MQTT-3.10.1-1], [MQTT-3.14.1-1].
@@ -143,10 +155,19 @@ pub enum DecodeError {
     /// [MQTT-3.3.1-2].
     #[error("PUBLISH with QoS 0 and DUP")]
     DupWithQos0,
-    /// [MQTT-3.8.3-4]: QoS 3 or reserved bits.
+    /// 3.1.1: [MQTT-3.8.3-4], QoS 3 or reserved bits; 5: QoS 3 (3.8.3.1).
     #[error("SUBSCRIBE asks for QoS byte {0:#04x}")]
     SubscribeQos(u8),
-    /// [MQTT-3.9.3-2].
+    /// 5: [MQTT-3.8.3-5].
+    #[error("SUBSCRIBE with reserved bits in subscription options {0:#04x}")]
+    SubscriptionOptions(u8),
+    /// Retain handling 3 (5: 3.8.3.1).
+    #[error("SUBSCRIBE with retain handling 3")]
+    RetainHandling,
+    /// 5: [MQTT-3.8.3-4].
+    #[error("SUBSCRIBE with no local on a shared subscription")]
+    NoLocalOnShared,
+    /// 3.1.1: [MQTT-3.9.3-2].
     #[error("SUBACK with return code {0:#04x}")]
     SubAckCode(u8),
     /// [MQTT-3.1.2-1].
@@ -179,17 +200,138 @@ pub enum DecodeError {
     /// [MQTT-3.2.2-4].
     #[error("CONNACK refuses and says that a session is present")]
     SessionPresentOnRefusal,
+    /// A reason code that this packet cannot carry (5: [MQTT-3.2.2-8], [MQTT-3.4.2-1],
+    /// [MQTT-3.5.2-1], [MQTT-3.6.2-1], [MQTT-3.7.2-1], [MQTT-3.9.3-2], [MQTT-3.11.3-2],
+    /// [MQTT-3.14.2-1], [MQTT-3.15.2-1]).
+    #[error("{packet} with reason code {code:#04x}")]
+    ReasonCode {
+        /// The type.
+        packet: PacketType,
+        /// The code.
+        code: u8,
+    },
+    /// Not an identifier of table 2-4 (5: 2.2.2.2).
+    #[error("{packet} with a property of identifier {id:#04x}, which is none")]
+    UnknownProperty {
+        /// The type.
+        packet: PacketType,
+        /// The identifier.
+        id: u32,
+    },
+    /// A property of another packet (5: 2.2.2.2).
+    #[error("{packet} with a {property}, which it cannot have")]
+    WrongProperty {
+        /// The type.
+        packet: PacketType,
+        /// The property.
+        property: Property,
+    },
+    /// A property that stands once at most (5: 2.2.2.2 and each packet's own section).
+    #[error("{packet} with more than one {property}")]
+    RepeatedProperty {
+        /// The type.
+        packet: PacketType,
+        /// The property.
+        property: Property,
+    },
+    /// A value that the standard excludes: a zero (5: [MQTT-3.3.2-8], 3.1.2.11.3, 3.1.2.11.4,
+    /// 3.8.2.1.2), or a byte that is neither 0 nor 1.
+    #[error("{property} of {value}")]
+    PropertyValue {
+        /// The property.
+        property: Property,
+        /// The value.
+        value: u32,
+    },
+    /// A property that only the other side sends: a subscription identifier to a server
+    /// (5: [MQTT-3.3.4-6]), a session expiry interval in a server's DISCONNECT
+    /// (5: [MQTT-3.14.2-2]).
+    #[error("{packet} with a {property} is never sent to a {role}")]
+    PropertyDirection {
+        /// The type.
+        packet: PacketType,
+        /// The property.
+        property: Property,
+        /// Who got it.
+        role: Role,
+    },
+    /// Authentication data stands without a method (5: 3.1.2.11.10), or AUTH has no method
+    /// (5: 3.15.2.2.2).
+    #[error("{0} without an authentication method, which it needs")]
+    NoAuthenticationMethod(PacketType),
+    /// 5: 3.3.2.1.
+    #[error("PUBLISH with an empty topic name and no topic alias")]
+    NoTopic,
 }
 
 impl DecodeError {
-    /// The CONNACK that a server sends before it closes: for an unsupported protocol level
-    /// ([MQTT-3.1.2-2]); for everything else there is none ([MQTT-3.1.4-1]).
-    pub fn connack(&self) -> Option<ConnectReturnCode> {
-        match self {
-            Self::UnsupportedProtocolLevel { .. } => {
-                Some(ConnectReturnCode::UnacceptableProtocolVersion)
+    /// The CONNACK that a server sends before it closes, where a CONNECT is what is wrong.
+    /// `version` is what [`crate::Decoder::version`] says. 3.1.1 has one for an unsupported
+    /// protocol level alone ([MQTT-3.1.2-2], [MQTT-3.1.4-1]); version 5 for everything.
+    pub fn connack(&self, version: Version) -> Option<ReasonCode> {
+        match (version, self) {
+            (_, Self::UnsupportedProtocolLevel { .. }) | (Version::V5, _) => {
+                Some(self.reason_code())
             }
-            _ => None,
+            (Version::V311, _) => None,
+        }
+    }
+
+    /// What version 5 says in CONNACK or DISCONNECT before it closes (5: 4.13).
+    pub fn reason_code(&self) -> ReasonCode {
+        match self {
+            Self::PacketTooLarge { .. } => ReasonCode::PacketTooLarge,
+            Self::UnsupportedProtocolLevel { .. } | Self::ProtocolName => {
+                ReasonCode::UnsupportedProtocolVersion
+            }
+            Self::PropertyValue {
+                property: Property::TopicAlias,
+                ..
+            } => ReasonCode::TopicAliasInvalid,
+            Self::InvalidTopic {
+                field: Field::Property(_),
+                ..
+            } => ReasonCode::ProtocolError,
+            Self::InvalidTopic { .. } => ReasonCode::TopicNameInvalid,
+            Self::EmptyFilter(_) => ReasonCode::TopicFilterInvalid,
+            Self::UnexpectedPacket { .. }
+            | Self::WrongFirstPacket { .. }
+            | Self::Repeated(_)
+            | Self::AfterDisconnect
+            | Self::EmptyFilterList(_)
+            | Self::EmptyCodeList
+            | Self::PacketIdZero(_)
+            | Self::SubscribeQos(_)
+            | Self::RetainHandling
+            | Self::NoLocalOnShared
+            | Self::ReasonCode { .. }
+            | Self::RepeatedProperty { .. }
+            | Self::PropertyValue { .. }
+            | Self::PropertyDirection { .. }
+            | Self::NoAuthenticationMethod(_)
+            | Self::NoTopic
+            | Self::SubAckCode(_)
+            | Self::ConnAckCode(_)
+            | Self::SessionPresentOnRefusal => ReasonCode::ProtocolError,
+            Self::RemainingLength
+            | Self::VariableByteInteger(_)
+            | Self::WrongLength { .. }
+            | Self::ReservedType(_)
+            | Self::ReservedFlags { .. }
+            | Self::Truncated(_)
+            | Self::TrailingBytes { .. }
+            | Self::Utf8(_)
+            | Self::Nul(_)
+            | Self::PublishQos
+            | Self::DupWithQos0
+            | Self::SubscriptionOptions(_)
+            | Self::ConnectReservedFlag
+            | Self::WillFlags
+            | Self::WillQos
+            | Self::PasswordWithoutUserName
+            | Self::ConnAckFlags(_)
+            | Self::UnknownProperty { .. }
+            | Self::WrongProperty { .. } => ReasonCode::MalformedPacket,
         }
     }
 
@@ -200,58 +342,4 @@ impl DecodeError {
             StrError::Utf8 | StrError::TooLong => Self::Utf8(field),
         }
     }
-}
-
-/// Why a packet cannot be written. Nothing was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum EncodeError {
-    /// More than [`crate::MAX_REMAINING_LENGTH`] behind the fixed header.
-    #[error("the packet's remaining length is {0}, more than MQTT can carry")]
-    PacketTooLarge(usize),
-    /// More than 65,535 bytes.
-    #[error("the {field} has {len} bytes, more than MQTT can carry")]
-    FieldTooLong {
-        /// The field.
-        field: Field,
-        /// Its bytes.
-        len: usize,
-    },
-    /// [MQTT-2.3.1-1].
-    #[error("PUBLISH with QoS 1 or 2 needs a packet id")]
-    NoPacketId,
-    /// [MQTT-2.3.1-5].
-    #[error("PUBLISH with QoS 0 has no packet id")]
-    PacketIdWithQos0,
-    /// [MQTT-3.3.1-2].
-    #[error("PUBLISH with QoS 0 has no DUP flag")]
-    DupWithQos0,
-    /// [MQTT-3.3.2-2], [MQTT-4.7.3-1].
-    #[error("{field}: {reason}")]
-    InvalidTopic {
-        /// Topic name or will topic.
-        field: Field,
-        /// Why.
-        reason: TopicError,
-    },
-    /// [MQTT-4.7.3-1].
-    #[error("{0} with an empty topic filter")]
-    EmptyFilter(PacketType),
-    /// [MQTT-3.8.3-3], [MQTT-3.10.3-2].
-    #[error("{0} without a topic filter")]
-    EmptyFilterList(PacketType),
-    /// [MQTT-3.8.4-5].
-    #[error("SUBACK without a return code")]
-    EmptyCodeList,
-    /// [MQTT-3.1.2-22].
-    #[error("CONNECT with a password and no user name")]
-    PasswordWithoutUserName,
-    /// [MQTT-3.2.2-4].
-    #[error("CONNACK refuses and says that a session is present")]
-    SessionPresentOnRefusal,
-    /// Version 5 is not spoken.
-    #[error("only MQTT 3.1.1 can be written")]
-    UnsupportedVersion,
-    /// 3.1.1 has none.
-    #[error("{0} has properties, which MQTT 3.1.1 cannot carry")]
-    Properties(PacketType),
 }

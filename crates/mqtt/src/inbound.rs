@@ -1,28 +1,28 @@
-//! The receiver's side of QoS 1 and 2 (MQTT 3.1.1, 4.3, 4.6).
+//! The receiver's side of QoS 1 and 2 (MQTT 3.1.1 and MQTT 5, 4.3, 4.6).
 
 use std::collections::{HashSet, VecDeque};
 
 use iotedge_model::QoS;
 
-use crate::{Packet, PacketId};
+use crate::{Ack, Packet, PacketId, ReasonCode};
 
 /// An acknowledgement to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Ack {
+pub enum Receipt {
     /// QoS 1.
-    PubAck(PacketId),
-    /// QoS 2, the message is taken.
-    PubRec(PacketId),
+    PubAck(PacketId, ReasonCode),
+    /// QoS 2, the message is taken; with an error it is not, and the id is free again.
+    PubRec(PacketId, ReasonCode),
     /// QoS 2, the id is free again.
-    PubComp(PacketId),
+    PubComp(PacketId, ReasonCode),
 }
 
-impl From<Ack> for Packet {
-    fn from(ack: Ack) -> Self {
-        match ack {
-            Ack::PubAck(id) => Self::PubAck(id),
-            Ack::PubRec(id) => Self::PubRec(id),
-            Ack::PubComp(id) => Self::PubComp(id),
+impl From<Receipt> for Packet {
+    fn from(receipt: Receipt) -> Self {
+        match receipt {
+            Receipt::PubAck(id, reason) => Self::PubAck(Ack::new(id, reason)),
+            Receipt::PubRec(id, reason) => Self::PubRec(Ack::new(id, reason)),
+            Receipt::PubComp(id, reason) => Self::PubComp(Ack::new(id, reason)),
         }
     }
 }
@@ -41,7 +41,7 @@ pub enum Received {
 
 #[derive(Debug)]
 struct Slot {
-    ack: Ack,
+    receipt: Receipt,
     ready: bool,
 }
 
@@ -78,50 +78,81 @@ impl Inbound {
             return Received::Full;
         }
         if qos != QoS::ExactlyOnce {
-            return Received::New(self.put(Ack::PubAck(id)));
+            return Received::New(self.put(Receipt::PubAck(id, ReasonCode::Success)));
         }
         if self.unreleased.insert(id) {
-            return Received::New(self.put(Ack::PubRec(id)));
+            return Received::New(self.put(Receipt::PubRec(id, ReasonCode::Success)));
         }
         // While the first one's PUBREC has not gone, that one answers both.
-        let waits = |slot: &Slot| slot.ack == Ack::PubRec(id) && !slot.ready;
+        let waits =
+            |slot: &Slot| !slot.ready && matches!(slot.receipt, Receipt::PubRec(of, _) if of == id);
         if !self.slots.iter().any(waits) {
-            let token = self.put(Ack::PubRec(id));
+            let token = self.put(Receipt::PubRec(id, ReasonCode::Success));
             self.ready(token);
         }
         Received::Duplicate
     }
 
     /// Notes a PUBREL: the id is free for a new message. It is answered by PUBCOMP, known or not,
-    /// when [`Inbound::ready`] is told the token: at once, or when the release is durable. `None`
-    /// when the limit is reached.
+    /// when [`Inbound::ready`] is told the token: at once, or when the release is durable. Version
+    /// 5 tells the sender of an unknown one (packet identifier not found). `None` when the limit
+    /// is reached.
     pub fn pubrel(&mut self, id: PacketId) -> Option<u64> {
         if self.is_full() {
             return None;
         }
-        self.unreleased.remove(&id);
-        Some(self.put(Ack::PubComp(id)))
+        let reason = if self.unreleased.remove(&id) {
+            ReasonCode::Success
+        } else {
+            ReasonCode::PacketIdentifierNotFound
+        };
+        Some(self.put(Receipt::PubComp(id, reason)))
     }
 
     /// Says that the work behind `token` is done, and returns whether [`Inbound::next_ready`] has
     /// something now. A token that is not outstanding changes nothing.
     pub fn ready(&mut self, token: u64) -> bool {
-        let slot = token
-            .checked_sub(self.first)
-            .and_then(|index| usize::try_from(index).ok())
-            .and_then(|index| self.slots.get_mut(index));
-        if let Some(slot) = slot {
+        if let Some(slot) = self.slot(token) {
             slot.ready = true;
         }
+        self.is_ready()
+    }
+
+    /// [`Inbound::ready`] with the reason code that version 5 says. An error in a PUBREC frees the
+    /// id ([MQTT-4.3.3-9]).
+    pub fn ready_with(&mut self, token: u64, result: ReasonCode) -> bool {
+        let mut refused = None;
+        if let Some(slot) = self.slot(token) {
+            slot.ready = true;
+            match &mut slot.receipt {
+                Receipt::PubRec(id, reason) => {
+                    *reason = result;
+                    refused = result.is_error().then_some(*id);
+                }
+                Receipt::PubAck(_, reason) | Receipt::PubComp(_, reason) => *reason = result,
+            }
+        }
+        if let Some(id) = refused {
+            self.unreleased.remove(&id);
+        }
+        self.is_ready()
+    }
+
+    fn slot(&mut self, token: u64) -> Option<&mut Slot> {
+        let index = usize::try_from(token.checked_sub(self.first)?).ok()?;
+        self.slots.get_mut(index)
+    }
+
+    fn is_ready(&self) -> bool {
         self.slots.front().is_some_and(|slot| slot.ready)
     }
 
     /// The next acknowledgement to send: the oldest one, if it is ready. Call until `None`.
-    pub fn next_ready(&mut self) -> Option<Ack> {
-        let ack = self.slots.front().filter(|slot| slot.ready)?.ack;
+    pub fn next_ready(&mut self) -> Option<Receipt> {
+        let receipt = self.slots.front().filter(|slot| slot.ready)?.receipt;
         self.slots.pop_front();
         self.first = self.first.wrapping_add(1);
-        Some(ack)
+        Some(receipt)
     }
 
     /// How many acknowledgements are outstanding.
@@ -145,9 +176,12 @@ impl Inbound {
         self.unreleased.len()
     }
 
-    fn put(&mut self, ack: Ack) -> u64 {
+    fn put(&mut self, receipt: Receipt) -> u64 {
         let token = self.first.wrapping_add(self.slots.len() as u64);
-        self.slots.push_back(Slot { ack, ready: false });
+        self.slots.push_back(Slot {
+            receipt,
+            ready: false,
+        });
         token
     }
 }

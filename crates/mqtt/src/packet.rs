@@ -1,23 +1,42 @@
-//! The packets as values (MQTT 3.1.1, section 3).
+//! The packets as values, the same ones for both versions (MQTT 3.1.1 and MQTT 5, section 3).
 
 use std::fmt;
 use std::num::NonZeroU16;
 
-use bytes::Bytes;
-use iotedge_model::{Properties, QoS};
+mod properties;
+mod values;
 
-use crate::Str;
+pub use properties::{
+    AckProperties, AuthProperties, ConnAckProperties, ConnectProperties, DisconnectProperties,
+    Property, PublishProperties, PublishPropertiesRef, SubscribeProperties, UnsubscribeProperties,
+    WillProperties,
+};
+pub use values::{
+    Ack, Auth, ConnAck, Connect, Disconnect, LastWill, Publish, RetainHandling, SubAck, SubAckCode,
+    Subscribe, SubscriptionOptions, UnsubAck, Unsubscribe,
+};
 
 /// A packet id: never 0 ([MQTT-2.3.1-1]).
 pub type PacketId = NonZeroU16;
 
 /// The protocol's version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Version {
     /// 3.1.1, protocol level 4.
+    #[default]
     V311,
-    /// 5, protocol level 5. Not spoken yet: such a CONNECT is refused.
+    /// 5, protocol level 5.
     V5,
+}
+
+impl Version {
+    /// The protocol level in CONNECT.
+    pub fn level(self) -> u8 {
+        match self {
+            Self::V311 => 4,
+            Self::V5 => 5,
+        }
+    }
 }
 
 /// What kind of packet (table 2.1).
@@ -50,12 +69,15 @@ pub enum PacketType {
     PingReq = 12,
     /// Its answer.
     PingResp = 13,
-    /// Client goes.
+    /// Client goes; in version 5 the server too.
     Disconnect = 14,
+    /// Enhanced authentication; version 5 only.
+    Auth = 15,
 }
 
 impl PacketType {
-    /// From the upper half of the first byte; `None` for the reserved 0 and 15.
+    /// From the upper half of the first byte; `None` for the reserved 0.
+    /// 15 is reserved in 3.1.1.
     pub fn from_first_byte(first: u8) -> Option<Self> {
         Some(match first >> 4 {
             1 => Self::Connect,
@@ -72,6 +94,7 @@ impl PacketType {
             12 => Self::PingReq,
             13 => Self::PingResp,
             14 => Self::Disconnect,
+            15 => Self::Auth,
             _ => return None,
         })
     }
@@ -93,6 +116,7 @@ impl PacketType {
             Self::PingReq => "PINGREQ",
             Self::PingResp => "PINGRESP",
             Self::Disconnect => "DISCONNECT",
+            Self::Auth => "AUTH",
         }
     }
 
@@ -123,13 +147,13 @@ pub enum Packet {
     /// 3.3.
     Publish(Publish),
     /// 3.4.
-    PubAck(PacketId),
+    PubAck(Ack),
     /// 3.5.
-    PubRec(PacketId),
+    PubRec(Ack),
     /// 3.6.
-    PubRel(PacketId),
+    PubRel(Ack),
     /// 3.7.
-    PubComp(PacketId),
+    PubComp(Ack),
     /// 3.8.
     Subscribe(Subscribe),
     /// 3.9.
@@ -137,13 +161,15 @@ pub enum Packet {
     /// 3.10.
     Unsubscribe(Unsubscribe),
     /// 3.11.
-    UnsubAck(PacketId),
+    UnsubAck(UnsubAck),
     /// 3.12.
     PingReq,
     /// 3.13.
     PingResp,
     /// 3.14.
-    Disconnect,
+    Disconnect(Disconnect),
+    /// 3.15; version 5 only.
+    Auth(Auth),
 }
 
 impl Packet {
@@ -163,164 +189,8 @@ impl Packet {
             Self::UnsubAck(_) => PacketType::UnsubAck,
             Self::PingReq => PacketType::PingReq,
             Self::PingResp => PacketType::PingResp,
-            Self::Disconnect => PacketType::Disconnect,
+            Self::Disconnect(_) => PacketType::Disconnect,
+            Self::Auth(_) => PacketType::Auth,
         }
     }
-}
-
-/// CONNECT (3.1).
-///
-/// An empty client id is decoded whatever `clean` says: whether it is allowed is the server's
-/// choice, and its refusal is CONNACK 2 ([MQTT-3.1.3-8], [MQTT-3.1.3-9]).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Connect {
-    /// The version that the client speaks.
-    pub version: Version,
-    /// Clean session.
-    pub clean: bool,
-    /// Seconds between two packets at most; 0 switches it off.
-    pub keep_alive: u16,
-    /// Client id; may be empty.
-    pub client_id: Str,
-    /// The will.
-    pub will: Option<LastWill>,
-    /// User name.
-    pub username: Option<Str>,
-    /// Password: any bytes; never without a user name in 3.1.1 ([MQTT-3.1.2-22]).
-    pub password: Option<Bytes>,
-}
-
-/// The will in a CONNECT (3.1.2.5); its topic is a valid topic name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LastWill {
-    /// Topic name.
-    pub topic: Str,
-    /// Will message.
-    pub payload: Bytes,
-    /// Will QoS.
-    pub qos: QoS,
-    /// Will retain.
-    pub retain: bool,
-    /// Version 5 only.
-    pub properties: Option<Box<Properties>>,
-}
-
-/// CONNACK (3.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ConnAck {
-    /// The server has state of an earlier connection; never with a refusal ([MQTT-3.2.2-4]).
-    pub session_present: bool,
-    /// Accepted, or why not.
-    pub code: ConnectReturnCode,
-}
-
-/// The codes of CONNACK (table 3.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum ConnectReturnCode {
-    /// Connected.
-    Accepted = 0,
-    /// The server does not speak this version.
-    UnacceptableProtocolVersion = 1,
-    /// The client id is not allowed.
-    IdentifierRejected = 2,
-    /// The service is unavailable.
-    ServerUnavailable = 3,
-    /// User name or password is malformed.
-    BadUserNameOrPassword = 4,
-    /// Not authorized.
-    NotAuthorized = 5,
-}
-
-impl TryFrom<u8> for ConnectReturnCode {
-    /// The code, which is reserved.
-    type Error = u8;
-    fn try_from(code: u8) -> Result<Self, u8> {
-        Ok(match code {
-            0 => Self::Accepted,
-            1 => Self::UnacceptableProtocolVersion,
-            2 => Self::IdentifierRejected,
-            3 => Self::ServerUnavailable,
-            4 => Self::BadUserNameOrPassword,
-            5 => Self::NotAuthorized,
-            other => return Err(other),
-        })
-    }
-}
-
-/// PUBLISH (3.3); the topic is a valid topic name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Publish {
-    /// It may have been sent before.
-    pub dup: bool,
-    /// QoS.
-    pub qos: QoS,
-    /// RETAIN flag.
-    pub retain: bool,
-    /// Topic name.
-    pub topic: Str,
-    /// There exactly with QoS 1 and 2.
-    pub packet_id: Option<PacketId>,
-    /// The message's bytes.
-    pub payload: Bytes,
-    /// Version 5 only.
-    pub properties: Option<Box<Properties>>,
-}
-
-/// SUBSCRIBE (3.8): one filter at least. The filters are strings that are not empty; whether
-/// they are valid filters (4.7.1) is for the receiver to check, since it knows what `$share`
-/// and the profile's limits mean.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Subscribe {
-    /// Packet id.
-    pub packet_id: PacketId,
-    /// Filters, each with the QoS asked for.
-    pub filters: Vec<(Str, QoS)>,
-}
-
-/// SUBACK (3.9): a code for each filter, in their order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SubAck {
-    /// The SUBSCRIBE's packet id.
-    pub packet_id: PacketId,
-    /// One code at least.
-    pub codes: Vec<SubAckCode>,
-}
-
-/// The answer to one filter ([MQTT-3.9.3-2]).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum SubAckCode {
-    /// Subscribed, with this QoS at most.
-    Granted(QoS),
-    /// Not subscribed: 0x80.
-    Failure,
-}
-
-impl From<SubAckCode> for u8 {
-    fn from(code: SubAckCode) -> Self {
-        match code {
-            SubAckCode::Granted(qos) => qos.into(),
-            SubAckCode::Failure => 0x80,
-        }
-    }
-}
-
-impl TryFrom<u8> for SubAckCode {
-    /// The code, which is reserved.
-    type Error = u8;
-    fn try_from(code: u8) -> Result<Self, u8> {
-        match code {
-            0x80 => Ok(Self::Failure),
-            qos => QoS::try_from(qos).map(Self::Granted).map_err(|_| qos),
-        }
-    }
-}
-
-/// UNSUBSCRIBE (3.10): one filter at least; see [`Subscribe`] about the filters.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unsubscribe {
-    /// Packet id.
-    pub packet_id: PacketId,
-    /// Filters.
-    pub filters: Vec<Str>,
 }

@@ -184,7 +184,10 @@ fn nothing_follows_disconnect() {
     let mut buf = BytesMut::from(CONNECT);
     decoder.decode(&mut buf).unwrap().unwrap();
     buf.extend_from_slice(&[0xe0, 0]);
-    assert_eq!(decoder.decode(&mut buf), Ok(Some(Packet::Disconnect)));
+    assert_eq!(
+        decoder.decode(&mut buf),
+        Ok(Some(Packet::Disconnect(Disconnect::default())))
+    );
     assert_eq!(decoder.decode(&mut buf), Ok(None));
     buf.extend_from_slice(&[0xc0, 0]);
     assert_eq!(decoder.decode(&mut buf), Err(DecodeError::AfterDisconnect));
@@ -193,7 +196,7 @@ fn nothing_follows_disconnect() {
 #[test]
 fn other_protocol_levels_are_refused_with_an_answer() {
     for (body, level) in [
-        (&b"\x00\x04MQTT\x05\x02\x00\x00\x00\x00\x00"[..], 5),
+        (&b"\x00\x04MQTT\x06\x02\x00\x00\x00\x00\x00"[..], 6),
         (&b"\x00\x04MQTT\x03\x02\x00\x00\x00\x00"[..], 3),
         (&b"\x00\x04MQTT\x00"[..], 0),
         (&b"\x00\x04MQTT\x84\x02\x00\x00\x00\x00"[..], 0x84),
@@ -202,7 +205,7 @@ fn other_protocol_levels_are_refused_with_an_answer() {
         let error = connect(body);
         assert_eq!(error, DecodeError::UnsupportedProtocolLevel { level });
         assert_eq!(
-            error.connack(),
+            error.connack(Version::V311).map(ReasonCode::return_code),
             Some(ConnectReturnCode::UnacceptableProtocolVersion)
         );
     }
@@ -283,7 +286,7 @@ fn a_wrong_connect_is_refused_without_an_answer() {
         ),
     ] {
         assert_eq!(connect(body), expected, "{body:02x?}");
-        assert_eq!(expected.connack(), None);
+        assert_eq!(expected.connack(Version::V311), None);
     }
 }
 
@@ -448,6 +451,7 @@ fn what_cannot_be_written_leaves_the_buffer_alone() {
                 &Packet::Subscribe(Subscribe {
                     packet_id: PacketId::MIN,
                     filters: vec![],
+                    properties: None,
                 }),
                 &mut out,
             ),
@@ -457,7 +461,8 @@ fn what_cannot_be_written_leaves_the_buffer_alone() {
             encode(
                 &Packet::ConnAck(ConnAck {
                     session_present: true,
-                    code: ConnectReturnCode::NotAuthorized,
+                    reason: ReasonCode::NotAuthorized,
+                    properties: None,
                 }),
                 &mut out,
             ),

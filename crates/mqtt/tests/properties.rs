@@ -7,161 +7,41 @@ use proptest::prelude::*;
 
 #[path = "support/exercise.rs"]
 mod exercise;
+#[path = "support/packets.rs"]
+mod packets;
 
-fn any_str() -> impl Strategy<Value = Str> {
-    proptest::collection::vec(any::<char>().prop_filter("no NUL", |c| *c != '\0'), 0..40)
-        .prop_map(|chars| Str::new(&chars.into_iter().collect::<String>()).unwrap())
-}
+use packets::{reader_of, versioned};
 
-fn filter() -> impl Strategy<Value = Str> {
-    any_str().prop_filter("not empty", |s| !s.is_empty())
-}
-
-fn topic() -> impl Strategy<Value = Str> {
-    filter().prop_map(|s| Str::new(&s.replace(['+', '#'], "é")).unwrap())
-}
-
-fn qos() -> impl Strategy<Value = QoS> {
-    prop_oneof![
-        Just(QoS::AtMostOnce),
-        Just(QoS::AtLeastOnce),
-        Just(QoS::ExactlyOnce)
-    ]
-}
-
-fn id() -> impl Strategy<Value = PacketId> {
-    (1..=u16::MAX).prop_map(|n| PacketId::new(n).unwrap())
-}
-
-/// Around the places where the remaining length takes one byte more.
-fn payload() -> impl Strategy<Value = Bytes> {
-    prop_oneof![0..40_usize, 100..140_usize, 16_360..16_400_usize]
-        .prop_flat_map(|len| any::<u8>().prop_map(move |byte| Bytes::from(vec![byte; len])))
-}
-
-fn publish() -> impl Strategy<Value = Packet> {
-    (
-        any::<bool>(),
-        qos(),
-        any::<bool>(),
-        topic(),
-        id(),
-        payload(),
-    )
-        .prop_map(|(dup, qos, retain, topic, id, payload)| {
-            let with_id = qos != QoS::AtMostOnce;
-            Packet::Publish(Publish {
-                dup: dup && with_id,
-                qos,
-                retain,
-                topic,
-                packet_id: with_id.then_some(id),
-                payload,
-                properties: None,
-            })
-        })
-}
-
-fn connect() -> impl Strategy<Value = Packet> {
-    let will =
-        (topic(), payload(), qos(), any::<bool>()).prop_map(|(topic, payload, qos, retain)| {
-            LastWill {
-                topic,
-                payload,
-                qos,
-                retain,
-                properties: None,
-            }
-        });
-    let login = (any_str(), proptest::option::of(payload()));
-    (
-        any::<bool>(),
-        any::<u16>(),
-        any_str(),
-        proptest::option::of(will),
-        proptest::option::of(login),
-    )
-        .prop_map(|(clean, keep_alive, client_id, will, login)| {
-            let (username, password) = match login {
-                Some((name, password)) => (Some(name), password),
-                None => (None, None),
-            };
-            Packet::Connect(Connect {
-                version: Version::V311,
-                clean,
-                keep_alive,
-                client_id,
-                will,
-                username,
-                password,
-            })
-        })
-}
-
-fn connack() -> impl Strategy<Value = Packet> {
-    (any::<bool>(), 0..6_u8).prop_map(|(present, code)| {
-        Packet::ConnAck(ConnAck {
-            session_present: present && code == 0,
-            code: ConnectReturnCode::try_from(code).unwrap(),
-        })
-    })
-}
-
-fn packet() -> impl Strategy<Value = Packet> {
-    let code = prop_oneof![
-        qos().prop_map(SubAckCode::Granted),
-        Just(SubAckCode::Failure)
-    ];
-    prop_oneof![
-        publish(),
-        connect(),
-        connack(),
-        id().prop_map(Packet::PubAck),
-        id().prop_map(Packet::PubRec),
-        id().prop_map(Packet::PubRel),
-        id().prop_map(Packet::PubComp),
-        id().prop_map(Packet::UnsubAck),
-        (id(), proptest::collection::vec((filter(), qos()), 1..6))
-            .prop_map(|(packet_id, filters)| Packet::Subscribe(Subscribe { packet_id, filters })),
-        (id(), proptest::collection::vec(filter(), 1..6)).prop_map(|(packet_id, filters)| {
-            Packet::Unsubscribe(Unsubscribe { packet_id, filters })
-        }),
-        (id(), proptest::collection::vec(code, 1..6))
-            .prop_map(|(packet_id, codes)| Packet::SubAck(SubAck { packet_id, codes })),
-        Just(Packet::PingReq),
-        Just(Packet::PingResp),
-        Just(Packet::Disconnect),
-    ]
+/// A decoder that has read the opening of a connection, except where `packet` is the opening.
+fn open(packet: &Packet, version: Version) -> Decoder {
+    let role = reader_of(packet);
+    let mut decoder = Decoder::new(role, usize::MAX);
+    if role == Role::Client {
+        decoder = decoder.with_version(version);
+    }
+    if !matches!(packet, Packet::Connect(_) | Packet::ConnAck(_)) {
+        let mut opening = exercise::opening(role, version);
+        decoder.decode(&mut opening).unwrap().unwrap();
+    }
+    decoder
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_written_is_read_back(packet in packet()) {
-        exercise::writes_back(&packet);
+    fn what_is_written_is_read_back((version, packet) in versioned()) {
+        exercise::writes_back(&packet, reader_of(&packet), version);
     }
 
     #[test]
-    fn a_packet_cut_anywhere_waits_for_its_rest(packet in packet(), cut in any::<proptest::sample::Index>()) {
+    fn a_packet_cut_anywhere_waits_for_its_rest(
+        (version, packet) in versioned(),
+        cut in any::<proptest::sample::Index>(),
+    ) {
+        let mut decoder = open(&packet, version);
         let mut bytes = BytesMut::new();
-        let role = match packet.packet_type() {
-            PacketType::ConnAck => Role::Client,
-            PacketType::SubAck | PacketType::UnsubAck | PacketType::PingResp => {
-                bytes.extend_from_slice(&[0x20, 2, 0, 0]);
-                Role::Client
-            }
-            PacketType::Connect => Role::Server,
-            _ => {
-                bytes.extend_from_slice(&exercise::connect());
-                Role::Server
-            }
-        };
-        let mut decoder = Decoder::new(role, usize::MAX);
-        if !bytes.is_empty() {
-            decoder.decode(&mut bytes).unwrap().unwrap();
-        }
-        encode(&packet, &mut bytes).unwrap();
+        encode_for(version, &packet, &mut bytes).unwrap();
         let rest = bytes.split_off(cut.index(bytes.len()));
         prop_assert_eq!(decoder.decode(&mut bytes), Ok(None));
         prop_assert!(decoder.missing() <= rest.len());
@@ -171,7 +51,21 @@ proptest! {
     }
 
     #[test]
-    fn the_header_alone_and_the_payload_make_the_whole(packet in publish()) {
+    fn a_packet_damaged_anywhere_is_read_or_refused(
+        (version, packet) in versioned(),
+        place in any::<proptest::sample::Index>(),
+        value in any::<u8>(),
+    ) {
+        let mut decoder = open(&packet, version);
+        let mut bytes = BytesMut::new();
+        encode_for(version, &packet, &mut bytes).unwrap();
+        let place = place.index(bytes.len());
+        bytes[place] = value;
+        while let Ok(Some(_)) = decoder.decode(&mut bytes) {}
+    }
+
+    #[test]
+    fn the_header_alone_and_the_payload_make_the_whole(packet in packets::publish(Version::V311)) {
         let Packet::Publish(p) = &packet else { unreachable!() };
         let mut whole = BytesMut::new();
         encode(&packet, &mut whole).unwrap();
@@ -180,6 +74,31 @@ proptest! {
             .unwrap();
         parts.extend_from_slice(&p.payload);
         prop_assert_eq!(whole, parts);
+    }
+
+    #[test]
+    fn the_hot_path_writes_what_the_packet_says(
+        packet in packets::publish(Version::V5),
+    ) {
+        let Packet::Publish(p) = &packet else { unreachable!() };
+        let mut whole = BytesMut::new();
+        encode_for(Version::V5, &packet, &mut whole).unwrap();
+        let properties = p.properties.as_ref().map(|p| p.by_ref()).unwrap_or_default();
+        let head = PublishHead {
+            topic: &p.topic,
+            qos: p.qos,
+            retain: p.retain,
+            dup: p.dup,
+            packet_id: p.packet_id,
+            properties,
+        };
+        let mut hot = BytesMut::new();
+        encode_publish_for(Version::V5, &head, &p.payload, &mut hot).unwrap();
+        prop_assert_eq!(&whole, &hot);
+        hot.clear();
+        publish_header_for(Version::V5, &head, p.payload.len(), &mut hot).unwrap();
+        hot.extend_from_slice(&p.payload);
+        prop_assert_eq!(whole, hot);
     }
 
     #[test]
@@ -200,13 +119,13 @@ proptest! {
     }
 }
 
-#[test]
-fn a_stream_cut_at_each_byte_gives_the_same_packets() {
-    let mut stream = exercise::connect();
+fn a_session(version: Version) -> BytesMut {
+    let mut stream = exercise::opening(Role::Server, version);
     for packet in [
         Packet::Subscribe(Subscribe {
             packet_id: PacketId::new(1).unwrap(),
-            filters: vec![(Str::new("a/#").unwrap(), QoS::AtLeastOnce)],
+            filters: vec![(Str::new("a/#").unwrap(), QoS::AtLeastOnce.into())],
+            properties: None,
         }),
         Packet::Publish(Publish {
             dup: false,
@@ -215,18 +134,31 @@ fn a_stream_cut_at_each_byte_gives_the_same_packets() {
             topic: Str::new("été/x").unwrap(),
             packet_id: PacketId::new(7),
             payload: Bytes::from(vec![7; 200]),
-            properties: None,
+            properties: (version == Version::V5).then(|| {
+                Box::new(PublishProperties {
+                    message_expiry: Some(7),
+                    ..PublishProperties::default()
+                })
+            }),
         }),
         Packet::PingReq,
-        Packet::Disconnect,
+        Packet::Disconnect(Disconnect::default()),
     ] {
-        encode(&packet, &mut stream).unwrap();
+        encode_for(version, &packet, &mut stream).unwrap();
     }
-    let (whole, end) = exercise::decode_pieces(Role::Server, &stream, stream.len());
-    assert_eq!((whole.len(), end), (5, None));
-    for cut in 1..stream.len() {
-        let pieces = exercise::decode_pieces(Role::Server, &stream, cut);
-        assert_eq!(pieces, (whole.clone(), None), "cut at {cut}");
+    stream
+}
+
+#[test]
+fn a_stream_cut_at_each_byte_gives_the_same_packets() {
+    for version in [Version::V311, Version::V5] {
+        let stream = a_session(version);
+        let pieces = |cut| exercise::decode_pieces(Role::Server, version, &stream, cut);
+        let (whole, end) = pieces(stream.len());
+        assert_eq!((whole.len(), end), (5, None));
+        for cut in 1..stream.len() {
+            assert_eq!(pieces(cut), (whole.clone(), None), "cut at {cut}");
+        }
     }
 }
 

@@ -120,6 +120,7 @@ unsafe fn login(entry: &Entry, params: &ConnectParams) -> Result<Connect> {
             .filter(|_| username.is_some())
             .map(Bytes::copy_from_slice),
         username,
+        properties: None,
     })
 }
 

@@ -143,7 +143,8 @@ impl Peer {
         };
         self.send(&Packet::ConnAck(ConnAck {
             session_present: false,
-            code,
+            reason: code.into(),
+            properties: None,
         }));
         Some(connect)
     }
@@ -166,6 +167,7 @@ impl Peer {
                 self.send(&Packet::SubAck(SubAck {
                     packet_id: subscribe.packet_id,
                     codes: vec![code; subscribe.filters.len()],
+                    properties: None,
                 }));
                 subscribe
             }
@@ -196,23 +198,24 @@ impl Peer {
             match packet {
                 Packet::Publish(mut publish) => {
                     match (publish.qos, publish.packet_id) {
-                        (QoS::AtLeastOnce, Some(id)) => self.send(&Packet::PubAck(id)),
-                        (QoS::ExactlyOnce, Some(id)) => self.send(&Packet::PubRec(id)),
+                        (QoS::AtLeastOnce, Some(id)) => self.send(&Packet::PubAck(id.into())),
+                        (QoS::ExactlyOnce, Some(id)) => self.send(&Packet::PubRec(id.into())),
                         _ => {}
                     }
                     publish.retain = false;
                     self.send(&Packet::Publish(publish));
                 }
-                Packet::PubRec(id) => self.send(&Packet::PubRel(id)),
-                Packet::PubRel(id) => self.send(&Packet::PubComp(id)),
+                Packet::PubRec(ack) => self.send(&Packet::PubRel(ack.packet_id.into())),
+                Packet::PubRel(ack) => self.send(&Packet::PubComp(ack.packet_id.into())),
                 Packet::Subscribe(s) => {
-                    let codes = s.filters.iter().map(|(_, q)| SubAckCode::Granted(*q));
+                    let codes = s.filters.iter().map(|(_, o)| SubAckCode::Granted(o.qos));
                     self.send(&Packet::SubAck(SubAck {
                         packet_id: s.packet_id,
                         codes: codes.collect(),
+                        properties: None,
                     }));
                 }
-                Packet::Unsubscribe(u) => self.send(&Packet::UnsubAck(u.packet_id)),
+                Packet::Unsubscribe(u) => self.send(&Packet::UnsubAck(u.packet_id.into())),
                 Packet::PingReq => self.send(&Packet::PingResp),
                 _ => {}
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use iotedge_model::{Action, ClientId, Protocol, QoS, Topic, TraceId, reserved};
-use iotedge_mqtt::{ConnAck, Connect, ConnectReturnCode, DecodeError, Decoder, LastWill, Packet};
+use iotedge_mqtt::{ConnAck, Connect, DecodeError, Decoder, LastWill, Packet, ReasonCode, Version};
 use iotedge_ports::{ConnectRefused, ConnectRequest, Connected, PrincipalStatus, Will};
 use iotedge_telemetry::{METRICS, Metric, event};
 use thiserror::Error;
@@ -20,6 +20,8 @@ use crate::Context;
 pub(crate) enum Refused {
     #[error("{0}")]
     Decode(#[from] DecodeError),
+    #[error("MQTT 5 is not supported")]
+    Version5,
     #[error("the connection was closed before CONNECT")]
     Closed,
     #[error("{0}")]
@@ -41,22 +43,26 @@ pub(crate) enum Refused {
 }
 
 impl Refused {
-    /// The CONNACK that says so, where the standard has one.
-    fn code(&self) -> Option<ConnectReturnCode> {
-        match self {
-            Self::Decode(error) => error.connack(),
-            Self::Closed | Self::Io(_) => None,
-            Self::EmptyClientId => Some(ConnectReturnCode::IdentifierRejected),
-            Self::Certificate(_) | Self::Connect | Self::Will { .. } | Self::NotYours(_) => {
-                Some(ConnectReturnCode::NotAuthorized)
+    /// The version and reason of the CONNACK that says so, where the standard has one.
+    fn connack(&self) -> Option<(Version, ReasonCode)> {
+        let reason = match self {
+            Self::Decode(error) => error.connack(Version::V311)?,
+            Self::Closed | Self::Io(_) => return None,
+            Self::Version5 => {
+                return Some((Version::V5, ReasonCode::UnsupportedProtocolVersion));
             }
-            Self::TooMany | Self::Stopping => Some(ConnectReturnCode::ServerUnavailable),
-        }
+            Self::EmptyClientId => ReasonCode::ClientIdentifierNotValid,
+            Self::Certificate(_) | Self::Connect | Self::Will { .. } | Self::NotYours(_) => {
+                ReasonCode::NotAuthorized
+            }
+            Self::TooMany | Self::Stopping => ReasonCode::ServerUnavailable,
+        };
+        Some((Version::V311, reason))
     }
 
     fn metric(&self) -> Metric {
         match self {
-            Self::Decode(_) | Self::Closed | Self::Io(_) | Self::EmptyClientId => {
+            Self::Decode(_) | Self::Version5 | Self::Closed | Self::Io(_) | Self::EmptyClientId => {
                 Metric::ConnectClientError
             }
             Self::Certificate(_) | Self::Connect | Self::Will { .. } | Self::NotYours(_) => {
@@ -86,6 +92,9 @@ pub(crate) async fn read_connect<R: AsyncRead + Unpin>(
 ) -> Result<Connect, Refused> {
     loop {
         match decoder.decode(buffer)? {
+            Some(Packet::Connect(connect)) if connect.version == Version::V5 => {
+                return Err(Refused::Version5);
+            }
             Some(Packet::Connect(connect)) => return Ok(connect),
             // The decoder lets nothing else come first.
             Some(_) => return Err(Refused::Closed),
@@ -108,13 +117,10 @@ pub(crate) async fn refuse<W: AsyncWrite + Unpin>(writer: &mut W, peer: &Peer, r
         principal_id = %peer.principal,
         "{refused}"
     );
-    if let Some(code) = refused.code() {
+    if let Some((version, reason)) = refused.connack() {
         let mut out = BytesMut::new();
-        let packet = Packet::ConnAck(ConnAck {
-            session_present: false,
-            code,
-        });
-        if iotedge_mqtt::encode(&packet, &mut out).is_ok() {
+        let packet = Packet::ConnAck(ConnAck::from(reason));
+        if iotedge_mqtt::encode_for(version, &packet, &mut out).is_ok() {
             // The peer may be gone already; there is nobody else to tell.
             let _ = writer.write_all(&out).await;
         }

@@ -29,29 +29,30 @@ impl Pump {
         }
         match packet {
             Packet::Publish(publish) => self.publish(publish)?,
-            Packet::PubAck(id) => self.puback(id),
+            Packet::PubAck(ack) => self.puback(ack.packet_id),
             Packet::Subscribe(subscribe) => self.subscribe(subscribe)?,
             Packet::Unsubscribe(unsubscribe) => self.unsubscribe(unsubscribe),
             Packet::PingReq => {
                 METRICS.count(Metric::PingSuccess, Protocol::Mqtt);
                 self.send(&Packet::PingResp);
             }
-            Packet::Disconnect => {
+            Packet::Disconnect(_) => {
                 return Err(End {
                     kind: EndKind::ClientInitiated,
                     reason: "CLIENT_INITIATED_DISCONNECT",
                 });
             }
             // Nothing of QoS 2 is in flight here; the peer is helped to forget what it thinks is.
-            Packet::PubRec(id) => self.send(&Packet::PubRel(id)),
-            Packet::PubRel(id) => self.send(&Packet::PubComp(id)),
+            Packet::PubRec(ack) => self.send(&Packet::PubRel(ack.packet_id.into())),
+            Packet::PubRel(ack) => self.send(&Packet::PubComp(ack.packet_id.into())),
             Packet::PubComp(_) => {}
             // The decoder lets none of these reach a server.
             Packet::Connect(_)
             | Packet::ConnAck(_)
             | Packet::SubAck(_)
             | Packet::UnsubAck(_)
-            | Packet::PingResp => return Err(self.protocol_error("a packet for clients")),
+            | Packet::PingResp
+            | Packet::Auth(_) => return Err(self.protocol_error("a packet for clients")),
         }
         Ok(())
     }
@@ -216,13 +217,13 @@ impl Pump {
         }
         let mut codes = Vec::with_capacity(subscribe.filters.len());
         let mut allowed = Vec::new();
-        for (text, qos) in &subscribe.filters {
-            match self.check_filter(text.as_str(), *qos)? {
+        for (text, options) in &subscribe.filters {
+            match self.check_filter(text.as_str(), options.qos)? {
                 Some(subscription) => {
                     codes.push(None);
                     allowed.push(subscription);
                 }
-                None => codes.push(Some(SubAckCode::Failure)),
+                None => codes.push(Some(SubAckCode::FAILURE)),
             }
         }
         let token = self.answer_token();
@@ -236,11 +237,11 @@ impl Pump {
             .into_iter()
             .map(|code| {
                 code.or_else(|| granted.next())
-                    .unwrap_or(SubAckCode::Failure)
+                    .unwrap_or(SubAckCode::FAILURE)
             })
             .collect();
         for code in &codes {
-            if *code != SubAckCode::Failure {
+            if matches!(code, SubAckCode::Granted(_)) {
                 METRICS.count(Metric::SubscribeSuccess, Protocol::Mqtt);
             }
         }
@@ -253,6 +254,7 @@ impl Pump {
         let packet = Packet::SubAck(SubAck {
             packet_id: subscribe.packet_id,
             codes,
+            properties: None,
         });
         let answer = Answer::Subscribed {
             packet,
@@ -299,7 +301,7 @@ impl Pump {
         let count = removed.iter().filter(|r| **r).count() as u64;
         METRICS.add(Metric::UnsubscribeSuccess, Protocol::Mqtt, count);
         let answer = Answer::Unsubscribed {
-            packet: Packet::UnsubAck(unsubscribe.packet_id),
+            packet: Packet::UnsubAck(unsubscribe.packet_id.into()),
         };
         if done {
             self.give_answer(answer);

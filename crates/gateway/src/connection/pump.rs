@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use iotedge_model::{Action, ClientId, DropReason, Protocol};
-use iotedge_mqtt::{ConnAck, ConnectReturnCode, Decoder, Inbound, Packet, SubAckCode};
+use iotedge_mqtt::{ConnAck, Decoder, Inbound, Packet, ReasonCode, SubAckCode};
 use iotedge_ports::{
     BrokerPort, CloseReason, ConnectionId, Detached, DrainLimit, DrainState, EndKind, Failure,
     Outgoing, Pressure, Publication, SessionMailbox, Subscription, Wake,
@@ -154,7 +154,8 @@ impl Pump {
         };
         pump.send(&Packet::ConnAck(ConnAck {
             session_present: connected.session_present,
-            code: ConnectReturnCode::Accepted,
+            reason: ReasonCode::Success,
+            properties: None,
         }));
         pump.recheck(&connected.filters);
         pump
@@ -553,6 +554,6 @@ fn close_text(reason: CloseReason) -> &'static str {
 pub(super) fn suback(result: iotedge_ports::SubscribeResult) -> SubAckCode {
     match result {
         iotedge_ports::SubscribeResult::Granted(qos) => SubAckCode::Granted(qos),
-        iotedge_ports::SubscribeResult::QuotaExceeded => SubAckCode::Failure,
+        iotedge_ports::SubscribeResult::QuotaExceeded => SubAckCode::FAILURE,
     }
 }

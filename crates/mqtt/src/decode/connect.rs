@@ -1,7 +1,8 @@
-//! CONNECT (MQTT 3.1.1, 3.1).
+//! CONNECT (MQTT 3.1.1 and MQTT 5, 3.1).
 
 use iotedge_model::{QoS, Topic};
 
+use super::properties;
 use super::reader::Reader;
 use crate::{Connect, DecodeError, Field, LastWill, Version};
 
@@ -13,16 +14,23 @@ const WILL: u8 = 0x04;
 const CLEAN: u8 = 0x02;
 const RESERVED: u8 = 0x01;
 
-pub(super) fn connect(mut body: Reader) -> Result<Connect, DecodeError> {
+/// Sets `spoken` as soon as the level is read, so that what is wrong behind it is answered in its
+/// version.
+pub(super) fn connect(mut body: Reader, spoken: &mut Version) -> Result<Connect, DecodeError> {
     let version = version(&mut body)?;
+    *spoken = version;
     let flags = body.u8()?;
-    check_flags(flags)?;
+    check_flags(flags, version)?;
     let keep_alive = body.u16()?;
+    let properties = match version {
+        Version::V311 => None,
+        Version::V5 => properties::connect(&mut body)?,
+    };
     let client_id = body.str(Field::ClientId)?;
     let will = if flags & WILL == 0 {
         None
     } else {
-        Some(will(&mut body, flags)?)
+        Some(will(&mut body, flags, version)?)
     };
     let username = if flags & USER_NAME == 0 {
         None
@@ -43,6 +51,7 @@ pub(super) fn connect(mut body: Reader) -> Result<Connect, DecodeError> {
         will,
         username,
         password,
+        properties,
     })
 }
 
@@ -53,6 +62,7 @@ fn version(body: &mut Reader) -> Result<Version, DecodeError> {
     let level = body.u8()?;
     match (name.as_str(), level) {
         ("MQTT", 4) => Ok(Version::V311),
+        ("MQTT", 5) => Ok(Version::V5),
         ("MQTT", level) | ("MQIsdp", level @ 3) => {
             Err(DecodeError::UnsupportedProtocolLevel { level })
         }
@@ -60,7 +70,7 @@ fn version(body: &mut Reader) -> Result<Version, DecodeError> {
     }
 }
 
-fn check_flags(flags: u8) -> Result<(), DecodeError> {
+fn check_flags(flags: u8, version: Version) -> Result<(), DecodeError> {
     if flags & RESERVED != 0 {
         return Err(DecodeError::ConnectReservedFlag);
     }
@@ -70,13 +80,18 @@ fn check_flags(flags: u8) -> Result<(), DecodeError> {
     if flags & WILL_QOS == WILL_QOS {
         return Err(DecodeError::WillQos);
     }
-    if flags & PASSWORD != 0 && flags & USER_NAME == 0 {
+    // Version 5 allows it (5: [MQTT-3.1.2-19]).
+    if version == Version::V311 && flags & PASSWORD != 0 && flags & USER_NAME == 0 {
         return Err(DecodeError::PasswordWithoutUserName);
     }
     Ok(())
 }
 
-fn will(body: &mut Reader, flags: u8) -> Result<LastWill, DecodeError> {
+fn will(body: &mut Reader, flags: u8, version: Version) -> Result<LastWill, DecodeError> {
+    let properties = match version {
+        Version::V311 => None,
+        Version::V5 => properties::will(body)?,
+    };
     let topic = body.str(Field::WillTopic)?;
     Topic::check(&topic).map_err(|reason| DecodeError::InvalidTopic {
         field: Field::WillTopic,
@@ -87,6 +102,6 @@ fn will(body: &mut Reader, flags: u8) -> Result<LastWill, DecodeError> {
         payload: body.binary()?,
         qos: QoS::try_from((flags & WILL_QOS) >> 3).map_err(|_| DecodeError::WillQos)?,
         retain: flags & WILL_RETAIN != 0,
-        properties: None,
+        properties,
     })
 }

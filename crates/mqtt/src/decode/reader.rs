@@ -2,7 +2,8 @@
 
 use bytes::{Buf, Bytes};
 
-use crate::{DecodeError, Field, PacketId, PacketType, Str};
+use super::{is_minimal, variable_byte_integer};
+use crate::{DecodeError, Field, PacketId, PacketType, ReasonCode, Str};
 
 /// The rest of one packet's body.
 pub(super) struct Reader {
@@ -29,6 +30,53 @@ impl Reader {
         self.body
             .try_get_u16()
             .map_err(|_| DecodeError::Truncated(self.packet))
+    }
+
+    pub(super) fn u32(&mut self) -> Result<u32, DecodeError> {
+        self.body
+            .try_get_u32()
+            .map_err(|_| DecodeError::Truncated(self.packet))
+    }
+
+    /// A variable byte integer (5: 1.5.5).
+    pub(super) fn variable_byte_integer(&mut self) -> Result<usize, DecodeError> {
+        let too_long = DecodeError::VariableByteInteger(self.packet);
+        let integer = variable_byte_integer(&self.body).ok_or(too_long)?;
+        let (value, len) = integer.ok_or(DecodeError::Truncated(self.packet))?;
+        if !is_minimal(value, len) {
+            return Err(too_long);
+        }
+        self.body.advance(len);
+        Ok(value)
+    }
+
+    /// The next `len` bytes by themselves.
+    pub(super) fn section(&mut self, len: usize) -> Result<Self, DecodeError> {
+        if len > self.body.len() {
+            return Err(DecodeError::Truncated(self.packet));
+        }
+        Ok(Self::new(self.packet, self.body.split_to(len)))
+    }
+
+    /// All that is left.
+    pub(super) fn rest(self) -> Bytes {
+        self.body
+    }
+
+    /// A reason code that this packet may carry.
+    pub(super) fn reason(&mut self) -> Result<ReasonCode, DecodeError> {
+        let code = self.u8()?;
+        ReasonCode::try_from(code)
+            .ok()
+            .filter(|reason| reason.allowed_in(self.packet))
+            .ok_or(DecodeError::ReasonCode {
+                packet: self.packet,
+                code,
+            })
+    }
+
+    pub(super) fn packet(&self) -> PacketType {
+        self.packet
     }
 
     pub(super) fn packet_id(&mut self) -> Result<PacketId, DecodeError> {

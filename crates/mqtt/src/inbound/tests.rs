@@ -11,7 +11,7 @@ fn token(received: Received) -> u64 {
     }
 }
 
-fn all_ready(inbound: &mut Inbound) -> Vec<Ack> {
+fn all_ready(inbound: &mut Inbound) -> Vec<Receipt> {
     std::iter::from_fn(|| inbound.next_ready()).collect()
 }
 
@@ -27,7 +27,11 @@ fn acknowledgements_leave_in_the_order_of_receipt() {
     assert!(inbound.ready(a));
     assert_eq!(
         all_ready(&mut inbound),
-        [Ack::PubAck(id(5)), Ack::PubRec(id(3)), Ack::PubAck(id(4))]
+        [
+            Receipt::PubAck(id(5), ReasonCode::Success),
+            Receipt::PubRec(id(3), ReasonCode::Success),
+            Receipt::PubAck(id(4), ReasonCode::Success)
+        ]
     );
     assert!(inbound.is_empty());
 }
@@ -42,15 +46,24 @@ fn a_repeated_qos_2_message_is_answered_and_not_delivered() {
     );
     assert_eq!(inbound.len(), 1, "one PUBREC answers both");
     inbound.ready(first);
-    assert_eq!(all_ready(&mut inbound), [Ack::PubRec(id(1))]);
+    assert_eq!(
+        all_ready(&mut inbound),
+        [Receipt::PubRec(id(1), ReasonCode::Success)]
+    );
     assert_eq!(
         inbound.received(id(1), QoS::ExactlyOnce),
         Received::Duplicate
     );
-    assert_eq!(all_ready(&mut inbound), [Ack::PubRec(id(1))]);
+    assert_eq!(
+        all_ready(&mut inbound),
+        [Receipt::PubRec(id(1), ReasonCode::Success)]
+    );
     let release = inbound.pubrel(id(1)).unwrap();
     inbound.ready(release);
-    assert_eq!(all_ready(&mut inbound), [Ack::PubComp(id(1))]);
+    assert_eq!(
+        all_ready(&mut inbound),
+        [Receipt::PubComp(id(1), ReasonCode::Success)]
+    );
     token(inbound.received(id(1), QoS::ExactlyOnce));
 }
 
@@ -73,7 +86,13 @@ fn an_unknown_release_is_answered() {
     let mut inbound = Inbound::new(10);
     let release = inbound.pubrel(id(77)).unwrap();
     inbound.ready(release);
-    assert_eq!(all_ready(&mut inbound), [Ack::PubComp(id(77))]);
+    assert_eq!(
+        all_ready(&mut inbound),
+        [Receipt::PubComp(
+            id(77),
+            ReasonCode::PacketIdentifierNotFound
+        )]
+    );
 }
 
 #[test]
@@ -85,7 +104,10 @@ fn at_the_limit_nothing_more_is_noted() {
     assert_eq!(inbound.pubrel(id(2)), None);
     assert_eq!(inbound.unreleased(), 0);
     inbound.ready(only);
-    assert_eq!(inbound.next_ready(), Some(Ack::PubAck(id(1))));
+    assert_eq!(
+        inbound.next_ready(),
+        Some(Receipt::PubAck(id(1), ReasonCode::Success))
+    );
     token(inbound.received(id(2), QoS::ExactlyOnce));
 }
 
@@ -100,4 +122,33 @@ fn a_token_that_is_not_outstanding_changes_nothing() {
     assert!(!inbound.ready(a));
     assert!(!inbound.ready(u64::MAX));
     assert!(inbound.ready(b));
+}
+
+#[test]
+fn a_refused_qos_2_message_frees_its_id() {
+    let mut inbound = Inbound::new(10);
+    let first = token(inbound.received(id(1), QoS::ExactlyOnce));
+    assert!(inbound.ready_with(first, ReasonCode::QuotaExceeded));
+    assert_eq!(
+        all_ready(&mut inbound),
+        [Receipt::PubRec(id(1), ReasonCode::QuotaExceeded)]
+    );
+    assert_eq!(inbound.unreleased(), 0);
+    token(inbound.received(id(1), QoS::ExactlyOnce));
+}
+
+#[test]
+fn a_refused_qos_1_message_is_answered_in_its_turn() {
+    let mut inbound = Inbound::new(10);
+    let a = token(inbound.received(id(1), QoS::AtLeastOnce));
+    let b = token(inbound.received(id(2), QoS::AtLeastOnce));
+    assert!(!inbound.ready_with(b, ReasonCode::NotAuthorized));
+    inbound.ready_with(a, ReasonCode::NoMatchingSubscribers);
+    assert_eq!(
+        all_ready(&mut inbound),
+        [
+            Receipt::PubAck(id(1), ReasonCode::NoMatchingSubscribers),
+            Receipt::PubAck(id(2), ReasonCode::NotAuthorized)
+        ]
+    );
 }
