@@ -496,3 +496,30 @@ async fn a_client_that_says_goodbye_and_is_back_at_once_leaves_no_will() {
     };
     assert_eq!(got.payload, "the only one");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publisher_that_waited_for_room_goes_on_when_there_is_room() {
+    let house = House::open(Limits::default()).await;
+    let mut subscriber = house.client("sub").await;
+    subscriber.subscribe(&[("burst", QoS::AtMostOnce)]).await;
+    let mut publisher = house.client("publisher").await;
+    let begin = Instant::now();
+    let publishing = tokio::spawn(async move {
+        let mut out = BytesMut::new();
+        for _ in 0..50_000 {
+            iotedge_mqtt::encode(&publish("burst", "x", None), &mut out).unwrap();
+        }
+        publisher.socket.write_all(&out).await.unwrap();
+        publisher
+    });
+    for _ in 0..50_000 {
+        assert!(matches!(subscriber.receive().await, Packet::Publish(_)));
+    }
+    drop(publishing.await.unwrap());
+    // Twenty-odd waits: half a second each, if nothing but the clock ended them.
+    assert!(
+        begin.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        begin.elapsed()
+    );
+}

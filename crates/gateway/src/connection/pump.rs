@@ -220,6 +220,10 @@ impl Pump {
                 return end;
             }
             if self.pressed.is_some() {
+                // Asked again now, so that its relief wakes this connection.
+                if !self.is_pressed() {
+                    continue;
+                }
                 timer.as_mut().reset(self.next_deadline(received, written));
             }
             let may_read = self.may_read();
