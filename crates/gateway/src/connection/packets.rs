@@ -31,7 +31,7 @@ impl Pump {
             Packet::Publish(publish) => self.publish(publish)?,
             Packet::PubAck(ack) => self.puback(ack.packet_id),
             Packet::Subscribe(subscribe) => self.subscribe(subscribe)?,
-            Packet::Unsubscribe(unsubscribe) => self.unsubscribe(unsubscribe),
+            Packet::Unsubscribe(unsubscribe) => self.unsubscribe(unsubscribe)?,
             Packet::PingReq => {
                 METRICS.count(Metric::PingSuccess, Protocol::Mqtt);
                 self.send(&Packet::PingResp);
@@ -268,13 +268,17 @@ impl Pump {
         Ok(())
     }
 
-    /// `None` for one that policy denies.
-    fn check_filter(&self, text: &str, qos: QoS) -> Result<Option<Subscription>, End> {
-        // A filter that is none is a protocol violation ([MQTT-4.7.1-2], [MQTT-4.8.0-1]).
-        let filter = SharedFilter::new(text).map_err(|error| {
+    /// A filter that is none is a protocol violation ([MQTT-4.7.1-2], [MQTT-4.8.0-1]).
+    fn valid_filter(&self, text: &str) -> Result<SharedFilter, End> {
+        SharedFilter::new(text).map_err(|error| {
             METRICS.count(Metric::SubscribeClientError, Protocol::Mqtt);
             self.protocol_error(&format!("the filter {text:?} is not valid: {error}"))
-        })?;
+        })
+    }
+
+    /// `None` for one that policy denies.
+    fn check_filter(&self, text: &str, qos: QoS) -> Result<Option<Subscription>, End> {
+        let filter = self.valid_filter(text)?;
         if !self.permissions.ask(Action::Subscribe, text) {
             METRICS.count(Metric::SubscribeAuthError, Protocol::Mqtt);
             return Ok(None);
@@ -286,12 +290,12 @@ impl Pump {
         }))
     }
 
-    fn unsubscribe(&mut self, unsubscribe: Unsubscribe) {
-        let filters: Vec<Arc<str>> = unsubscribe
-            .filters
-            .iter()
-            .map(|f| Arc::from(f.as_str()))
-            .collect();
+    fn unsubscribe(&mut self, unsubscribe: Unsubscribe) -> Result<(), End> {
+        let mut filters: Vec<Arc<str>> = Vec::with_capacity(unsubscribe.filters.len());
+        for filter in &unsubscribe.filters {
+            self.valid_filter(filter.as_str())?;
+            filters.push(Arc::from(filter.as_str()));
+        }
         let token = self.answer_token();
         let ack = (self.handle.clone() as Arc<_>, token);
         let (removed, done) = self
@@ -308,5 +312,6 @@ impl Pump {
         } else {
             self.await_answer(token, answer);
         }
+        Ok(())
     }
 }
