@@ -115,8 +115,6 @@ impl Authority {
                 .identity
                 .snapshot()
                 .certificate(id)
-                // Whatever else lets a certificate pass that is not active: it may do nothing.
-                .filter(|c| c.status == CertificateStatus::Active)
                 .map(|c| c.policies.iter().cloned().collect())
                 .unwrap_or_default(),
             PrincipalKind::Anonymous { listener } => self
@@ -137,13 +135,28 @@ impl Authority {
         self.with_policies(request, |policies, missing, question| {
             let documents: Vec<&PolicyDocument> = policies.iter().map(|(_, d)| *d).collect();
             let text = explain(&request.principal.id(), policies, question);
-            match missing {
+            let obstacle = self
+                .standing(request.principal)
+                .or_else(|| missing.map(without));
+            match obstacle {
                 None => (evaluate(&documents, question), text),
-                Some(name) => {
-                    let text = format!("{text}but        {}\n", without(name));
-                    (Verdict::ImplicitDeny, text)
-                }
+                Some(obstacle) => (
+                    Verdict::ImplicitDeny,
+                    format!("{text}but        {obstacle}\n"),
+                ),
             }
+        })
+    }
+
+    /// Why a certificate may do nothing, whatever its policies say.
+    fn standing(&self, principal: &Principal) -> Option<String> {
+        let snapshot = self.identity.snapshot();
+        let certificate = snapshot.certificate(principal.certificate_id()?)?;
+        (certificate.status != CertificateStatus::Active).then(|| {
+            format!(
+                "nothing is allowed: the certificate is {}",
+                certificate.status
+            )
         })
     }
 
@@ -207,8 +220,11 @@ impl Authorizer for Authority {
             | PrincipalKind::User { .. } => {}
         }
         self.with_policies(request, |policies, missing, question| {
-            if let Some(name) = missing {
-                return Decision::Deny(Arc::from(without(name)));
+            let obstacle = self
+                .standing(request.principal)
+                .or_else(|| missing.map(without));
+            if let Some(obstacle) = obstacle {
+                return Decision::Deny(Arc::from(obstacle));
             }
             let documents: Vec<&PolicyDocument> = policies.iter().map(|(_, d)| *d).collect();
             if evaluate(&documents, question).is_allow() {

@@ -295,7 +295,7 @@ impl Group<'_> {
                         continue;
                     };
                     matched = true;
-                    self.to_session(core, key, grant, &message, &mut rows, committed);
+                    self.give_to_session(core, key, grant, &message, &mut rows, committed);
                 }
                 Taker::Route(key) => {
                     let Some(route) = core.routes.get(key) else {
@@ -303,7 +303,7 @@ impl Group<'_> {
                     };
                     if takes(route, &message) {
                         matched = true;
-                        to_route(route, &entry.remote, &message, &mut rows, committed);
+                        give_to_route(route, &entry.remote, &message, &mut rows, committed);
                     }
                 }
                 Taker::Service(key) => {
@@ -331,7 +331,7 @@ impl Group<'_> {
         matched
     }
 
-    fn to_session(
+    fn give_to_session(
         &mut self,
         core: &Core,
         key: usize,
@@ -410,7 +410,7 @@ fn admit_route(route: &RouteBox, message: &Message) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn to_route(
+fn give_to_route(
     route: &Arc<RouteBox>,
     grant: &Grant,
     message: &Arc<Message>,
