@@ -1,4 +1,5 @@
-//! Any bytes at either end of an MQTT connection. The same checks run over the committed corpus
+//! Any bytes at either end of an MQTT connection of either version: as they stand, behind an
+//! opening, and as body and properties of each packet of version 5. The same checks run over the committed corpus
 //! in the tests of `crates/mqtt`.
 #![no_main]
 

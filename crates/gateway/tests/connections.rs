@@ -310,6 +310,18 @@ async fn each_refusal_has_its_return_code() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn version_5_is_refused_in_its_own_words() {
+    let house = House::open(Limits::default()).await;
+    let mut socket = TcpStream::connect(house.mqtt()).await.unwrap();
+    let connect = b"\x10\x0e\x00\x04MQTT\x05\x02\x00\x3c\x00\x00\x01c";
+    socket.write_all(connect).await.unwrap();
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(PATIENCE, socket.read_to_end(&mut answer));
+    read.await.expect("waited in vain").unwrap();
+    assert_eq!(answer, [0x20, 3, 0, 0x84, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_client_is_closed_and_its_will_published() {
     let house = House::open(Limits {
         connect_timeout: Duration::from_millis(200),

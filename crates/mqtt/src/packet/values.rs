@@ -269,3 +269,13 @@ pub struct Auth {
     /// `None` only in the short form that means success; else a method is there (3.15.2.2.2).
     pub properties: Option<Box<AuthProperties>>,
 }
+
+impl From<ReasonCode> for Auth {
+    /// Without properties: only success can be written so.
+    fn from(reason: ReasonCode) -> Self {
+        Self {
+            reason,
+            properties: None,
+        }
+    }
+}
