@@ -1,20 +1,33 @@
-//! Opening a file, and what happens when it is damaged: it is set aside and every row that still
-//! reads is brought over into a new one.
+//! Opening a file, and what happens when it is damaged: every row that still reads is brought over
+//! into a new one, which then takes its place.
+//!
+//! A kill at any moment of it loses nothing, because each step leaves what the next start needs:
+//!
+//! 1. The new file is built as `queue.db.salvage`, from the damaged one where it lies. A start that
+//!    finds it without a report removes it and begins again.
+//! 2. When it is complete and on the disk, `queue.db.salvaged.json` is written: the report, with
+//!    the name under which the damaged file will lie. From here on a start only goes on.
+//! 3. The damaged file is renamed aside with its journal (a journal left behind would be played
+//!    into the new file), then the new file into its place.
+//! 4. When the new file is open and read, the report is renamed too: it stays beside the damaged
+//!    file.
 
-use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::path::Path;
 
 use iotedge_telemetry::event;
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 
 use crate::queue::{batch, load};
 use crate::schema::{QUEUE, STATE, Schema};
 use crate::{Account, Opened, Salvage, StoreError, file};
 
 mod copy;
+mod place;
 mod repair;
 
 use copy::{Copied, Table};
+use place::Place;
 
 /// What the queue's file says beside [`Opened`].
 pub(crate) struct Found {
@@ -28,7 +41,17 @@ pub(crate) fn open_queue(
     path: &Path,
     opened: &mut Opened,
 ) -> Result<(Connection, Found), StoreError> {
-    let (connection, (part, found), salvage) = open(path, &QUEUE, copy::QUEUE, read_queue)?;
+    open_queue_by_steps(path, opened, &|_| {})
+}
+
+/// `step` is told each time the directory has changed.
+fn open_queue_by_steps(
+    path: &Path,
+    opened: &mut Opened,
+    step: &dyn Fn(&'static str),
+) -> Result<(Connection, Found), StoreError> {
+    let place = Place::new(path, step);
+    let (connection, (part, found), salvage) = open(&place, &QUEUE, copy::QUEUE, read_queue)?;
     opened.takers = part.takers;
     opened.sessions = part.sessions;
     opened.retained = part.retained;
@@ -47,7 +70,8 @@ pub(crate) fn open_state(path: &Path, opened: &mut Opened) -> Result<Connection,
             .prepare("SELECT id, collection, key, version, body, updated_at FROM documents")
             .map(drop)
     };
-    let (connection, (), salvage) = open(path, &STATE, copy::STATE, look)?;
+    let place = Place::new(path, &|_| {});
+    let (connection, (), salvage) = open(&place, &STATE, copy::STATE, look)?;
     opened.damaged.extend(salvage);
     Ok(connection)
 }
@@ -64,22 +88,36 @@ fn read_queue(connection: &Connection) -> rusqlite::Result<(Opened, Found)> {
 }
 
 fn open<T>(
-    path: &Path,
+    place: &Place<'_>,
     schema: &Schema,
     tables: &'static [Table],
     read: impl Fn(&Connection) -> rusqlite::Result<T>,
-) -> Result<(Connection, T, Option<Salvage>), StoreError> {
-    let reason = match open_and_read(path, schema, &read) {
-        Ok((connection, found)) => return Ok((connection, found, None)),
-        Err(StoreError::Damaged { reason, .. }) => reason,
-        Err(error) => return Err(error),
+) -> Result<(Connection, T, Vec<Salvage>), StoreError> {
+    // What an interrupted start left: a complete file takes its place, any other goes.
+    let mut salvaged = Vec::from_iter(place.resume(schema.file, tables)?);
+    let outcome = match open_and_read(place.path, schema, &read) {
+        Err(StoreError::Damaged { reason, .. }) => {
+            tracing::error!(event = event::STORE, path = %place.path.display(), reason, "a damaged file is set aside");
+            let report = salvage(place, schema, tables, reason)?;
+            salvaged.push(report);
+            open_and_read(place.path, schema, &read)
+        }
+        other => other,
     };
-    tracing::error!(event = event::STORE, path = %path.display(), reason, "a damaged file is set aside");
-    let aside = set_aside(path)?;
-    let connection = file::open(path, schema)?;
-    let salvage = salvage(&connection, path, schema.file, tables, &aside, reason)?;
-    let found = read(&connection).map_err(|e| StoreError::sqlite(path, &e))?;
-    Ok((connection, found, Some(salvage)))
+    let (connection, found) = outcome?;
+    for report in &salvaged {
+        tracing::error!(
+            event = event::STORE,
+            file = report.file,
+            aside = %report.set_aside.display(),
+            recovered = ?report.recovered,
+            incomplete = ?report.incomplete,
+            lost_rows = report.lost_rows,
+            "a damaged file was salvaged"
+        );
+        place.file_report(report)?;
+    }
+    Ok((connection, found, salvaged))
 }
 
 fn open_and_read<T>(
@@ -96,63 +134,47 @@ fn open_and_read<T>(
     Ok((connection, found))
 }
 
-fn suffixed(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
-}
-
-/// Renames the file with its journal, so that SQLite still finds one by the other.
-fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
-    let millis = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_millis();
-    let mut aside = suffixed(path, &format!(".damaged-{millis}"));
-    // A clock that starts in 1970 at each boot comes by the same number again.
-    let mut again = 0u32;
-    while aside.exists() {
-        again += 1;
-        aside = suffixed(path, &format!(".damaged-{millis}-{again}"));
-    }
-    std::fs::rename(path, &aside).map_err(|e| StoreError::io(path, &e))?;
-    for suffix in ["-wal", "-shm"] {
-        let from = suffixed(path, suffix);
-        if from.exists() {
-            std::fs::rename(&from, suffixed(&aside, suffix))
-                .map_err(|e| StoreError::io(&from, &e))?;
-        }
-    }
-    let marker = suffixed(path, ".suspect");
-    if marker.exists() {
-        std::fs::remove_file(&marker).map_err(|e| StoreError::io(&marker, &e))?;
-    }
-    Ok(aside)
-}
-
+/// Builds the new file and puts it in the damaged one's place.
 fn salvage(
-    fresh: &Connection,
-    path: &Path,
-    file: &'static str,
+    place: &Place<'_>,
+    schema: &Schema,
     tables: &'static [Table],
-    aside: &Path,
     reason: String,
 ) -> Result<Salvage, StoreError> {
-    let sql = |e: rusqlite::Error| StoreError::sqlite(path, &e);
+    place.clear()?;
     let mut report = Salvage {
-        file,
-        set_aside: aside.to_path_buf(),
+        file: schema.file,
+        set_aside: place.free_aside(),
         reason,
         recovered: std::collections::BTreeMap::new(),
         incomplete: Vec::new(),
         lost_rows: 0,
     };
-    fresh.execute_batch("BEGIN IMMEDIATE").map_err(sql)?;
+    build(place, schema, tables, &mut report)?;
+    place.complete(&report)?;
+    place.put(&report.set_aside)?;
+    Ok(report)
+}
+
+fn build(
+    place: &Place<'_>,
+    schema: &Schema,
+    tables: &'static [Table],
+    report: &mut Salvage,
+) -> Result<(), StoreError> {
+    let path = place.building();
+    let sql = |e: rusqlite::Error| StoreError::sqlite(&path, &e);
+    let fresh = file::open(&path, schema)?;
+    place.step("a new file");
+    // A kill begins it anew, so that it needs no journal on the disk, nor room for one.
+    fresh
+        .execute_batch("PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF; BEGIN IMMEDIATE")
+        .map_err(sql)?;
     // Not even opened: then nothing of it can be read.
-    let old = Connection::open(aside).ok();
+    let old = Connection::open(place.path).ok().filter(leave_journal);
     for table in tables {
         let Copied { rows, complete } = match &old {
-            Some(old) => copy::copy(old, fresh, table).map_err(sql)?,
+            Some(old) => copy::copy(old, &fresh, table).map_err(sql)?,
             None => Copied::default(),
         };
         report.recovered.insert(table.name, rows);
@@ -160,18 +182,22 @@ fn salvage(
             report.incomplete.push(table.name);
         }
     }
-    if file == QUEUE.file {
-        report.lost_rows = repair::repair(fresh).map_err(sql)?;
+    if schema.file == QUEUE.file {
+        report.lost_rows = repair::repair(&fresh).map_err(sql)?;
     }
+    place.step("rows brought over");
     fresh.execute_batch("COMMIT").map_err(sql)?;
-    tracing::error!(
-        event = event::STORE,
-        file,
-        aside = %aside.display(),
-        recovered = ?report.recovered,
-        incomplete = ?report.incomplete,
-        lost_rows = report.lost_rows,
-        "a damaged file was salvaged"
-    );
-    Ok(report)
+    fresh.close().map_err(|(_, e)| sql(e))?;
+    place.step("a committed file");
+    Ok(())
 }
+
+/// The damaged file keeps its journal beside it when the connection closes: nothing more is
+/// written into it.
+fn leave_journal(old: &Connection) -> bool {
+    old.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+        .is_ok()
+}
+
+#[cfg(test)]
+mod tests;
