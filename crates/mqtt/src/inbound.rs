@@ -54,6 +54,7 @@ pub struct Inbound {
     /// The token of the first slot.
     first: u64,
     unreleased: HashSet<PacketId>,
+    unanswered: usize,
 }
 
 impl Inbound {
@@ -64,6 +65,7 @@ impl Inbound {
             slots: VecDeque::new(),
             first: 0,
             unreleased: HashSet::new(),
+            unanswered: 0,
         }
     }
 
@@ -77,6 +79,7 @@ impl Inbound {
         if self.is_full() {
             return Received::Full;
         }
+        self.unanswered += 1;
         if qos != QoS::ExactlyOnce {
             return Received::New(self.put(Receipt::PubAck(id, ReasonCode::Success)));
         }
@@ -152,6 +155,14 @@ impl Inbound {
         let receipt = self.slots.front().filter(|slot| slot.ready)?.receipt;
         self.slots.pop_front();
         self.first = self.first.wrapping_add(1);
+        let ends = match receipt {
+            Receipt::PubAck(..) | Receipt::PubComp(..) => true,
+            Receipt::PubRec(_, reason) => reason.is_error(),
+        };
+        if ends {
+            // The PUBLISH of a PUBCOMP may have come on an earlier connection.
+            self.unanswered = self.unanswered.saturating_sub(1);
+        }
         Some(receipt)
     }
 
@@ -168,6 +179,14 @@ impl Inbound {
     /// Whether the limit is reached: the socket is not read until it is not.
     pub fn is_full(&self) -> bool {
         self.slots.len() >= self.limit
+    }
+
+    /// How many PUBLISHes of this connection wait for their last answer: PUBACK, PUBCOMP, or a
+    /// PUBREC with an error. More than the receive maximum, and a peer of version 5 has broken its
+    /// promise (5: 3.3.4, 4.9). Counted as the sender counts, so without those of
+    /// [`Inbound::resume`].
+    pub fn unanswered(&self) -> usize {
+        self.unanswered
     }
 
     /// How many QoS 2 ids wait for PUBREL; at most 65,535. They do not count against the limit,

@@ -165,6 +165,11 @@ impl<T> Outbound<T> {
         }
     }
 
+    /// PUBREC with an error, which ends the exchange (5: [MQTT-4.4.0-2]): gives what was refused.
+    pub fn refused(&mut self, id: PacketId) -> Option<T> {
+        self.finish(id, Phase::PubRec)
+    }
+
     /// PUBCOMP: gives what is complete.
     pub fn pubcomp(&mut self, id: PacketId) -> Option<T> {
         self.finish(id, Phase::PubComp)

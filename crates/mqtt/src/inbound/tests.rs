@@ -152,3 +152,26 @@ fn a_refused_qos_1_message_is_answered_in_its_turn() {
         ]
     );
 }
+
+#[test]
+fn the_receive_maximum_is_held_against_what_has_no_last_answer() {
+    let mut inbound = Inbound::new(10);
+    inbound.resume([id(9)]);
+    assert_eq!(inbound.unanswered(), 0, "of an earlier connection");
+    let one = token(inbound.received(id(1), QoS::AtLeastOnce));
+    let two = token(inbound.received(id(2), QoS::ExactlyOnce));
+    let three = token(inbound.received(id(3), QoS::ExactlyOnce));
+    assert_eq!(inbound.unanswered(), 3);
+    inbound.ready(one);
+    inbound.ready(two);
+    inbound.ready_with(three, ReasonCode::QuotaExceeded);
+    assert_eq!(inbound.unanswered(), 3, "nothing has gone");
+    all_ready(&mut inbound);
+    assert_eq!(inbound.unanswered(), 1, "PUBREC is not the last answer");
+    for released in [2, 9] {
+        let release = inbound.pubrel(id(released)).unwrap();
+        inbound.ready(release);
+    }
+    all_ready(&mut inbound);
+    assert_eq!(inbound.unanswered(), 0);
+}

@@ -91,3 +91,15 @@ fn all_ids_can_be_in_flight() {
     }
     assert_eq!(seen.len(), 65_535);
 }
+
+#[test]
+fn a_refused_qos_2_message_is_given_back_once_and_only_before_its_release() {
+    let mut out = Outbound::new(10);
+    let refused = out.push(QoS::ExactlyOnce, 'a').unwrap();
+    let released = out.push(QoS::ExactlyOnce, 'b').unwrap();
+    out.pubrec(released);
+    assert_eq!(out.refused(refused), Some('a'));
+    assert_eq!(out.refused(refused), None);
+    assert_eq!(out.refused(released), None);
+    assert_eq!(out.pubcomp(released), Some('b'));
+}
