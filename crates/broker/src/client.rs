@@ -121,6 +121,7 @@ impl Shared {
             ended_trusted: false,
             waited: 0,
             subscriptions: Vec::new(),
+            unreleased: Vec::new(),
         });
         let mailbox = SessionBox::new(
             core.env.clone(),
@@ -457,11 +458,7 @@ impl Shared {
                     retain: true,
                     identifiers,
                 }];
-                let append = Append {
-                    message,
-                    takers,
-                    retained: None,
-                };
+                let append = Append::new(message, takers, None);
                 let done = mailbox.clone();
                 self.store
                     .append(vec![append], Some(Box::new(move |_| done.feed.committed())));

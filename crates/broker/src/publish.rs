@@ -322,11 +322,7 @@ impl Group<'_> {
         }
         let retained = retain(core, &message);
         if !rows.is_empty() || retained.is_some() {
-            appends.push(Append {
-                message,
-                takers: rows,
-                retained,
-            });
+            appends.push(Append::new(message, rows, retained));
         }
         matched
     }

@@ -25,7 +25,10 @@
 //!    reader meets damage. Nothing that was acknowledged is lost by ending the process then.
 //! 9. **A damaged file never stops the start.** It is set aside, what can be read is brought
 //!    over, what is lost is counted as dropped and reported in [`Opened::damaged`].
-//! 10. **Ready without scanning.** Opening reads takers, sessions and retained messages; queues
+//! 10. **QoS 2 is not forgotten.** An inbound packet id is committed with its message, and an
+//!     outbound one, and its PUBREC, before `done`: until they are released or acknowledged they
+//!     come back at every start.
+//! 11. **Ready without scanning.** Opening reads takers, sessions and retained messages; queues
 //!     are neither counted nor read.
 //!
 //! Calls do not wait for the disk, but for [`Store::read`], [`Store::oldest`] and the reads of
@@ -48,6 +51,6 @@ pub use documents::{Document, DocumentError, Documents, Expect};
 pub use error::StoreError;
 pub use store::Store;
 pub use types::{
-    Account, Append, Depth, Done, OnFatal, Opened, Options, QueuedRow, RetainedChange, Salvage,
-    SessionRecord, SubscriptionRecord, TakerId, TakerInfo, TakerKind, TakerRow,
+    Account, Append, Depth, Done, OnFatal, Opened, Options, QueuedRow, RetainedChange, RowState,
+    Salvage, SessionRecord, SubscriptionRecord, TakerId, TakerInfo, TakerKind, TakerRow,
 };

@@ -1,5 +1,6 @@
 //! `queue.db`: messages, the takers' queues and books, sessions, retained messages.
 
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use iotedge_model::{ClientId, DropReason, MessageId};
@@ -11,6 +12,7 @@ pub(crate) mod early;
 pub(crate) mod engine;
 pub(crate) mod load;
 pub(crate) mod mirror;
+pub(crate) mod qos2;
 pub(crate) mod read;
 pub(crate) mod rows;
 
@@ -38,6 +40,18 @@ pub(crate) enum Op {
         taker: TakerId,
         ids: Vec<MessageId>,
         how: Settled,
+    },
+    MarkSent {
+        taker: TakerId,
+        sent: Vec<(MessageId, NonZeroU16)>,
+    },
+    MarkReceived {
+        taker: TakerId,
+        id: MessageId,
+    },
+    ReleaseInbound {
+        client_id: Arc<str>,
+        packet_id: NonZeroU16,
     },
     CountDrop {
         taker: TakerId,
@@ -68,6 +82,7 @@ impl Op {
                 .map(|e| e.message.cost() + e.takers.len() * size_of::<crate::TakerRow>())
                 .sum(),
             Self::Settle { ids, .. } => ids.len() * size_of::<MessageId>(),
+            Self::MarkSent { sent, .. } => sent.len() * size_of::<(MessageId, NonZeroU16)>(),
             _ => 0,
         };
         u64::try_from(bytes).unwrap_or(u64::MAX) + 128

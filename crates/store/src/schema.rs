@@ -43,7 +43,7 @@ const QUEUE_1: &str = concat!(
         PRIMARY KEY(taker, reason)) STRICT, WITHOUT ROWID;
     CREATE TABLE queue(taker INTEGER NOT NULL, message INTEGER NOT NULL, qos INTEGER NOT NULL,
         retain INTEGER NOT NULL, bytes INTEGER NOT NULL, identifiers BLOB,
-        sent INTEGER NOT NULL DEFAULT 0, state INTEGER NOT NULL DEFAULT 0,
+        state INTEGER NOT NULL DEFAULT 0,
         packet_id INTEGER, claimed_by INTEGER,
         PRIMARY KEY(taker, message)) STRICT, WITHOUT ROWID;
     CREATE TABLE garbage(taker INTEGER PRIMARY KEY) STRICT;
@@ -51,6 +51,8 @@ const QUEUE_1: &str = concat!(
         principal TEXT NOT NULL, protocol_level INTEGER NOT NULL, expiry INTEGER NOT NULL,
         created_at INTEGER NOT NULL, ended_at INTEGER, ended_trusted INTEGER NOT NULL,
         waited INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE unreleased(client_id TEXT NOT NULL, packet_id INTEGER NOT NULL,
+        PRIMARY KEY(client_id, packet_id)) STRICT, WITHOUT ROWID;
     CREATE TABLE subscriptions(client_id TEXT NOT NULL, text TEXT NOT NULL, qos INTEGER NOT NULL,
         no_local INTEGER NOT NULL, retain_as_published INTEGER NOT NULL,
         retain_handling INTEGER NOT NULL, identifier INTEGER,

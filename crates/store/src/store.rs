@@ -1,3 +1,4 @@
+use std::num::NonZeroU16;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -185,6 +186,36 @@ impl Store {
         self.push(mirror, Op::Settle { taker, ids, how }, None);
     }
 
+    /// These QoS 2 rows are about to leave, each with its packet id: send the PUBLISH when `done`
+    /// has `Ok`. The append must have been handed in before; a row that is not there is passed
+    /// over, one in [`crate::RowState::Received`] stays so. On a full disk `done` waits for room.
+    /// [`Store::acknowledge`] ends the row at PUBCOMP.
+    pub fn mark_sent(&self, taker: TakerId, sent: &[(MessageId, NonZeroU16)], done: Option<Done>) {
+        let sent = sent.to_vec();
+        let mirror = self.mirror();
+        self.push(mirror, Op::MarkSent { taker, sent }, done);
+    }
+
+    /// The PUBREC of a row that was sent has come: send PUBREL when `done` has `Ok`. After a
+    /// restart the row needs PUBREL with its packet id and no PUBLISH. On a full disk `done` waits
+    /// for room.
+    pub fn mark_received(&self, taker: TakerId, id: MessageId, done: Option<Done>) {
+        let mirror = self.mirror();
+        self.push(mirror, Op::MarkReceived { taker, id }, done);
+    }
+
+    /// The PUBREL of an inbound QoS 2 message has come ([`Append::inbound`]): its packet id may
+    /// name another message from now on. Answer PUBCOMP when `done` has `Ok`.
+    pub fn release_inbound(&self, client_id: &ClientId, packet_id: NonZeroU16, done: Option<Done>) {
+        let client_id = Arc::from(client_id.as_str());
+        let op = Op::ReleaseInbound {
+            client_id,
+            packet_id,
+        };
+        let mirror = self.mirror();
+        self.push(mirror, op, done);
+    }
+
     /// Counts `n` messages as accepted for the taker and dropped before they became rows.
     pub fn count_drop(&self, taker: TakerId, reason: DropReason, n: u64) {
         let mirror = self.mirror();
@@ -241,13 +272,13 @@ impl Store {
         self.mirror().removed()
     }
 
-    /// Writes a session's record (not its subscriptions).
+    /// Writes a session's record (not its subscriptions and unreleased packet ids).
     pub fn put_session(&self, session: SessionRecord, done: Option<Done>) {
         let mirror = self.mirror();
         self.push(mirror, Op::PutSession(Box::new(session)), done);
     }
 
-    /// Removes a session with its subscriptions and its taker (kind session, named by the client
+    /// Removes a session with its subscriptions, its unreleased packet ids and its taker (kind session, named by the client
     /// id), whose rows count as dropped with the reason `session-ended`.
     pub fn remove_session(&self, client_id: &str, done: Option<Done>) {
         let mut mirror = self.mirror();

@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -107,6 +107,55 @@ pub struct Append {
     pub takers: Vec<TakerRow>,
     /// What becomes of the retained message.
     pub retained: Option<RetainedChange>,
+    /// The publisher and packet id of a QoS 2 PUBLISH: stored with the message until
+    /// [`crate::Store::release_inbound`]. Only for clients with a session here
+    /// ([`crate::Store::put_session`]); others have nothing that could outlive the process.
+    pub inbound: Option<(ClientId, NonZeroU16)>,
+}
+
+impl Append {
+    /// A message that came with QoS 0 or 1, or from within.
+    pub fn new(
+        message: Arc<Message>,
+        takers: Vec<TakerRow>,
+        retained: Option<RetainedChange>,
+    ) -> Self {
+        Self {
+            message,
+            takers,
+            retained,
+            inbound: None,
+        }
+    }
+}
+
+/// How far a QoS 2 delivery has come (MQTT 3.1.1, 4.3.3). A row of QoS 1 stays `Queued` unless its
+/// owner marks it too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum RowState {
+    /// No PUBLISH has left.
+    #[default]
+    Queued,
+    /// The PUBLISH may have left, with this packet id: to be sent again with it.
+    Sent,
+    /// PUBREC has come: PUBREL is to be sent again, the message never.
+    Received,
+}
+
+impl RowState {
+    const ALL: [Self; 3] = [Self::Queued, Self::Sent, Self::Received];
+
+    pub(crate) fn to_column(self) -> u8 {
+        match self {
+            Self::Queued => 0,
+            Self::Sent => 1,
+            Self::Received => 2,
+        }
+    }
+
+    pub(crate) fn from_column(value: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|s| s.to_column() == value)
+    }
 }
 
 /// A waiting row as [`crate::Store::read`] gives it.
@@ -120,6 +169,10 @@ pub struct QueuedRow {
     pub retain: bool,
     /// Subscription identifiers.
     pub identifiers: Arc<[u32]>,
+    /// How far a QoS 2 delivery has come.
+    pub state: RowState,
+    /// Its packet id, from [`RowState::Sent`] on.
+    pub packet_id: Option<NonZeroU16>,
 }
 
 /// What waits for a taker.
@@ -189,6 +242,9 @@ pub struct SessionRecord {
     pub waited: u64,
     /// Its subscriptions. [`crate::Store::put_session`] ignores them.
     pub subscriptions: Vec<SubscriptionRecord>,
+    /// Packet ids of its QoS 2 PUBLISHes whose PUBREL has not come, ascending: another PUBLISH with
+    /// one of them is the same message again. [`crate::Store::put_session`] ignores them.
+    pub unreleased: Vec<u16>,
 }
 
 /// One subscription of a durable session.

@@ -9,15 +9,17 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
+use std::num::NonZeroU16;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use common::{message, row};
-use iotedge_model::{DropReason, MessageId};
+use iotedge_model::{ClientId, DropReason, MessageId};
 use iotedge_store::{
-    Account, Append, Done, Expect, Opened, Options, RetainedChange, Store, TakerId, TakerKind,
+    Account, Append, Done, Expect, Opened, Options, RetainedChange, RowState, Store, TakerId,
+    TakerKind,
 };
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
@@ -28,6 +30,18 @@ enum Op {
         id: u64,
         takers: Vec<usize>,
         retained: Option<RetainedChange>,
+        inbound: Option<u16>,
+    },
+    MarkSent {
+        taker: usize,
+        sent: Vec<(u64, u16)>,
+    },
+    MarkReceived {
+        taker: usize,
+        id: u64,
+    },
+    Release {
+        packet_id: u16,
     },
     Acknowledge {
         taker: usize,
@@ -65,8 +79,9 @@ fn op(n: u64) -> Op {
             .map(|_| n.saturating_sub(below(40)))
             .collect()
     };
+    let packet = |below: &mut dyn FnMut(u64) -> u64| 1 + u16::try_from(below(9)).unwrap();
     match below(100) {
-        0..=54 => Op::Append {
+        0..=49 => Op::Append {
             id: n,
             takers: (0..4).filter(|_| below(2) == 0).collect(),
             retained: match below(8) {
@@ -74,8 +89,23 @@ fn op(n: u64) -> Op {
                 1 => Some(RetainedChange::Clear),
                 _ => None,
             },
+            inbound: (below(3) == 0).then(|| packet(&mut below)),
         },
-        55..=84 => Op::Acknowledge {
+        50..=57 => Op::MarkSent {
+            taker,
+            sent: recent(&mut below)
+                .into_iter()
+                .map(|id| (id, packet(&mut below)))
+                .collect(),
+        },
+        58..=63 => Op::MarkReceived {
+            taker,
+            id: n.saturating_sub(below(40)),
+        },
+        64..=69 => Op::Release {
+            packet_id: packet(&mut below),
+        },
+        70..=84 => Op::Acknowledge {
             taker,
             ids: recent(&mut below),
         },
@@ -92,9 +122,13 @@ fn topic(id: u64) -> String {
     format!("t/{}", id % 3)
 }
 
+/// How far a row has come, and its packet id.
+type Delivery = (RowState, Option<u16>);
+
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Model {
-    takers: [(BTreeSet<u64>, Account); 4],
+    takers: [(BTreeMap<u64, Delivery>, Account); 4],
+    unreleased: BTreeSet<u16>,
     removed: Account,
     retained: BTreeMap<String, u64>,
 }
@@ -106,10 +140,12 @@ impl Model {
                 id,
                 takers,
                 retained,
+                inbound,
             } => {
+                self.unreleased.extend(inbound);
                 for taker in takers {
                     let (rows, account) = &mut self.takers[*taker];
-                    rows.insert(*id);
+                    rows.insert(*id, Delivery::default());
                     account.accepted += 1;
                 }
                 match retained {
@@ -118,13 +154,30 @@ impl Model {
                     None => {}
                 }
             }
+            Op::MarkSent { taker, sent } => {
+                for (id, packet_id) in sent {
+                    if let Some(row) = self.takers[*taker].0.get_mut(id) {
+                        if row.0 != RowState::Received {
+                            *row = (RowState::Sent, Some(*packet_id));
+                        }
+                    }
+                }
+            }
+            Op::MarkReceived { taker, id } => {
+                if let Some(row) = self.takers[*taker].0.get_mut(id) {
+                    if row.0 == RowState::Sent {
+                        row.0 = RowState::Received;
+                    }
+                }
+            }
+            Op::Release { packet_id } => drop(self.unreleased.remove(packet_id)),
             Op::Acknowledge { taker, ids } => {
                 let (rows, account) = &mut self.takers[*taker];
-                account.delivered += ids.iter().filter(|id| rows.remove(id)).count() as u64;
+                account.delivered += ids.iter().filter_map(|id| rows.remove(id)).count() as u64;
             }
             Op::Discard { taker, ids } => {
                 let (rows, account) = &mut self.takers[*taker];
-                let n = ids.iter().filter(|id| rows.remove(id)).count() as u64;
+                let n = ids.iter().filter_map(|id| rows.remove(id)).count() as u64;
                 add(account, DropReason::Expired, n);
             }
             Op::CountDrop { taker, n } => {
@@ -161,8 +214,14 @@ impl Model {
             let bytes: usize = rows.iter().map(|r| r.message.cost()).sum();
             assert_eq!(bytes as u64, account.queued_bytes);
             (account.queued, account.queued_bytes) = (0, 0);
-            let ids = rows.iter().map(|r| r.message.id.0).collect();
-            model.takers[at] = (ids, account);
+            let rows = rows.iter().map(|r| {
+                let packet_id = r.packet_id.map(NonZeroU16::get);
+                (r.message.id.0, (r.state, packet_id))
+            });
+            model.takers[at] = (rows.collect(), account);
+        }
+        for session in &opened.sessions {
+            model.unreleased.extend(&session.unreleased);
         }
         model.removed = store.removed_account();
         assert!(model.removed.balances());
@@ -181,6 +240,11 @@ fn add(account: &mut Account, reason: DropReason, n: u64) {
     }
 }
 
+/// Who publishes with QoS 2.
+fn publisher() -> ClientId {
+    ClientId::new("publisher").unwrap()
+}
+
 fn run(store: &Store, op: Op, done: Box<dyn FnOnce() + Send>) {
     let taker = |at: usize| -> TakerId { store.create_taker(TakerKind::Route, NAMES[at]) };
     let ids = |ids: Vec<u64>| -> Vec<MessageId> { ids.into_iter().map(MessageId).collect() };
@@ -189,17 +253,35 @@ fn run(store: &Store, op: Op, done: Box<dyn FnOnce() + Send>) {
             id,
             takers,
             retained,
+            inbound,
         } => {
             let text = "x".repeat(usize::try_from(id % 700).unwrap());
+            let takers = takers.into_iter().map(|at| row(taker(at))).collect();
             let entry = Append {
-                message: Arc::new(message(id, &topic(id), &text)),
-                takers: takers.into_iter().map(|at| row(taker(at))).collect(),
-                retained,
+                inbound: inbound.map(|id| (publisher(), NonZeroU16::new(id).unwrap())),
+                ..Append::new(Arc::new(message(id, &topic(id), &text)), takers, retained)
             };
             store.append(
                 vec![entry],
                 Some(Box::new(move |ok| ok.map_or((), |()| done()))),
             );
+        }
+        Op::MarkSent { taker: at, sent } => {
+            let sent: Vec<_> = sent
+                .into_iter()
+                .map(|(id, packet)| (MessageId(id), NonZeroU16::new(packet).unwrap()))
+                .collect();
+            let done: Done = Box::new(move |ok| ok.map_or((), |()| done()));
+            store.mark_sent(taker(at), &sent, Some(done));
+        }
+        Op::MarkReceived { taker: at, id } => {
+            let done: Done = Box::new(move |ok| ok.map_or((), |()| done()));
+            store.mark_received(taker(at), MessageId(id), Some(done));
+        }
+        Op::Release { packet_id } => {
+            let done: Done = Box::new(move |ok| ok.map_or((), |()| done()));
+            let packet_id = NonZeroU16::new(packet_id).unwrap();
+            store.release_inbound(&publisher(), packet_id, Some(done));
         }
         Op::Acknowledge { taker: at, ids: i } => store.acknowledge(taker(at), &ids(i)),
         Op::Discard { taker: at, ids: i } => {
@@ -258,6 +340,7 @@ fn child() {
         ..Options::default()
     };
     let (store, _) = Store::open(Path::new(&dir), options).unwrap();
+    store.put_session(common::session(&store, &publisher()), None);
     let documents = std::env::var("STORE_CRASH_DOCUMENTS").is_ok();
     for n in from.. {
         let done = move || {

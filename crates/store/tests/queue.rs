@@ -6,11 +6,10 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{append, commit, message, open, row, wait};
-use iotedge_model::{DropReason, MessageId, Principal, QoS, UnixMillis};
+use common::{append, commit, message, open, row, session, wait};
+use iotedge_model::{DropReason, MessageId, QoS};
 use iotedge_store::{
-    Append, Options, RetainedChange, SessionRecord, Store, StoreError, SubscriptionRecord,
-    TakerKind,
+    Append, Options, RetainedChange, Store, StoreError, SubscriptionRecord, TakerKind,
 };
 
 fn ids(store: &Store, taker: iotedge_store::TakerId) -> Vec<u64> {
@@ -84,11 +83,11 @@ fn what_is_acknowledged_before_its_commit_is_counted_and_never_written() {
     let taker = store.create_taker(TakerKind::Route, "r");
     let (done, told) = wait();
     store.append(
-        vec![Append {
-            message: Arc::new(message(1, "t", "x")),
-            takers: vec![row(taker)],
-            retained: None,
-        }],
+        vec![Append::new(
+            Arc::new(message(1, "t", "x")),
+            vec![row(taker)],
+            None,
+        )],
         Some(done),
     );
     store.acknowledge(taker, &[MessageId(1)]);
@@ -236,18 +235,7 @@ fn sessions_and_subscriptions_come_back() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());
     let client = iotedge_model::ClientId::new("é/client").unwrap();
-    let mut session = SessionRecord {
-        client_id: client.clone(),
-        taker: store.create_taker(TakerKind::Session, client.as_str()),
-        principal: Arc::new(Principal::service("test")),
-        protocol_level: 4,
-        expiry: u32::MAX,
-        created_at: UnixMillis(5),
-        ended_at: None,
-        ended_trusted: false,
-        waited: 0,
-        subscriptions: vec![],
-    };
+    let mut session = session(&store, &client);
     let subscription = |text: &str| SubscriptionRecord {
         text: Arc::from(text),
         qos: QoS::AtLeastOnce,
@@ -279,11 +267,11 @@ fn retained_messages_are_set_replaced_and_cleared() {
     let change = |id, topic: &str, payload: &str, change| {
         let (done, told) = wait();
         store.append(
-            vec![Append {
-                message: Arc::new(message(id, topic, payload)),
-                takers: vec![],
-                retained: Some(change),
-            }],
+            vec![Append::new(
+                Arc::new(message(id, topic, payload)),
+                vec![],
+                Some(change),
+            )],
             Some(done),
         );
         told.recv().unwrap().unwrap();

@@ -1,6 +1,7 @@
 //! One transaction on `queue.db`.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::num::NonZeroU16;
 use std::sync::{Arc, OnceLock};
 
 use iotedge_model::{DropReason, Message, Topic};
@@ -11,27 +12,36 @@ use super::mirror::{REMOVED, Tallies, Tally, signed};
 use super::rows::{COLUMNS, Encoder, identifiers_column, json};
 use super::{Op, Settled};
 use crate::types::id_column;
-use crate::{Append, RetainedChange, SessionRecord, SubscriptionRecord, TakerId, TakerRow};
+use crate::{
+    Append, RetainedChange, RowState, SessionRecord, SubscriptionRecord, TakerId, TakerRow,
+};
 
 type Sql<T> = rusqlite::Result<T>;
 
 /// Message ids are reserved in blocks of this size ([`crate::Opened::next_message_id`]).
 pub(crate) const ID_BLOCK: u64 = 1 << 32;
 
-struct Staged {
-    message: Arc<Message>,
-    rows: Vec<TakerRow>,
+/// A message and those of its rows that are not in the file yet.
+pub(super) struct Staged {
+    pub(super) message: Arc<Message>,
+    pub(super) rows: Vec<StagedRow>,
+}
+
+pub(super) struct StagedRow {
+    pub(super) row: TakerRow,
+    pub(super) state: RowState,
+    pub(super) packet_id: Option<NonZeroU16>,
 }
 
 /// What one transaction collects before it writes: rows that come and go within it are never
 /// written, counters and reference counts are written once.
 pub(crate) struct Batch<'a> {
-    connection: &'a Connection,
+    pub(super) connection: &'a Connection,
     encoder: &'a mut Encoder,
     known: &'a mut HashSet<TakerId>,
     reserved: &'a mut u64,
     early: &'a mut Early,
-    staged: BTreeMap<u64, Staged>,
+    pub(super) staged: BTreeMap<u64, Staged>,
     retained: HashMap<Topic, Option<Arc<Message>>>,
     released: HashMap<i64, i64>,
     tallies: Tallies,
@@ -73,12 +83,25 @@ impl<'a> Batch<'a> {
             }
             Op::RemoveTaker { id, reason } => self.remove_taker(*id, *reason),
             Op::Append(entries) => {
-                entries.iter().for_each(|entry| self.stage(entry));
+                for entry in entries {
+                    self.stage(entry);
+                    if let Some((client_id, packet_id)) = &entry.inbound {
+                        self.put_inbound(client_id.as_str(), *packet_id)?;
+                    }
+                }
                 Ok(())
             }
             Op::Settle { taker, ids, how } => ids
                 .iter()
                 .try_for_each(|id| self.settle(*taker, id.0, *how)),
+            Op::MarkSent { taker, sent } => sent
+                .iter()
+                .try_for_each(|(id, packet_id)| self.mark_sent(*taker, id.0, *packet_id)),
+            Op::MarkReceived { taker, id } => self.mark_received(*taker, id.0),
+            Op::ReleaseInbound {
+                client_id,
+                packet_id,
+            } => self.release_inbound(client_id, *packet_id),
             Op::CountDrop { taker, reason, n } => {
                 if self.known.contains(taker) {
                     let tally = self.tallies.entry(*taker).or_default();
@@ -89,12 +112,15 @@ impl<'a> Batch<'a> {
             }
             Op::PutSession(session) => self.put_session(session),
             Op::RemoveSession { client_id, taker } => {
-                self.connection
-                    .prepare_cached("DELETE FROM sessions WHERE client_id = ?1")?
-                    .execute([&**client_id])?;
-                self.connection
-                    .prepare_cached("DELETE FROM subscriptions WHERE client_id = ?1")?
-                    .execute([&**client_id])?;
+                for sql in [
+                    "DELETE FROM sessions WHERE client_id = ?1",
+                    "DELETE FROM subscriptions WHERE client_id = ?1",
+                    "DELETE FROM unreleased WHERE client_id = ?1",
+                ] {
+                    self.connection
+                        .prepare_cached(sql)?
+                        .execute([&**client_id])?;
+                }
                 match taker {
                     Some(taker) => self.remove_taker(*taker, DropReason::SessionEnded),
                     None => Ok(()),
@@ -139,10 +165,14 @@ impl<'a> Batch<'a> {
                 message: message.clone(),
                 rows: Vec::with_capacity(entry.takers.len()),
             });
-            if staged.rows.iter().any(|r| r.taker == row.taker) {
+            if staged.rows.iter().any(|r| r.row.taker == row.taker) {
                 continue;
             }
-            staged.rows.push(row.clone());
+            staged.rows.push(StagedRow {
+                row: row.clone(),
+                state: RowState::Queued,
+                packet_id: None,
+            });
             let tally = self.tallies.entry(row.taker).or_default();
             tally.accepted += 1;
             tally.rows += 1;
@@ -183,7 +213,7 @@ impl<'a> Batch<'a> {
 
     fn unstage(&mut self, taker: TakerId, id: u64) -> Option<i64> {
         let staged = self.staged.get_mut(&id)?;
-        let at = staged.rows.iter().position(|r| r.taker == taker)?;
+        let at = staged.rows.iter().position(|r| r.row.taker == taker)?;
         staged.rows.swap_remove(at);
         Some(cost(&staged.message))
     }
@@ -283,12 +313,13 @@ impl<'a> Batch<'a> {
     }
 
     /// 1, or 0 when the taker has this message already.
-    fn write_row(&mut self, message: &Message, row: &TakerRow) -> Sql<i64> {
+    fn write_row(&mut self, message: &Message, staged: &StagedRow) -> Sql<i64> {
+        let row = &staged.row;
         let written = self
             .connection
             .prepare_cached(
-                "INSERT INTO queue(taker, message, qos, retain, bytes, identifiers)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
+                "INSERT INTO queue(taker, message, qos, retain, bytes, identifiers, state, packet_id)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING",
             )?
             .execute(params![
                 signed(row.taker.0),
@@ -297,6 +328,8 @@ impl<'a> Batch<'a> {
                 row.retain,
                 cost(message),
                 identifiers_column(&row.identifiers),
+                staged.state.to_column(),
+                staged.packet_id.map(NonZeroU16::get),
             ])?;
         if written == 0 {
             let tally = self.tallies.entry(row.taker).or_default();

@@ -289,16 +289,13 @@ mod tests {
             let payload = Bytes::from(vec![7; 50_000]);
             let mut message = Message::internal("test", topic, payload, QoS::AtLeastOnce);
             message.id = MessageId(id);
-            let entry = Append {
-                message: Arc::new(message),
-                takers: vec![TakerRow {
-                    taker,
-                    qos: QoS::AtLeastOnce,
-                    retain: false,
-                    identifiers: Arc::from([]),
-                }],
-                retained: None,
+            let row = TakerRow {
+                taker,
+                qos: QoS::AtLeastOnce,
+                retain: false,
+                identifiers: Arc::from([]),
             };
+            let entry = Append::new(Arc::new(message), vec![row], None);
             self.push(Op::Append(vec![entry]), true).unwrap()
         }
     }

@@ -112,6 +112,7 @@ pub(crate) fn load(connection: &Connection, opened: &mut Opened) -> rusqlite::Re
     }
     drop(rows);
     let mut subscriptions = subscriptions(connection, opened)?;
+    let mut unreleased = unreleased(connection, opened)?;
     let mut decoder = Decoder::default();
     let mut statement = connection.prepare(
         "SELECT client_id, taker, principal, protocol_level, expiry, created_at, ended_at,
@@ -119,7 +120,7 @@ pub(crate) fn load(connection: &Connection, opened: &mut Opened) -> rusqlite::Re
     )?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let session = session(row, &mut decoder, &mut subscriptions);
+        let session = session(row, &mut decoder, &mut subscriptions, &mut unreleased);
         let session = keep(session, "sessions", opened)?;
         opened.sessions.extend(session);
     }
@@ -149,12 +150,14 @@ fn session(
     row: &Row<'_>,
     decoder: &mut Decoder,
     subscriptions: &mut Subscriptions,
+    unreleased: &mut Unreleased,
 ) -> Result<SessionRecord, Bad> {
     let client_id: String = row.get(0)?;
     let principal: String = row.get(2)?;
     let ended_at: Option<i64> = row.get(6)?;
     Ok(SessionRecord {
         subscriptions: subscriptions.remove(&client_id).unwrap_or_default(),
+        unreleased: unreleased.remove(&client_id).unwrap_or_default(),
         client_id: ClientId::new(&client_id).map_err(|_| Bad::Content("a client id"))?,
         taker: TakerId(unsigned(row, 1)?),
         principal: decoder.principal(&principal)?,
@@ -178,6 +181,22 @@ fn subscriptions(connection: &Connection, opened: &mut Opened) -> rusqlite::Resu
         let found = keep(subscription(row), "subscriptions", opened)?;
         if let Some((client_id, record)) = found {
             by_client.entry(client_id).or_default().push(record);
+        }
+    }
+    Ok(by_client)
+}
+
+type Unreleased = HashMap<String, Vec<u16>>;
+
+fn unreleased(connection: &Connection, opened: &mut Opened) -> rusqlite::Result<Unreleased> {
+    let mut by_client = Unreleased::new();
+    let mut statement = connection
+        .prepare("SELECT client_id, packet_id FROM unreleased ORDER BY client_id, packet_id")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let pair = (|| Ok((row.get::<_, String>(0)?, row.get::<_, u16>(1)?)))();
+        if let Some((client_id, packet_id)) = keep(pair, "unreleased", opened)? {
+            by_client.entry(client_id).or_default().push(packet_id);
         }
     }
     Ok(by_client)

@@ -1,6 +1,7 @@
 //! Reading committed rows, from any thread.
 
 use std::collections::HashSet;
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -10,7 +11,7 @@ use rusqlite::{Connection, Row};
 
 use super::mirror::signed;
 use super::rows::{Bad, COLUMNS, Decoder, identifiers, qos};
-use crate::{OnFatal, QueuedRow, StoreError, TakerId, file};
+use crate::{OnFatal, QueuedRow, RowState, StoreError, TakerId, file};
 
 /// Connections kept open for readers.
 const POOL: usize = 2;
@@ -132,7 +133,7 @@ fn select() -> &'static str {
     static SQL: OnceLock<String> = OnceLock::new();
     SQL.get_or_init(|| {
         format!(
-            "SELECT q.message, q.qos, q.retain, q.identifiers, m.* FROM queue q LEFT JOIN
+            "SELECT q.message, q.qos, q.retain, q.identifiers, q.state, q.packet_id, m.* FROM queue q LEFT JOIN
              (SELECT id, {COLUMNS} FROM messages) m ON m.id = q.message
              WHERE q.taker = ?1 AND q.message > ?2 ORDER BY q.message"
         )
@@ -140,7 +141,7 @@ fn select() -> &'static str {
 }
 
 fn decode(decoder: &mut Decoder, row: &Row<'_>) -> Result<QueuedRow, Bad> {
-    let id: Option<i64> = row.get(4)?;
+    let id: Option<i64> = row.get(6)?;
     if id.is_none() {
         return Err(Bad::Content("its message is gone"));
     }
@@ -148,8 +149,15 @@ fn decode(decoder: &mut Decoder, row: &Row<'_>) -> Result<QueuedRow, Bad> {
         qos: qos(row, 1)?,
         retain: row.get(2)?,
         identifiers: identifiers(row, 3)?,
-        message: decoder.message(row, 4)?,
+        state: state(row, 4)?,
+        packet_id: row.get::<_, Option<u16>>(5)?.and_then(NonZeroU16::new),
+        message: decoder.message(row, 6)?,
     })
+}
+
+fn state(row: &Row<'_>, at: usize) -> Result<RowState, Bad> {
+    let value: u8 = row.get(at)?;
+    RowState::from_column(value).ok_or(Bad::Content("the state of a delivery"))
 }
 
 /// The oldest `n` committed rows.

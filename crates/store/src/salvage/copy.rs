@@ -22,6 +22,7 @@ pub(crate) const QUEUE: &[Table] = &[
     table("takers", &["id"], true),
     table("drops", &["taker", "reason"], false),
     table("sessions", &["client_id"], false),
+    table("unreleased", &["client_id", "packet_id"], true),
     table("subscriptions", &["client_id", "text"], false),
     table("retained", &["rowid"], true),
     table("messages", &["id"], true),

@@ -32,6 +32,7 @@ pub(crate) fn repair(fresh: &Connection) -> rusqlite::Result<u64> {
              rows = (SELECT count(*) FROM queue WHERE taker = takers.id),
              bytes = (SELECT ifnull(sum(bytes), 0) FROM queue WHERE taker = takers.id);
          DELETE FROM subscriptions WHERE client_id NOT IN (SELECT client_id FROM sessions);
+         DELETE FROM unreleased WHERE client_id NOT IN (SELECT client_id FROM sessions);
          DELETE FROM drops WHERE taker NOT IN (SELECT id FROM takers);",
     )?;
     let lost = number(&format!("SELECT ifnull(sum(max(gap, 0)), 0) FROM ({GAPS})"))?;

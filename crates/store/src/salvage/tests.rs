@@ -27,16 +27,13 @@ fn damaged(dir: &Path) {
         let payload = Bytes::from(vec![7; 300]);
         let mut message = Message::internal("test", topic, payload, QoS::AtLeastOnce);
         message.id = MessageId(id);
-        Append {
-            message: Arc::new(message),
-            takers: vec![TakerRow {
-                taker,
-                qos: QoS::AtLeastOnce,
-                retain: false,
-                identifiers: Arc::from([]),
-            }],
-            retained: None,
-        }
+        let row = TakerRow {
+            taker,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            identifiers: Arc::from([]),
+        };
+        Append::new(Arc::new(message), vec![row], None)
     });
     store.append(entries.collect(), None);
     store.close();

@@ -5,8 +5,10 @@ use std::path::Path;
 use std::sync::{Arc, mpsc};
 
 use bytes::Bytes;
-use iotedge_model::{Message, MessageId, QoS, Topic};
-use iotedge_store::{Append, Done, Opened, Options, Store, StoreError, TakerId, TakerRow};
+use iotedge_model::{ClientId, Message, MessageId, Principal, QoS, Topic, UnixMillis};
+use iotedge_store::{
+    Append, Done, Opened, Options, SessionRecord, Store, StoreError, TakerId, TakerKind, TakerRow,
+};
 
 pub fn open(dir: &Path) -> (Store, Opened) {
     let options = Options {
@@ -36,6 +38,23 @@ pub fn row(taker: TakerId) -> TakerRow {
     }
 }
 
+/// A session's record, and its taker made.
+pub fn session(store: &Store, client: &ClientId) -> SessionRecord {
+    SessionRecord {
+        client_id: client.clone(),
+        taker: store.create_taker(TakerKind::Session, client.as_str()),
+        principal: Arc::new(Principal::service("test")),
+        protocol_level: 4,
+        expiry: u32::MAX,
+        created_at: UnixMillis(5),
+        ended_at: None,
+        ended_trusted: false,
+        waited: 0,
+        subscriptions: vec![],
+        unreleased: vec![],
+    }
+}
+
 pub fn wait() -> (Done, mpsc::Receiver<Result<(), StoreError>>) {
     let (tell, told) = mpsc::sync_channel(1);
     // A test that is not interested any more has dropped its end.
@@ -47,11 +66,7 @@ pub fn append(store: &Store, entries: &[(Message, Vec<TakerRow>)]) -> Result<(),
     let (done, told) = wait();
     let entries = entries
         .iter()
-        .map(|(message, takers)| Append {
-            message: Arc::new(message.clone()),
-            takers: takers.clone(),
-            retained: None,
-        })
+        .map(|(message, takers)| Append::new(Arc::new(message.clone()), takers.clone(), None))
         .collect();
     store.append(entries, Some(done));
     told.recv().unwrap()
