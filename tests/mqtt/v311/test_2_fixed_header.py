@@ -4,7 +4,7 @@ import pytest
 from conformance import wire
 from conformance.marks import not_mosquitto, qos2
 
-# Those whose flags mosquitto does not look at are marked.
+# A DISCONNECT closes anyway; what its flags change is seen in 3.14.1-1.
 UNCHECKED = not_mosquitto("takes any flags in it")
 LATER = [
     pytest.param(wire.puback(1), id="puback", marks=UNCHECKED),
@@ -14,7 +14,6 @@ LATER = [
     pytest.param(wire.subscribe([("a", 0)]), id="subscribe"),
     pytest.param(wire.unsubscribe(["a"]), id="unsubscribe"),
     pytest.param(wire.pingreq(), id="pingreq", marks=UNCHECKED),
-    pytest.param(wire.disconnect(), id="disconnect"),
 ]
 
 

@@ -13,7 +13,7 @@ def test_mqtt_3_12_4_1_pingreq_is_answered_with_pingresp(mqtt):
     assert [client.receive().kind for _ in range(10)] == [wire.PINGRESP] * 10
 
 
-@pytest.mark.parametrize("flags", [1, 2, 4, 8, 15])
+@pytest.mark.parametrize("flags", range(1, 16))
 def test_mqtt_3_14_1_1_disconnect_with_reserved_flags_ends_the_connection_as_an_error(mqtt, flags):
     """It is no DISCONNECT, so the will goes out."""
     sub = mqtt.subscriber((mqtt.topic(), 1))
