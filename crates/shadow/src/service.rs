@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
+use futures_channel::oneshot;
 use iotedge_model::reserved::{ShadowOperation, ShadowRequest, shadow_prefix};
 use iotedge_model::{
     DropReason, Message, Protocol, ShadowName, Source, ThingName, TopicFilter, TraceId,
@@ -17,7 +18,6 @@ use iotedge_model::{
 use iotedge_ports::{BrokerPort, Clock, Part, Service, ShadowReader};
 use iotedge_telemetry::{METRICS, event};
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
 
 use crate::ShadowStore;
 use crate::core::{self, Limits, Rejection, ShadowError, Stored};
