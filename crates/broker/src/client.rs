@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use iotedge_model::{ClientId, DropReason, Message, Now, QoS, Source, TraceId, UnixMillis};
 use iotedge_ports::{
-    AckSink, CloseReason, Completion, ConnectRefused, ConnectRequest, Connected, ConnectionId,
-    Delivery, Detached, EndKind, Failure, Part, Publication, PublishOutcome, RetainHandling,
-    SubscribeResult, Subscription, Will,
+    AckSink, ClientHandle, CloseReason, Completion, ConnectRefused, ConnectRequest, Connected,
+    ConnectionId, Delivery, Detached, EndKind, Failure, Part, Publication, PublishOutcome,
+    RetainHandling, SubscribeResult, Subscription, Will,
 };
 use iotedge_store::{Append, Done, SessionRecord, TakerId, TakerKind, TakerRow};
 use iotedge_telemetry::{METRICS, event};
@@ -21,6 +21,15 @@ type Ack = (Arc<dyn AckSink>, u64);
 
 /// Milliseconds between two notes of how long sessions have waited.
 const NOTED: u64 = 10 * 60 * 1000;
+
+/// A connection's handle as what is woken. (Rust 1.85 does not make one trait object of the other.)
+struct Waker(Arc<dyn ClientHandle>);
+
+impl Wake for Waker {
+    fn wake(&self) {
+        self.0.wake();
+    }
+}
 
 /// A store callback that answers a part.
 pub(crate) fn finish(part: Part) -> Done {
@@ -165,7 +174,9 @@ impl Shared {
             record.waited = 0;
             self.store.put_session(record.clone(), None);
         }
-        let attached = session.mailbox.attach(request.handle.clone());
+        let attached = session
+            .mailbox
+            .attach(Arc::new(Waker(request.handle.clone())));
         session.live = Some(Live {
             connection,
             handle: request.handle,
