@@ -7,7 +7,7 @@ use iotedge_model::{ClientId, DropReason, Message, Now, QoS, Source, TraceId, Un
 use iotedge_ports::{
     AckSink, ClientHandle, CloseReason, Completion, ConnectRefused, ConnectRequest, Connected,
     ConnectionId, Delivery, Detached, EndKind, Failure, Part, Publication, PublishOutcome,
-    RetainHandling, SubscribeResult, Subscription, Will,
+    RetainHandling, SubscribeResult, Subscription, Wake, Will,
 };
 use iotedge_store::{Append, Done, SessionRecord, TakerId, TakerKind, TakerRow};
 use iotedge_telemetry::{METRICS, event};
