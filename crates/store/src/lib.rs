@@ -28,7 +28,9 @@
 //! 10. **QoS 2 is not forgotten.** An inbound packet id is committed with its message, and an
 //!     outbound one, and its PUBREC, before `done`: until they are released or acknowledged they
 //!     come back at every start.
-//! 11. **Ready without scanning.** Opening reads takers, sessions and retained messages; queues
+//! 11. **A dead letter leaves its queue once**: it is counted as dropped in the transaction that
+//!     buries it, and as accepted again in the one that revives it.
+//! 12. **Ready without scanning.** Opening reads takers, sessions and retained messages; queues
 //!     are neither counted nor read.
 //!
 //! Calls do not wait for the disk, but for [`Store::read`], [`Store::oldest`] and the reads of
@@ -49,6 +51,7 @@ mod writer;
 
 pub use documents::{Document, DocumentError, Documents, Expect};
 pub use error::StoreError;
+pub use queue::dead::{DeadLetter, DeadLetterError};
 pub use store::Store;
 pub use types::{
     Account, Append, Depth, Done, OnFatal, Opened, Options, QueuedRow, RetainedChange, RowState,

@@ -3,11 +3,12 @@
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
-use iotedge_model::{ClientId, DropReason, MessageId};
+use iotedge_model::{ClientId, DropReason, MessageId, UnixMillis};
 
 use crate::{Append, SessionRecord, SubscriptionRecord, TakerId, TakerKind};
 
 pub(crate) mod batch;
+pub(crate) mod dead;
 pub(crate) mod early;
 pub(crate) mod engine;
 pub(crate) mod load;
@@ -21,6 +22,22 @@ pub(crate) mod rows;
 pub(crate) enum Settled {
     Delivered,
     Dropped(DropReason),
+}
+
+/// How a row ends whose append may still be to come.
+#[derive(Debug, Clone)]
+pub(crate) enum Ending {
+    Settled(Settled),
+    Buried(Arc<Burial>),
+}
+
+/// How a row becomes a dead letter.
+#[derive(Debug)]
+pub(crate) struct Burial {
+    pub(crate) kind: TakerKind,
+    pub(crate) name: Arc<str>,
+    pub(crate) reason: Arc<str>,
+    pub(crate) died_at: UnixMillis,
 }
 
 /// What the writer can be asked.
@@ -53,6 +70,20 @@ pub(crate) enum Op {
         client_id: Arc<str>,
         packet_id: NonZeroU16,
     },
+    Bury {
+        taker: TakerId,
+        ids: Vec<MessageId>,
+        burial: Arc<Burial>,
+    },
+    Revive {
+        letter: u64,
+        taker: TakerId,
+        message: MessageId,
+        bytes: i64,
+    },
+    RemoveDead {
+        letter: u64,
+    },
     CountDrop {
         taker: TakerId,
         reason: DropReason,
@@ -81,7 +112,7 @@ impl Op {
                 .iter()
                 .map(|e| e.message.cost() + e.takers.len() * size_of::<crate::TakerRow>())
                 .sum(),
-            Self::Settle { ids, .. } => ids.len() * size_of::<MessageId>(),
+            Self::Settle { ids, .. } | Self::Bury { ids, .. } => ids.len() * size_of::<MessageId>(),
             Self::MarkSent { sent, .. } => sent.len() * size_of::<(MessageId, NonZeroU16)>(),
             _ => 0,
         };

@@ -60,8 +60,10 @@ const QUEUE_1: &str = concat!(
     CREATE TABLE retained(id INTEGER NOT NULL, ",
     envelope!(),
     ", PRIMARY KEY(topic)) STRICT;
-    CREATE TABLE dead_letters(id INTEGER PRIMARY KEY, taker TEXT NOT NULL, reason TEXT NOT NULL,
-        died_at INTEGER NOT NULL, message INTEGER NOT NULL, ",
+    CREATE TABLE dead_letters(id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL,
+        taker TEXT NOT NULL, reason TEXT NOT NULL, died_at INTEGER NOT NULL,
+        bytes INTEGER NOT NULL, taker_qos INTEGER NOT NULL, taker_retain INTEGER NOT NULL,
+        identifiers BLOB, message INTEGER NOT NULL, ",
     envelope!(),
     ") STRICT;
     INSERT INTO takers(id, kind, name) VALUES (0, 'removed', '');"

@@ -1,25 +1,30 @@
 use std::num::NonZeroU16;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use iotedge_model::{ClientId, DropReason, MessageId};
+use iotedge_model::{ClientId, DropReason, MessageId, UnixMillis};
 
 use crate::documents::engine::StateEngine;
 use crate::documents::{Documents, Overlay, StateFile};
 use crate::file::DirectoryLock;
 use crate::queue::early::Early;
 use crate::queue::engine::QueueEngine;
-use crate::queue::mirror::Mirror;
+use crate::queue::mirror::{Mirror, signed};
 use crate::queue::read::Readers;
 use crate::queue::rows::Encoder;
-use crate::queue::{Op, Settled, batch, read};
+use crate::queue::{Burial, Op, Settled, batch, dead, read};
 use crate::schema::{QUEUE, STATE};
 use crate::space::Space;
 use crate::writer::{Job, Writer};
 use crate::{
-    Account, Append, Depth, Done, Opened, Options, QueuedRow, SessionRecord, StoreError,
-    SubscriptionRecord, TakerId, TakerInfo, TakerKind, salvage,
+    Account, Append, DeadLetter, DeadLetterError, Depth, Done, Opened, Options, QueuedRow,
+    SessionRecord, StoreError, SubscriptionRecord, TakerId, TakerInfo, TakerKind, salvage,
 };
+
+/// The part of `store.max_bytes` that dead letters may have: enough to see what went wrong, too
+/// little to keep out what waits.
+const DEAD_SHARE: u64 = 16;
 
 /// Both files of a data directory. Cheap to clone; the last clone to go commits what waits.
 #[derive(Clone)]
@@ -68,6 +73,7 @@ impl Store {
             reserved: found.next_message_id.saturating_add(batch::ID_BLOCK),
             encoder: Encoder::default(),
             early: Early::default(),
+            max_dead_bytes: options.max_bytes / DEAD_SHARE,
             full: false,
             path: path.clone(),
         };
@@ -216,6 +222,75 @@ impl Store {
         self.push(mirror, op, done);
     }
 
+    /// The taker will never get these: their rows become dead letters, counted as dropped with the
+    /// reason `upstream-refused`. `reason` says why, to people. A row that is not there (yet) is
+    /// treated as [`Store::acknowledge`] does. Above a sixteenth of [`Options::max_bytes`]
+    /// (by [`iotedge_model::Message::cost`]) the oldest dead letters go. On a full disk `done` gets the error and the rows wait as before.
+    pub fn bury(&self, taker: TakerId, ids: &[MessageId], reason: &str, done: Option<Done>) {
+        let mut mirror = self.mirror();
+        let Some((kind, name)) = mirror.name(taker) else {
+            return self.push(mirror, Op::Append(Vec::new()), done);
+        };
+        let ids = ids.to_vec();
+        mirror.settling(taker, &ids);
+        let burial = Arc::new(Burial {
+            kind,
+            name,
+            reason: Arc::from(reason),
+            died_at: wall(),
+        });
+        self.push(mirror, Op::Bury { taker, ids, burial }, done);
+    }
+
+    /// Committed dead letters after the one of number `after`, oldest first, at most `limit`. One
+    /// that is not as it was written is passed over.
+    pub fn dead_letters(
+        &self,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        let after = after.map_or(-1, signed);
+        self.0.readers.with(|c| dead::list(c, after, limit))
+    }
+
+    /// Puts a dead letter back into its taker's queue as `message`, an id above all given to this
+    /// taker before; counted as accepted once more. Of two calls for one letter the second does
+    /// nothing. On a full disk `done` gets the error and the letter stays.
+    ///
+    /// # Errors
+    /// At once and with `done` dropped, when the letter or its taker is not there.
+    pub fn revive(
+        &self,
+        id: u64,
+        message: MessageId,
+        done: Option<Done>,
+    ) -> Result<TakerId, DeadLetterError> {
+        let letter = self.0.readers.with(|c| dead::one(c, id))?;
+        let letter = letter.ok_or(DeadLetterError::Absent { id })?;
+        let mirror = self.mirror();
+        let taker = mirror.find(letter.kind, &letter.taker);
+        let Some(taker) = taker else {
+            return Err(DeadLetterError::NoTaker {
+                kind: letter.kind,
+                name: letter.taker,
+            });
+        };
+        let op = Op::Revive {
+            letter: id,
+            taker,
+            message,
+            bytes: batch::cost(&letter.message),
+        };
+        self.push(mirror, op, done);
+        Ok(taker)
+    }
+
+    /// Removes a dead letter for good.
+    pub fn remove_dead(&self, id: u64, done: Option<Done>) {
+        let mirror = self.mirror();
+        self.push(mirror, Op::RemoveDead { letter: id }, done);
+    }
+
     /// Counts `n` messages as accepted for the taker and dropped before they became rows.
     pub fn count_drop(&self, taker: TakerId, reason: DropReason, n: u64) {
         let mirror = self.mirror();
@@ -353,4 +428,11 @@ impl Store {
         self.0.queue.close();
         self.0.state.writer.close();
     }
+}
+
+/// Now, by the wall clock.
+fn wall() -> UnixMillis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let millis = since.unwrap_or_default().as_millis();
+    UnixMillis(u64::try_from(millis).unwrap_or(u64::MAX))
 }

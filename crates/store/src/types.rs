@@ -24,6 +24,7 @@ pub struct Options {
     /// How long an append may wait for others before it is committed: zero commits at once.
     pub linger: Duration,
     /// `store.max_bytes`: bytes of both files together above which [`crate::Store::health`] refuses.
+    /// Dead letters may have a sixteenth of it.
     pub max_bytes: u64,
     /// `store.min_free_disk`: free bytes of the file system below which it refuses.
     pub min_free_disk: u64,

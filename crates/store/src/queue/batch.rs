@@ -7,10 +7,11 @@ use std::sync::{Arc, OnceLock};
 use iotedge_model::{DropReason, Message, Topic};
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::dead::{BURIED, DeadBytes};
 use super::early::Early;
 use super::mirror::{REMOVED, Tallies, Tally, signed};
 use super::rows::{COLUMNS, Encoder, identifiers_column, json};
-use super::{Op, Settled};
+use super::{Ending, Op, Settled};
 use crate::types::id_column;
 use crate::{
     Append, RetainedChange, RowState, SessionRecord, SubscriptionRecord, TakerId, TakerRow,
@@ -37,10 +38,11 @@ pub(super) struct StagedRow {
 /// written, counters and reference counts are written once.
 pub(crate) struct Batch<'a> {
     pub(super) connection: &'a Connection,
-    encoder: &'a mut Encoder,
-    known: &'a mut HashSet<TakerId>,
+    pub(super) encoder: &'a mut Encoder,
+    pub(super) known: &'a mut HashSet<TakerId>,
     reserved: &'a mut u64,
-    early: &'a mut Early,
+    pub(super) early: &'a mut Early,
+    pub(super) dead: DeadBytes,
     pub(super) staged: BTreeMap<u64, Staged>,
     retained: HashMap<Topic, Option<Arc<Message>>>,
     released: HashMap<i64, i64>,
@@ -56,6 +58,7 @@ impl<'a> Batch<'a> {
         known: &'a mut HashSet<TakerId>,
         reserved: &'a mut u64,
         early: &'a mut Early,
+        max_dead_bytes: u64,
     ) -> Self {
         Self {
             connection,
@@ -63,6 +66,7 @@ impl<'a> Batch<'a> {
             known,
             reserved,
             early,
+            dead: DeadBytes::new(max_dead_bytes),
             staged: BTreeMap::new(),
             retained: HashMap::new(),
             released: HashMap::new(),
@@ -84,7 +88,7 @@ impl<'a> Batch<'a> {
             Op::RemoveTaker { id, reason } => self.remove_taker(*id, *reason),
             Op::Append(entries) => {
                 for entry in entries {
-                    self.stage(entry);
+                    self.stage(entry)?;
                     if let Some((client_id, packet_id)) = &entry.inbound {
                         self.put_inbound(client_id.as_str(), *packet_id)?;
                     }
@@ -94,6 +98,16 @@ impl<'a> Batch<'a> {
             Op::Settle { taker, ids, how } => ids
                 .iter()
                 .try_for_each(|id| self.settle(*taker, id.0, *how)),
+            Op::Bury { taker, ids, burial } => ids
+                .iter()
+                .try_for_each(|id| self.bury(*taker, id.0, burial)),
+            Op::Revive {
+                letter,
+                taker,
+                message,
+                ..
+            } => self.revive(*letter, *taker, *message),
+            Op::RemoveDead { letter } => self.remove_dead(*letter),
             Op::MarkSent { taker, sent } => sent
                 .iter()
                 .try_for_each(|(id, packet_id)| self.mark_sent(*taker, id.0, *packet_id)),
@@ -138,7 +152,7 @@ impl<'a> Batch<'a> {
         }
     }
 
-    fn stage(&mut self, entry: &Append) {
+    pub(super) fn stage(&mut self, entry: &Append) -> Sql<()> {
         let message = &entry.message;
         self.highest = self.highest.max(message.id.0);
         match entry.retained {
@@ -155,7 +169,14 @@ impl<'a> Batch<'a> {
             if !self.known.contains(&row.taker) {
                 continue;
             }
-            if let Some(how) = self.early.take(row.taker, message.id.0) {
+            if let Some(ending) = self.early.take(row.taker, message.id.0) {
+                let how = match &ending {
+                    Ending::Settled(how) => *how,
+                    Ending::Buried(burial) => {
+                        self.write_dead(message, row, burial)?;
+                        BURIED
+                    }
+                };
                 let tally = self.tallies.entry(row.taker).or_default();
                 tally.accepted += 1;
                 how.count(tally);
@@ -178,44 +199,49 @@ impl<'a> Batch<'a> {
             tally.rows += 1;
             tally.bytes += cost(message);
         }
+        Ok(())
     }
 
     /// A row goes: out of this very transaction, or out of the file.
     fn settle(&mut self, taker: TakerId, id: u64, how: Settled) -> Sql<()> {
         let bytes = match self.unstage(taker, id) {
-            Some(bytes) => Some(bytes),
-            None => {
-                let id = signed(id);
-                let bytes: Option<i64> = self
-                    .connection
-                    .prepare_cached(
-                        "DELETE FROM queue WHERE taker = ?1 AND message = ?2 RETURNING bytes",
-                    )?
-                    .query_row([signed(taker.0), id], |row| row.get(0))
-                    .optional()?;
-                if bytes.is_some() {
-                    *self.released.entry(id).or_default() += 1;
-                }
-                bytes
-            }
+            Some((message, _)) => Some(cost(&message)),
+            None => self.delete_row(taker, id)?,
         };
-        let Some(bytes) = bytes else {
+        match bytes {
+            Some(bytes) => self.count_settled(taker, bytes, how),
             // It was settled before, or its append failed, or is still to come.
-            self.early.remember(taker, id, how);
-            return Ok(());
-        };
+            None => self.early.remember(taker, id, Ending::Settled(how)),
+        }
+        Ok(())
+    }
+
+    /// Its bytes, when it was there.
+    pub(super) fn delete_row(&mut self, taker: TakerId, id: u64) -> Sql<Option<i64>> {
+        let id = signed(id);
+        let bytes: Option<i64> = self
+            .connection
+            .prepare_cached("DELETE FROM queue WHERE taker = ?1 AND message = ?2 RETURNING bytes")?
+            .query_row([signed(taker.0), id], |row| row.get(0))
+            .optional()?;
+        if bytes.is_some() {
+            *self.released.entry(id).or_default() += 1;
+        }
+        Ok(bytes)
+    }
+
+    pub(super) fn count_settled(&mut self, taker: TakerId, bytes: i64, how: Settled) {
         let tally = self.tallies.entry(taker).or_default();
         tally.rows -= 1;
         tally.bytes -= bytes;
         how.count(tally);
-        Ok(())
     }
 
-    fn unstage(&mut self, taker: TakerId, id: u64) -> Option<i64> {
+    pub(super) fn unstage(&mut self, taker: TakerId, id: u64) -> Option<(Arc<Message>, TakerRow)> {
         let staged = self.staged.get_mut(&id)?;
         let at = staged.rows.iter().position(|r| r.row.taker == taker)?;
-        staged.rows.swap_remove(at);
-        Some(cost(&staged.message))
+        let gone = staged.rows.swap_remove(at);
+        Some((staged.message.clone(), gone.row))
     }
 
     /// Its books go to those of the removed; what still waits counts as dropped. The rows
@@ -352,7 +378,7 @@ impl<'a> Batch<'a> {
             match message {
                 Some(message) => {
                     let sql = retained_sql();
-                    self.encoder.insert(self.connection, sql, &message, None)?;
+                    self.encoder.insert(self.connection, sql, &message, &[])?;
                 }
                 None => {
                     self.connection
@@ -361,6 +387,7 @@ impl<'a> Batch<'a> {
                 }
             }
         }
+        self.write_dead_bytes()?;
         for (id, tally) in &self.tallies {
             write_tally(self.connection, *id, tally)?;
         }
@@ -385,7 +412,7 @@ impl Settled {
     }
 }
 
-fn cost(message: &Message) -> i64 {
+pub(crate) fn cost(message: &Message) -> i64 {
     i64::try_from(message.cost()).unwrap_or(i64::MAX)
 }
 
@@ -410,7 +437,7 @@ fn write_message(
              ON CONFLICT(id) DO UPDATE SET refs = refs + excluded.refs"
         )
     });
-    encoder.insert(connection, sql, message, Some(refs))?;
+    encoder.insert(connection, sql, message, &[&refs])?;
     Ok(())
 }
 

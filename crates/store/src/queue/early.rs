@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::Settled;
+use super::Ending;
 use crate::TakerId;
 
 /// An answer is remembered for at least this long, at most for twice it.
@@ -15,7 +15,7 @@ const KEEP: Duration = Duration::from_secs(60);
 /// Answers kept in one of the two periods.
 const MOST: usize = 65_536;
 
-type Answers = HashMap<(TakerId, u64), Settled>;
+type Answers = HashMap<(TakerId, u64), Ending>;
 
 pub(crate) struct Early {
     now: Answers,
@@ -35,7 +35,7 @@ impl Default for Early {
 
 impl Early {
     /// There was no row to settle.
-    pub(crate) fn remember(&mut self, taker: TakerId, id: u64, how: Settled) {
+    pub(crate) fn remember(&mut self, taker: TakerId, id: u64, how: Ending) {
         if self.since.elapsed() > KEEP || self.now.len() >= MOST {
             self.before = std::mem::take(&mut self.now);
             self.since = Instant::now();
@@ -44,7 +44,7 @@ impl Early {
     }
 
     /// A row comes: the answer that came before it.
-    pub(crate) fn take(&mut self, taker: TakerId, id: u64) -> Option<Settled> {
+    pub(crate) fn take(&mut self, taker: TakerId, id: u64) -> Option<Ending> {
         if self.now.is_empty() && self.before.is_empty() {
             return None;
         }

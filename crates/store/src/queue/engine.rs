@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use iotedge_model::DropReason;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::batch::{Batch, release};
@@ -30,6 +31,7 @@ pub(crate) struct QueueEngine {
     pub(crate) reserved: u64,
     pub(crate) encoder: Encoder,
     pub(crate) early: Early,
+    pub(crate) max_dead_bytes: u64,
     pub(crate) full: bool,
 }
 
@@ -42,6 +44,7 @@ impl QueueEngine {
             &mut self.known,
             &mut self.reserved,
             &mut self.early,
+            self.max_dead_bytes,
         );
         for job in batch {
             inside.apply(&job.op)?;
@@ -70,7 +73,7 @@ impl QueueEngine {
         let mut mirror = self.mirror.lock().unwrap_or_else(PoisonError::into_inner);
         mirror.settle(&expected, booked);
         for job in jobs {
-            if let Op::Settle { taker, ids, .. } = &job.op {
+            if let Op::Settle { taker, ids, .. } | Op::Bury { taker, ids, .. } = &job.op {
                 mirror.settled(*taker, ids);
             }
         }
@@ -131,10 +134,11 @@ impl Engine for QueueEngine {
     }
 
     fn keeps(&self, job: &Job<Op>) -> bool {
-        !matches!(
-            job.op,
-            Op::Append(_) | Op::PutSession(_) | Op::PutSubscription { .. }
-        ) || (job.done.is_none() && !matches!(job.op, Op::Append(_)))
+        match job.op {
+            Op::Append(_) | Op::Bury { .. } | Op::Revive { .. } => false,
+            Op::PutSession(_) | Op::PutSubscription { .. } => job.done.is_none(),
+            _ => true,
+        }
     }
 
     fn undo(&mut self, job: &Job<Op>) {
@@ -209,6 +213,18 @@ impl Op {
                     }
                 });
             }
+            Self::Bury { taker, ids, .. } => {
+                let n = i64::try_from(ids.len()).unwrap_or(i64::MAX);
+                tell(*taker, &|t| {
+                    t.rows -= n;
+                    t.drop(DropReason::UpstreamRefused, n);
+                });
+            }
+            Self::Revive { taker, bytes, .. } => tell(*taker, &|t| {
+                t.accepted += 1;
+                t.rows += 1;
+                t.bytes += bytes;
+            }),
             Self::CountDrop { taker, reason, n } => tell(*taker, &|t| {
                 t.accepted += signed(*n);
                 t.drop(*reason, signed(*n));
@@ -257,6 +273,7 @@ mod tests {
                 reserved: 0,
                 encoder: Encoder::default(),
                 early: Early::default(),
+                max_dead_bytes: 0,
                 full: false,
             };
             let writer = Writer::start(&path, Duration::ZERO, None, engine).unwrap();

@@ -141,6 +141,12 @@ impl Mirror {
         true
     }
 
+    /// What a taker is, and its name.
+    pub(crate) fn name(&self, id: TakerId) -> Option<(TakerKind, Arc<str>)> {
+        let entry = self.takers.get(&id)?;
+        Some((entry.kind, entry.name.clone()))
+    }
+
     /// An operation was handed in.
     pub(crate) fn expect(&mut self, id: TakerId, change: impl FnOnce(&mut Tally)) {
         if let Some(entry) = self.takers.get_mut(&id) {

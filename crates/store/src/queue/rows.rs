@@ -6,7 +6,7 @@ use bytes::Bytes;
 use iotedge_model::{
     Message, MessageId, Principal, Properties, QoS, Source, Topic, TraceId, UnixMillis,
 };
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, Row, ToSql, params};
 
 use crate::types::id_column;
 
@@ -51,13 +51,13 @@ impl Encoder {
         Ok(self.last.as_ref().map_or("", |(_, text)| text.as_str()))
     }
 
-    /// Runs `sql`, whose parameters are the id (?1), the envelope (?2 to ?14) and `extra` (?15).
+    /// Runs `sql`, whose parameters are the id (?1), the envelope (?2 to ?14) and `extra` (from ?15 on).
     pub(crate) fn insert(
         &mut self,
         connection: &Connection,
         sql: &str,
         message: &Message,
-        extra: Option<i64>,
+        extra: &[&dyn ToSql],
     ) -> rusqlite::Result<usize> {
         let properties = match &message.properties {
             Some(p) => Some(json(p.as_ref())?),
@@ -66,7 +66,7 @@ impl Encoder {
         let principal = self.principal(&message.principal)?;
         let mut statement = connection.prepare_cached(sql)?;
         let trace = message.trace.0.to_be_bytes();
-        let envelope = params![
+        let envelope: &[&dyn ToSql] = params![
             id_column(message.id),
             trace.as_slice(),
             message.hops,
@@ -82,14 +82,11 @@ impl Encoder {
             properties,
             &*message.payload,
         ];
-        match extra {
-            None => statement.execute(envelope),
-            Some(extra) => {
-                let mut all = envelope.to_vec();
-                all.push(&extra);
-                statement.execute(all.as_slice())
-            }
+        if extra.is_empty() {
+            return statement.execute(envelope);
         }
+        let all = [envelope, extra].concat();
+        statement.execute(all.as_slice())
     }
 }
 

@@ -31,6 +31,8 @@ pub(crate) fn repair(fresh: &Connection) -> rusqlite::Result<u64> {
          UPDATE takers SET
              rows = (SELECT count(*) FROM queue WHERE taker = takers.id),
              bytes = (SELECT ifnull(sum(bytes), 0) FROM queue WHERE taker = takers.id);
+         INSERT OR REPLACE INTO meta(name, value)
+             SELECT 'dead_bytes', ifnull(sum(bytes), 0) FROM dead_letters;
          DELETE FROM subscriptions WHERE client_id NOT IN (SELECT client_id FROM sessions);
          DELETE FROM unreleased WHERE client_id NOT IN (SELECT client_id FROM sessions);
          DELETE FROM drops WHERE taker NOT IN (SELECT id FROM takers);",
@@ -58,6 +60,7 @@ fn keep_ids_growing(fresh: &Connection) -> rusqlite::Result<()> {
         "SELECT max((SELECT ifnull(max(id), 0) FROM messages),
                     (SELECT ifnull(max(id), 0) FROM retained),
                     (SELECT ifnull(max(message), 0) FROM queue),
+                    (SELECT ifnull(max(message), 0) FROM dead_letters),
                     (SELECT ifnull(max(value), 0) FROM meta WHERE name = 'next_message_id'))",
         [],
         |row| row.get(0),
