@@ -52,7 +52,7 @@ impl Values<'_> {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
-        (0..self.len()).filter_map(|i| match self {
+        (0..self.len()).filter_map(move |i| match self {
             Self::Missing => None,
             Self::One(v) => Some(&**v),
             Self::Names(v) => v.get(i).map(String::as_str),
