@@ -14,7 +14,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::num::NonZeroU16;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use common::{message, row};
@@ -164,12 +164,21 @@ fn child() {
     }
 }
 
+/// Held while this process has a store open, and while it forks: a fork would hold the directory's
+/// lock until its exec, and another test's child would find it busy.
+static OPEN_OR_FORK: Mutex<()> = Mutex::new(());
+
+fn open_or_fork() -> MutexGuard<'static, ()> {
+    OPEN_OR_FORK.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Starts the child, kills it after some reports; gives the highest operation reported done.
 fn killed(dir: &Path, from: u64, after: u64, documents: bool) -> Option<u64> {
     let mut command = Command::new(std::env::current_exe().unwrap());
     if documents {
         command.env("STORE_CRASH_DOCUMENTS", "1");
     }
+    let forking = open_or_fork();
     let mut child = command
         .args(["--exact", "child", "--nocapture", "--test-threads=1"])
         .env("STORE_CRASH_DIR", dir)
@@ -178,6 +187,7 @@ fn killed(dir: &Path, from: u64, after: u64, documents: bool) -> Option<u64> {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
+    drop(forking);
     let lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let mut highest = None;
     let mut reports = 0;
@@ -207,6 +217,7 @@ fn sigkill_loses_nothing_that_was_reported_done() {
     for round in 0..25 {
         let done =
             killed(dir.path(), applied + 1, 1 + random(&mut x) % 300, false).unwrap_or(applied);
+        let _open = open_or_fork();
         let (store, opened) = common::open(dir.path());
         assert!(opened.damaged.is_empty(), "{:?}", opened.damaged);
         let found = Model::read(dir.path(), &store, &opened);
@@ -238,6 +249,7 @@ fn sigkill_loses_no_document_that_was_reported_done() {
     for round in 0..10 {
         let reports = 1 + random(&mut x) % 200;
         let done = killed(dir.path(), applied + 1, reports, true).unwrap_or(applied);
+        let _open = open_or_fork();
         let (store, _) = common::open(dir.path());
         let found: BTreeMap<_, _> = store
             .documents("crash")
