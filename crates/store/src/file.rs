@@ -77,7 +77,11 @@ pub(crate) fn open(path: &Path, schema: &Schema) -> Result<Connection, StoreErro
     Ok(connection)
 }
 
-fn version(connection: &Connection, path: &Path, schema: &Schema) -> Result<usize, StoreError> {
+pub(crate) fn version(
+    connection: &Connection,
+    path: &Path,
+    schema: &Schema,
+) -> Result<usize, StoreError> {
     let number = |sql: &str| -> Result<i64, StoreError> {
         connection
             .query_row(sql, [], |row| row.get(0))
@@ -116,7 +120,7 @@ fn migrate(connection: &Connection, schema: &Schema, from: usize) -> rusqlite::R
 }
 
 /// SQLite's own examination of the whole file.
-fn examine(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+pub(crate) fn examine(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     let answer: String = connection
         .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
         .map_err(|e| StoreError::sqlite(path, &e))?;

@@ -38,6 +38,7 @@
 //! [`Store::pending_bytes`] says how much.
 #![forbid(unsafe_code)]
 
+mod backup;
 mod documents;
 mod error;
 mod file;

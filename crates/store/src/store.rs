@@ -1,5 +1,5 @@
 use std::num::NonZeroU16;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -19,7 +19,7 @@ use crate::space::Space;
 use crate::writer::{Job, Writer};
 use crate::{
     Account, Append, DeadLetter, DeadLetterError, Depth, Done, Opened, Options, QueuedRow,
-    SessionRecord, StoreError, SubscriptionRecord, TakerId, TakerInfo, TakerKind, salvage,
+    SessionRecord, StoreError, SubscriptionRecord, TakerId, TakerInfo, TakerKind, backup, salvage,
 };
 
 /// The part of `store.max_bytes` that dead letters may have: enough to see what went wrong, too
@@ -36,6 +36,7 @@ struct Inner {
     mirror: Arc<Mutex<Mirror>>,
     state: Arc<StateFile>,
     space: Arc<Space>,
+    dir: PathBuf,
     // Last, so that the directory is free only when both writers are done.
     _lock: DirectoryLock,
 }
@@ -104,6 +105,7 @@ impl Store {
             mirror,
             state,
             space,
+            dir: dir.to_path_buf(),
             _lock: lock,
         };
         Ok((Self(Arc::new(inner)), opened))
@@ -420,6 +422,24 @@ impl Store {
     /// Bytes used in both files.
     pub fn used_bytes(&self) -> u64 {
         self.0.space.used()
+    }
+
+    /// Copies both files into the new folder `to` while they are in use: a folder that
+    /// [`Store::open`] opens. Each copy is what its file held at one moment, with everything in it
+    /// that was reported done before the call; `state.db` is the earlier one. Both are examined
+    /// before `to` appears. Waits until it is done (reading all, writing all: not on a thread that
+    /// serves connections). It goes on beside the writers, whose journals grow as long as it
+    /// takes; on an error nothing is left.
+    ///
+    /// To go back to it: stop the daemon, and put the folder in the place of the data directory's
+    /// two files, without their `-wal` and `-shm`. Message ids go on above all that the copy knows;
+    /// what was delivered since then comes again.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] (also when `to` is there already or has no room), and
+    /// [`StoreError::Damaged`].
+    pub fn backup(&self, to: &Path) -> Result<(), StoreError> {
+        backup::backup(&self.0.dir, to)
     }
 
     /// Commits what waits and ends both writers. What other clones hand in after it fails with
