@@ -7,6 +7,7 @@
 mod action;
 mod arn;
 mod drop_reason;
+pub mod json;
 mod message;
 mod name;
 mod principal;

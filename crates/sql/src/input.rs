@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 
 use bytes::Bytes;
-use iotedge_model::{TraceId, UnixMillis};
+use iotedge_model::{TraceId, UnixMillis, json};
 use serde_json::Value as Json;
 
 /// A payload, parsed at most once whatever the number of rules that look into it.
@@ -30,9 +30,17 @@ impl Payload {
     /// As JSON; `None` if it is none (or nested more than 127 deep).
     pub fn json(&self) -> Option<&Json> {
         self.json
-            .get_or_init(|| serde_json::from_slice(&self.bytes).ok())
+            .get_or_init(|| read_json(&self.bytes).ok())
             .as_ref()
     }
+}
+
+/// A document from outside; see [`iotedge_model::json`].
+pub(crate) fn read_json(text: &[u8]) -> serde_json::Result<Json> {
+    if json::may_be_reserved(text) {
+        serde_json::from_slice::<json::Plain>(text)?;
+    }
+    serde_json::from_slice(text)
 }
 
 /// How a message came, for `clientid()`, `principal()` and `traceid()`.

@@ -313,3 +313,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn nesting_hidden_in_reserved_objects_ends_nothing() {
+    let mut text = "1".to_owned();
+    for _ in 0..60 {
+        let inner = format!("{}{text}{}", "[".repeat(120), "]".repeat(120));
+        let escaped = inner.replace('\\', "\\u005c").replace('"', "\\u0022");
+        text = format!("{{\"$serde_json::private::RawValue\":\"{escaped}\"}}");
+        if text.len() > 200_000 {
+            break;
+        }
+    }
+    let payload = iotedge_sql::Payload::new(bytes::Bytes::from(text));
+    assert!(payload.json().is_none(), "no JSON to look into");
+}

@@ -1,6 +1,7 @@
 //! Request documents ("Request State Documents").
 
-use serde_json::{Value, json};
+use iotedge_model::json;
+use serde_json::Value;
 
 use super::{Document, Limits, Rejection, Section, ShadowError, merge};
 
@@ -47,12 +48,20 @@ fn without_nul(payload: &[u8]) -> &[u8] {
     payload.strip_suffix(b"\0").unwrap_or(payload)
 }
 
+/// A document from outside; see [`iotedge_model::json`].
+fn read_json(text: &[u8]) -> serde_json::Result<Value> {
+    if json::may_be_reserved(text) {
+        serde_json::from_slice::<json::Plain>(text)?;
+    }
+    serde_json::from_slice(text)
+}
+
 /// The token of a request whose content does not count otherwise; an unusable one is none.
 pub(super) fn client_token(payload: &[u8], limits: &Limits) -> Option<String> {
     if payload.len() > limits.max_request_bytes {
         return None;
     }
-    let value: Value = serde_json::from_slice(without_nul(payload)).ok()?;
+    let value = read_json(without_nul(payload)).ok()?;
     read_token(value.get("clientToken"), limits).ok().flatten()
 }
 
@@ -72,7 +81,7 @@ impl UpdateRequest {
             return Err(ShadowError::TooLarge.into());
         }
         let text = std::str::from_utf8(without_nul(payload)).map_err(|_| ShadowError::Encoding)?;
-        let mut root = match serde_json::from_str(text) {
+        let mut root = match read_json(text.as_bytes()) {
             Ok(Value::Object(root)) => root,
             // The parser's own limit of nesting lies far above ours.
             Err(e) if e.to_string().starts_with("recursion limit") => {
@@ -153,7 +162,7 @@ impl UpdateRequest {
     /// A timestamp for each leaf that was sent, removed ones included.
     pub(super) fn echo_metadata(&self, seconds: u64) -> Value {
         match &self.state {
-            State::Remove => json!({}),
+            State::Remove => Value::Object(serde_json::Map::new()),
             State::Sections(sections) => sections
                 .iter()
                 .map(|(side, change)| {
@@ -197,4 +206,25 @@ fn parse_state(state: Value, limits: &Limits) -> Result<State, ShadowError> {
         sections.push((side, change));
     }
     Ok(State::Sections(sections))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_with_a_key_that_would_be_read_as_more_json_is_refused() {
+        for text in [
+            r#"{"state":{"reported":{"o":{"$serde_json::private::RawValue":"[1]"}}}}"#,
+            r#"{"state":{"reported":{"a":1,"\u0024serde_json::private::RawValue":"x"}}}"#,
+        ] {
+            let refused = UpdateRequest::parse(text.as_bytes(), &Limits::default()).err();
+            assert_eq!(
+                refused.map(|r| r.reason),
+                Some(ShadowError::InvalidJson),
+                "{text}"
+            );
+            assert_eq!(client_token(text.as_bytes(), &Limits::default()), None);
+        }
+    }
 }

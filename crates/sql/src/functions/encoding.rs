@@ -7,6 +7,7 @@ use sha2::Digest;
 use super::Arguments;
 use crate::EvalError;
 use crate::eval::Context;
+use crate::input::read_json;
 use crate::value::Value;
 
 type Out<'a> = Result<Value<'a>, EvalError>;
@@ -54,7 +55,7 @@ pub(super) fn decode<'a>(context: &Context<'a>, arguments: Arguments<'a>) -> Out
     let Some(text) = decoded.and_then(|bytes| String::from_utf8(bytes).ok()) else {
         return Ok(Value::Null);
     };
-    Ok(match serde_json::from_str(&text) {
+    Ok(match read_json(text.as_bytes()) {
         Ok(json) => Value::owned(json),
         Err(_) => Value::text(text),
     })
