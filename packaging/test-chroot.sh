@@ -24,7 +24,7 @@ if [ ! -s "$cache" ]; then
     echo "making a fresh root of $release"
     made=$cache.part
     for attempt in first second; do
-        ! mmdebstrap --quiet --variant=minbase --aptopt='Acquire::Retries "3"' \
+        ! mmdebstrap --quiet --format=tar --variant=minbase --aptopt='Acquire::Retries "3"' \
             --include=systemd-standalone-sysusers,systemd-standalone-tmpfiles,gcc,libc6-dev,pkg-config \
             "$release" "$made" || { mv "$made" "$cache"; break; }
         echo "the $attempt try to make a root failed" >&2
