@@ -11,7 +11,7 @@ use iotedge_policy::{
     CertificateNames, Context, PolicyDocument, PolicyError, Request, Thing, Transport, Verdict,
     evaluate, explain,
 };
-use iotedge_ports::{AuthRequest, Authorizer, Decision, PrincipalStatus, ThingFacts};
+use iotedge_ports::{AuthRequest, Authorizer, Clock, Decision, PrincipalStatus, ThingFacts};
 use iotedge_telemetry::event;
 
 /// A policy with the text it was made of, so that an unchanged one is not compiled again.
@@ -32,6 +32,7 @@ struct Compiled {
 pub struct Authority {
     scope: ArnScope,
     identity: Arc<Identity>,
+    clock: Arc<dyn Clock>,
     things: Arc<dyn ThingFacts>,
     /// The policy of each anonymous listener, by the listener's address.
     listeners: ArcSwap<HashMap<Arc<str>, Arc<str>>>,
@@ -44,12 +45,14 @@ impl Authority {
     pub fn new(
         scope: ArnScope,
         identity: Arc<Identity>,
+        clock: Arc<dyn Clock>,
         things: Arc<dyn ThingFacts>,
         listeners: HashMap<Arc<str>, Arc<str>>,
     ) -> Arc<Self> {
         let authority = Arc::new(Self {
             scope,
             identity: identity.clone(),
+            clock,
             things,
             listeners: ArcSwap::from_pointee(listeners),
             compiled: ArcSwap::default(),
@@ -240,10 +243,23 @@ impl Authorizer for Authority {
     }
 
     fn status(&self, principal: &Principal) -> PrincipalStatus {
-        match principal.certificate_id() {
-            Some(id) => self.identity.status(id),
-            None => PrincipalStatus::Active,
+        let Some(id) = principal.certificate_id() else {
+            return PrincipalStatus::Active;
+        };
+        let snapshot = self.identity.snapshot();
+        let Some(certificate) = snapshot.certificate(id) else {
+            return PrincipalStatus::Unknown;
+        };
+        let status = PrincipalStatus::from(certificate.status);
+        // A resumed handshake does not look at the certificate again.
+        let now = self.clock.now();
+        let seconds = i64::try_from(now.wall.seconds()).unwrap_or(i64::MAX);
+        let facts = &certificate.facts;
+        let valid = (facts.not_before..=facts.not_after).contains(&seconds);
+        if status == PrincipalStatus::Active && now.trusted && !valid {
+            return PrincipalStatus::Expired;
         }
+        status
     }
 }
 

@@ -27,6 +27,8 @@ use crate::house::Rooms;
 const CONNECTIONS: usize = 32;
 /// Subscriptions at once; the next is refused.
 const STREAMS: usize = 32;
+/// How long a connection may say nothing.
+const IDLE: Duration = Duration::from_secs(10);
 /// How long to wait when the system has no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The reason of a request that has no end.
@@ -134,7 +136,8 @@ async fn converse(
     };
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
-    while let Some(line) = read_line(&mut reader).await {
+    // A connection that says nothing must not keep its place.
+    while let Ok(Some(line)) = tokio::time::timeout(IDLE, read_line(&mut reader)).await {
         let request = line.and_then(|line| Request::from_line(&line));
         let reply = match request {
             Ok(Request::Subscribe(subscribe)) => {

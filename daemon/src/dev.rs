@@ -80,13 +80,20 @@ pub fn prepare(config: &Config, identity: &Identity, registry: &Registry) -> Res
     write(&certificate, &created.certificate_pem, 0o644)
 }
 
+/// Written beside and renamed: whatever stands there before keeps neither its mode nor a link.
 fn write(file: &Path, text: &str, mode: u32) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("{}: {error}", file.display());
-    // A file of an earlier start keeps its mode; none of these had a wider one.
+    let fresh = file.with_extension("new");
+    match fs::remove_file(&fresh) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
     let mut options = fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(mode);
-    let mut opened = options.open(file).map_err(failed)?;
-    opened.write_all(text.as_bytes()).map_err(failed)
+    options.write(true).create_new(true).mode(mode);
+    let mut opened = options.open(&fresh).map_err(failed)?;
+    opened.write_all(text.as_bytes()).map_err(failed)?;
+    opened.sync_all().map_err(failed)?;
+    fs::rename(&fresh, file).map_err(failed)
 }
 
 /// What to type next, with paths as the folder was given.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use iotedge_identity::check_policy_name;
 use iotedge_policy::{PolicyDocument, PolicyError};
 use iotedge_rules::{Rule, load_dir};
 
@@ -54,7 +55,10 @@ fn policies(folder: &Path, problems: &mut Vec<String>) -> Vec<(String, String)> 
                     .unwrap_or_default()
                     .to_string_lossy()
                     .into_owned();
-                found.push((name, text));
+                match check_policy_name(&name) {
+                    Ok(()) => found.push((name, text)),
+                    Err(error) => problems.push(format!("{}: {error}", file.display())),
+                }
             }
             Err(error) => {
                 let (line, column) = error.position(&text);

@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ use crate::config::{self, Config, ListenerAuth};
 use crate::documents::{self, Documents};
 use crate::{admin, control, dev};
 
+/// Milliseconds between two looks for what is left of deleted shadows.
+const SWEEP: u64 = 24 * 3600 * 1000;
 /// How long connections may take to end when the daemon stops.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -47,6 +50,9 @@ pub struct Rooms {
     pub shadow: Arc<ShadowService>,
     pub bridge: Arc<Bridge>,
     devices: Mutex<Vec<SerialPort>>,
+    tls: Vec<convert::TlsSlot>,
+    /// Monotonic milliseconds of the next look for what is left of deleted shadows.
+    next_sweep: AtomicU64,
     started: Arc<OnceLock<()>>,
     fatal: Arc<Fatal>,
     reloading: tokio::sync::Mutex<()>,
@@ -68,6 +74,11 @@ struct Fatal {
 }
 
 type Problems = Vec<String>;
+
+/// Whether the certificates, keys and CAs of listeners can be used. Writes nothing.
+pub fn check_files(config: &Config) -> Result<(), Problems> {
+    convert::check_files(config)
+}
 
 fn problem(error: impl ToString) -> Problems {
     vec![error.to_string()]
@@ -109,6 +120,7 @@ impl House {
         let authority = Authority::new(
             config.gateway.arn.clone(),
             identity.clone(),
+            clock.clone(),
             registry.clone(),
             listener_policies(&config),
         );
@@ -133,7 +145,7 @@ impl House {
             &tokio::runtime::Handle::current(),
         )
         .map_err(problem)?;
-        let gateway = open_gateway(&config, &identity, &authority, &shadow, &port).await?;
+        let (gateway, tls) = open_gateway(&config, &identity, &authority, &shadow, &port).await?;
         let devices = ports
             .into_iter()
             .map(|device| SerialPort::start(device, port.clone()))
@@ -150,6 +162,8 @@ impl House {
             shadow,
             bridge: Arc::new(bridge),
             devices: Mutex::new(devices),
+            tls,
+            next_sweep: AtomicU64::new(SWEEP),
             started: Arc::new(OnceLock::new()),
             fatal,
             reloading: tokio::sync::Mutex::new(()),
@@ -178,6 +192,12 @@ impl House {
     /// Once a second or so.
     pub fn tick(&self) {
         self.rooms.broker.tick();
+        let now = self.rooms.clock.now().mono;
+        let due = self.rooms.next_sweep.load(Ordering::Relaxed);
+        if now >= due {
+            self.rooms.next_sweep.store(now + SWEEP, Ordering::Relaxed);
+            self.rooms.shadow.forget_tombstones();
+        }
     }
 
     /// Waits until the store has failed for good.
@@ -248,8 +268,16 @@ impl Rooms {
         check_listener_policies(&config, |name| {
             documents.policies.iter().any(|(n, _)| n == name) || stored_policy(&self.identity, name)
         })?;
+        let identity = self.identity.clone();
+        let slots = self.tls.clone();
+        let tls = tokio::task::spawn_blocking(move || convert::renew(&slots, &identity))
+            .await
+            .map_err(problem)??;
         let policies = documents.policies.len();
         let rules = install(&self.identity, &self.engine, documents)?;
+        for (slot, server) in self.tls.iter().zip(tls) {
+            slot.put(server);
+        }
         self.authority
             .set_listeners(running_policies(&self.config, &config));
         changes.push(format!(
@@ -469,7 +497,7 @@ async fn open_gateway(
     authority: &Arc<Authority>,
     shadow: &Arc<ShadowService>,
     broker: &Arc<dyn BrokerPort>,
-) -> Result<Gateway, Problems> {
+) -> Result<(Gateway, Vec<convert::TlsSlot>), Problems> {
     let mounts: Vec<Arc<dyn HttpMount>> =
         vec![Arc::new(ShadowHttp::new(shadow.clone(), authority.clone()))];
     let context = iotedge_gateway::Context {
@@ -478,6 +506,7 @@ async fn open_gateway(
         mounts,
         limits: convert::gateway_limits(config),
     };
-    let listeners = convert::listeners(config, identity)?;
-    Gateway::bind(context, listeners).await.map_err(problem)
+    let (listeners, tls) = convert::listeners(config, identity)?;
+    let gateway = Gateway::bind(context, listeners).await.map_err(problem)?;
+    Ok((gateway, tls))
 }

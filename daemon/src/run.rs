@@ -12,7 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::config::{self, Config};
 use crate::dev;
 use crate::documents;
-use crate::house::House;
+use crate::house::{self, House};
 use crate::options::{Command, Options};
 
 /// Exit code for a configuration that cannot be used.
@@ -78,8 +78,8 @@ fn refuse(problems: &[String]) -> ExitCode {
 
 fn check(file: &Path) -> ExitCode {
     let problems = match config::load(file) {
-        Ok(config) => match documents::read(&config) {
-            Ok(_) => {
+        Ok(config) => match documents::read(&config).and_then(|_| house::check_files(&config)) {
+            Ok(()) => {
                 println!("{}: good", file.display());
                 return ExitCode::SUCCESS;
             }

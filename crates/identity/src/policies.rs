@@ -89,7 +89,10 @@ impl PolicyRecord {
 }
 
 /// 1 to 128 of `[\w+=,.@-]` (2016 guide, CreatePolicy).
-pub(crate) fn check_name(name: &str) -> Result<(), IdentityError> {
+///
+/// # Errors
+/// [`IdentityError::BadPolicyName`].
+pub fn check_name(name: &str) -> Result<(), IdentityError> {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_+=,.@-".contains(&b);
     if (1..=128).contains(&name.len()) && name.bytes().all(allowed) {
         Ok(())

@@ -60,6 +60,26 @@ impl Default for TlsOptions {
     }
 }
 
+impl TlsOptions {
+    /// Whether the files that are named can be used: the key belongs to the certificate, the CAs
+    /// are certificates. Writes nothing.
+    pub fn check_files(&self) -> Result<(), TlsError> {
+        if let (Some(certificate), Some(key)) = (&self.certificate, &self.key) {
+            let pem = ServerPem {
+                certificate: must_read(certificate)?,
+                certificate_path: certificate.clone(),
+                key: must_read(key)?,
+                key_path: key.clone(),
+            };
+            certified_key(&pem, &rustls::crypto::ring::default_provider())?;
+        }
+        if let Some(path) = &self.client_ca {
+            read_cas(path)?;
+        }
+        Ok(())
+    }
+}
+
 impl Identity {
     /// The TLS of one listener: TLS 1.2 and 1.3, with the gateway's verifier of client
     /// certificates. Reads files; call it again after a reload.

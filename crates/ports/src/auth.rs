@@ -45,6 +45,8 @@ pub enum PrincipalStatus {
     Revoked,
     /// Waits for its activation.
     PendingActivation,
+    /// Before or after the time that the certificate is valid for.
+    Expired,
     /// Not registered here.
     Unknown,
 }

@@ -5,5 +5,5 @@ pub mod event;
 mod log;
 mod metrics;
 
-pub use log::{LogError, LogFormat, init};
+pub use log::{LogError, LogFormat, check as check_log_level, init};
 pub use metrics::{Gauge, METRICS, Metric, Metrics};

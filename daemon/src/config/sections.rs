@@ -410,6 +410,9 @@ fn log(section: Section<'_>) -> LogConfig {
         log.format = format;
     }
     if let Some(level) = section.text("level") {
+        if let Err(error) = iotedge_telemetry::check_log_level(level) {
+            section.wrong("level", error.to_string());
+        }
         level.clone_into(&mut log.level);
     }
     section.finish();

@@ -1,6 +1,7 @@
 //! One connection to the daemon.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,6 +17,17 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Where the socket may be when nobody says: of the service, of `--dev` started here.
 const PLACES: [&str; 2] = [crate::config::DEFAULT_SOCKET, "iotedge-data/control.sock"];
 
+/// Whether the socket of this folder was made by this user or by root: nobody else's is asked for
+/// keys.
+fn is_own(path: &Path) -> bool {
+    let user = rustix::process::geteuid().as_raw();
+    match std::fs::symlink_metadata(path) {
+        Ok(found) => found.uid() == user || found.uid() == 0,
+        // Then connecting says why.
+        Err(_) => true,
+    }
+}
+
 pub(super) struct Client {
     stream: BufReader<UnixStream>,
 }
@@ -28,15 +40,29 @@ impl Client {
         let given = socket
             .map(Path::to_owned)
             .or(environment.map(PathBuf::from));
-        let places = match given {
-            Some(path) => vec![path],
+        let places = match &given {
+            Some(path) => vec![path.clone()],
             None => PLACES.iter().map(PathBuf::from).collect(),
         };
         let mut failures = Vec::new();
         for path in &places {
+            if given.is_none() && path.is_relative() && !is_own(path) {
+                failures.push(format!("{}: not yours", path.display()));
+                continue;
+            }
             match UnixStream::connect(path) {
                 Ok(stream) => return Self::on(stream),
-                Err(e) => failures.push(format!("{}: {e}", path.display())),
+                Err(e) => {
+                    let absent = matches!(
+                        e.kind(),
+                        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+                    );
+                    failures.push(format!("{}: {e}", path.display()));
+                    // A gateway that runs and does not let this user in is the one that is meant.
+                    if !absent {
+                        break;
+                    }
+                }
             }
         }
         let failures = failures.join("; ");

@@ -4,9 +4,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use iotedge_gateway::{Auth, Listener};
 use iotedge_identity::{ClientAuth, Identity, TlsOptions};
 use iotedge_model::{Principal, PrincipalKind};
+use rustls::ServerConfig;
 
 use crate::config::{
     Config, Direction, ListenerAuth, ListenerConfig, ListenerProtocol, RouteConfig, UpstreamConfig,
@@ -40,42 +42,110 @@ pub(super) fn gateway_limits(config: &Config) -> iotedge_gateway::Limits {
     }
 }
 
-pub(super) fn listeners(
-    config: &Config,
-    identity: &Arc<Identity>,
-) -> Result<Vec<Listener>, Vec<String>> {
-    let mut listeners = Vec::with_capacity(config.listeners.len());
+/// The TLS of one listener, replaced at reload.
+#[derive(Clone)]
+pub(crate) struct TlsSlot {
+    options: TlsOptions,
+    place: String,
+    server: Arc<ArcSwap<ServerConfig>>,
+}
+
+impl TlsSlot {
+    /// New connections get this from now on.
+    pub(super) fn put(&self, server: Arc<ServerConfig>) {
+        self.server.store(server);
+    }
+}
+
+/// Reads every listener's files again; all of them or none.
+pub(super) fn renew(
+    slots: &[TlsSlot],
+    identity: &Identity,
+) -> Result<Vec<Arc<ServerConfig>>, Vec<String>> {
+    let mut servers = Vec::with_capacity(slots.len());
     let mut problems = Vec::new();
-    for listener in &config.listeners {
-        match one_listener(listener, identity) {
-            Ok(listener) => listeners.push(listener),
-            Err(reason) => {
-                let place = listener
-                    .place
-                    .as_ref()
-                    .map(|p| format!("{p}: "))
-                    .unwrap_or_default();
-                problems.push(format!("{place}listener: {reason}"));
-            }
+    for slot in slots {
+        match identity.server_config(&slot.options) {
+            Ok(server) => servers.push(server),
+            Err(error) => problems.push(format!("{}listener: {error}", slot.place)),
         }
     }
     if problems.is_empty() {
-        Ok(listeners)
+        Ok(servers)
     } else {
         Err(problems)
     }
 }
 
-fn one_listener(config: &ListenerConfig, identity: &Identity) -> Result<Listener, String> {
-    let (protocol, alpn): (_, &[&[u8]]) = match config.protocol {
-        ListenerProtocol::Mqtt | ListenerProtocol::Mqtts => (
-            iotedge_gateway::ListenerProtocol::Mqtt,
-            &[b"x-amzn-mqtt-ca", b"mqtt"],
-        ),
-        ListenerProtocol::Http | ListenerProtocol::Https => (
-            iotedge_gateway::ListenerProtocol::Http,
-            &[b"x-amzn-http-ca", b"http/1.1"],
-        ),
+/// Whether the files that listeners name can be used.
+pub(super) fn check_files(config: &Config) -> Result<(), Vec<String>> {
+    let tls = config.listeners.iter().filter(|l| l.protocol.is_tls());
+    let problems: Vec<String> = tls
+        .filter_map(|listener| {
+            let error = tls_options(listener).check_files().err()?;
+            Some(format!("{}listener: {error}", place(listener)))
+        })
+        .collect();
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(problems)
+    }
+}
+
+fn place(config: &ListenerConfig) -> String {
+    config
+        .place
+        .as_ref()
+        .map(|p| format!("{p}: "))
+        .unwrap_or_default()
+}
+
+type Opened = (Vec<Listener>, Vec<TlsSlot>);
+
+pub(super) fn listeners(config: &Config, identity: &Arc<Identity>) -> Result<Opened, Vec<String>> {
+    let mut listeners = Vec::with_capacity(config.listeners.len());
+    let mut slots = Vec::new();
+    let mut problems = Vec::new();
+    for listener in &config.listeners {
+        match one_listener(listener, identity, &mut slots) {
+            Ok(listener) => listeners.push(listener),
+            Err(reason) => problems.push(format!("{}listener: {reason}", place(listener))),
+        }
+    }
+    if problems.is_empty() {
+        Ok((listeners, slots))
+    } else {
+        Err(problems)
+    }
+}
+
+fn tls_options(config: &ListenerConfig) -> TlsOptions {
+    let alpn: &[&[u8]] = match config.protocol {
+        ListenerProtocol::Mqtt | ListenerProtocol::Mqtts => &[b"x-amzn-mqtt-ca", b"mqtt"],
+        ListenerProtocol::Http | ListenerProtocol::Https => &[b"x-amzn-http-ca", b"http/1.1"],
+    };
+    TlsOptions {
+        certificate: config.certificate.clone(),
+        key: config.key.clone(),
+        client_ca: config.client_ca.clone(),
+        client_auth: match config.auth {
+            ListenerAuth::Certificate => ClientAuth::Required,
+            ListenerAuth::Anonymous { .. } => ClientAuth::None,
+        },
+        alpn: alpn.iter().map(|p| p.to_vec()).collect(),
+        names: Vec::new(),
+    }
+}
+
+fn one_listener(
+    config: &ListenerConfig,
+    identity: &Identity,
+    slots: &mut Vec<TlsSlot>,
+) -> Result<Listener, String> {
+    let protocol = match config.protocol {
+        ListenerProtocol::Mqtt | ListenerProtocol::Mqtts => iotedge_gateway::ListenerProtocol::Mqtt,
+        ListenerProtocol::Http | ListenerProtocol::Https => iotedge_gateway::ListenerProtocol::Http,
     };
     let auth = match &config.auth {
         ListenerAuth::Certificate => Auth::Certificate,
@@ -86,21 +156,17 @@ fn one_listener(config: &ListenerConfig, identity: &Identity) -> Result<Listener
         })),
     };
     let tls: Option<iotedge_gateway::Tls> = if config.protocol.is_tls() {
-        let options = TlsOptions {
-            certificate: config.certificate.clone(),
-            key: config.key.clone(),
-            client_ca: config.client_ca.clone(),
-            client_auth: match auth {
-                Auth::Certificate => ClientAuth::Required,
-                Auth::Anonymous(_) => ClientAuth::None,
-            },
-            alpn: alpn.iter().map(|p| p.to_vec()).collect(),
-            names: Vec::new(),
-        };
+        let options = tls_options(config);
         let server = identity
             .server_config(&options)
             .map_err(|e| e.to_string())?;
-        Some(Arc::new(move || server.clone()))
+        let server = Arc::new(ArcSwap::new(server));
+        slots.push(TlsSlot {
+            options,
+            place: place(config),
+            server: server.clone(),
+        });
+        Some(Arc::new(move || server.load_full()))
     } else {
         None
     };

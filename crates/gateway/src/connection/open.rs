@@ -142,6 +142,9 @@ pub(crate) fn attach(
             PrincipalStatus::PendingActivation => {
                 return Err(Refused::Certificate("PENDING_ACTIVATION"));
             }
+            PrincipalStatus::Expired => {
+                return Err(Refused::Certificate("outside its validity"));
+            }
             PrincipalStatus::Unknown => return Err(Refused::Certificate("not registered")),
         }
     }
