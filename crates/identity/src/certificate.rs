@@ -93,10 +93,19 @@ pub(crate) struct Record {
     pub(crate) origin: CertificateOrigin,
     pub(crate) policies: BTreeSet<Arc<str>>,
     pub(crate) created_at: UnixMillis,
+    /// The certificate alone: files that operators hand in may hold its private key too.
     pub(crate) pem: String,
 }
 
 impl Record {
+    /// Takes everything but the certificate out of the PEM; says whether there was any.
+    pub(crate) fn strip(&mut self) -> Result<bool, CertificateError> {
+        let pem = x509::pem_of(&x509::certificate_of_pem(&self.pem)?);
+        let more = pem != self.pem;
+        self.pem = pem;
+        Ok(more)
+    }
+
     pub(crate) fn certificate(&self) -> Result<Certificate, CertificateError> {
         let der = x509::certificate_of_pem(&self.pem)?;
         Ok(Certificate {

@@ -14,7 +14,7 @@ use crate::ca::{CertificateAuthority, CreatedCertificate};
 use crate::certificate::{self, Certificate, CertificateOrigin, CertificateStatus, Record};
 use crate::documents::Collection;
 use crate::policies::{self, Policy, PolicyOrigin, PolicyRecord, PolicyVersion};
-use crate::{IdentityError, x509};
+use crate::{CertificateError, IdentityError, x509};
 
 /// Everything that is asked while clients connect and publish. Immutable.
 #[derive(Debug, Clone, Default)]
@@ -110,13 +110,7 @@ impl Identity {
         };
         let mut snapshot = Snapshot::default();
         for (key, record) in identity.certificates.all::<Record>()? {
-            let certificate = record
-                .certificate()
-                .map_err(|e| identity.certificates.damaged(&key, e.to_string()))?;
-            if certificate.id.as_str() != key {
-                let reason = format!("it holds certificate {}", certificate.id);
-                return Err(identity.certificates.damaged(&key, reason));
-            }
+            let certificate = identity.read_certificate(&key, record)?;
             snapshot
                 .certificates
                 .insert(certificate.id.clone(), Arc::new(certificate));
@@ -218,7 +212,7 @@ impl Identity {
             origin: CertificateOrigin::Registered,
             policies: self.known_policies(policies)?,
             created_at: self.clock.now().wall,
-            pem: pem.to_owned(),
+            pem: x509::pem_of(&der),
         };
         self.put_certificate(&changes, &record)?;
         Ok(id)
@@ -378,6 +372,30 @@ impl Identity {
     /// snapshot are each changed in one step.
     fn lock(&self) -> MutexGuard<'_, Changes> {
         self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A record as it was found at start. Older versions kept the whole file that an operator handed
+    /// in, which may hold the private key: what is not the certificate goes.
+    fn read_certificate(
+        &self,
+        key: &str,
+        mut record: Record,
+    ) -> Result<Certificate, IdentityError> {
+        let damaged = |e: CertificateError| self.certificates.damaged(key, e.to_string());
+        let more = record.strip().map_err(damaged)?;
+        let certificate = record.certificate().map_err(damaged)?;
+        if certificate.id.as_str() != key {
+            let reason = format!("it holds certificate {}", certificate.id);
+            return Err(self.certificates.damaged(key, reason));
+        }
+        if more {
+            tracing::warn!(
+                certificate = key,
+                "its record held more than the certificate: removed"
+            );
+            self.certificates.put_lazily(key, &record)?;
+        }
+        Ok(certificate)
     }
 
     fn registered(&self, id: &CertificateId) -> Result<Arc<Certificate>, IdentityError> {

@@ -54,6 +54,19 @@ impl Collection {
         wait(&committed)
     }
 
+    /// Puts a record without waiting: on a full disk it is written when there is room.
+    pub(crate) fn put_lazily<T: Serialize>(
+        &self,
+        key: &str,
+        record: &T,
+    ) -> Result<(), IdentityError> {
+        let body = serde_json::to_vec(record).map_err(failed)?;
+        self.documents
+            .put(key, body, Expect::Any, None)
+            .map_err(failed)?;
+        Ok(())
+    }
+
     /// Deletes a record and returns when that is committed.
     pub(crate) fn delete(&self, key: &str) -> Result<(), IdentityError> {
         let (done, committed) = mpsc::sync_channel(1);

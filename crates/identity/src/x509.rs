@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use iotedge_model::CertificateId;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, SubjectPublicKeyInfoDer};
@@ -63,6 +65,20 @@ pub fn certificates_of_pem(pem: &str) -> Result<Vec<CertificateDer<'static>>, Ce
         return Err(CertificateError::NoPem);
     }
     Ok(all)
+}
+
+/// One certificate as PEM text (RFC 7468) and nothing else.
+pub(crate) fn pem_of(der: &[u8]) -> String {
+    let body = STANDARD.encode(der);
+    let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
+    for (at, character) in body.chars().enumerate() {
+        if at > 0 && at % 64 == 0 {
+            pem.push('\n');
+        }
+        pem.push(character);
+    }
+    pem.push_str("\n-----END CERTIFICATE-----\n");
+    pem
 }
 
 /// Parses DER, whatever its version; nothing may follow it.

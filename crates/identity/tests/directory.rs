@@ -315,3 +315,45 @@ fn facts_are_what_policy_variables_ask_for() {
     }
     assert_eq!(facts.issuer["CommonName"], ["the issuer"]);
 }
+
+#[test]
+fn a_private_key_beside_the_certificate_is_not_kept() {
+    let gateway = gateway();
+    let pair = ForeignCa::new("elsewhere").sign(|_| {});
+    let combined = format!("{}{}", pair.key, pair.certificate);
+    let active = CertificateStatus::Active;
+    let id = gateway
+        .identity
+        .register_certificate(&combined, None, active, &[])
+        .unwrap();
+    let (_, pem) = gateway.identity.describe_certificate(&id).unwrap();
+    assert_eq!(pem, pair.certificate);
+    let record = gateway.identity.store.documents("certificates");
+    let record = record.get(id.as_str()).unwrap().unwrap();
+    assert!(!String::from_utf8_lossy(&record.body).contains("PRIVATE"));
+}
+
+#[test]
+fn a_private_key_in_an_old_record_goes_at_start() {
+    let gateway = gateway();
+    let made = gateway.identity.create_certificate("pump", &[]).unwrap();
+    let records = gateway.identity.store.documents("certificates");
+    let body = records.get(made.id.as_str()).unwrap().unwrap().body;
+    let mut record: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    record["pem"] = format!("{}{}", made.certificate_pem, made.key_pem).into();
+    let body = record.to_string();
+    assert!(body.contains("PRIVATE"));
+    records
+        .put(made.id.as_str(), body, iotedge_store::Expect::Any, None)
+        .unwrap();
+    drop(records);
+    drop(gateway.identity);
+
+    let again = open(gateway.directory.path(), gateway.clock);
+    let records = again.store.documents("certificates");
+    let record = records.get(made.id.as_str()).unwrap().unwrap();
+    assert!(!String::from_utf8_lossy(&record.body).contains("PRIVATE"));
+    let (certificate, pem) = again.describe_certificate(&made.id).unwrap();
+    assert_eq!(pem, made.certificate_pem);
+    assert_eq!(&*certificate.name, "pump");
+}

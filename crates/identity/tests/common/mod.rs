@@ -59,7 +59,7 @@ pub struct Gateway {
 /// An identity and the store it lives in.
 pub struct Opened {
     identity: Identity,
-    _store: Store,
+    pub store: Store,
 }
 
 impl std::ops::Deref for Opened {
@@ -77,7 +77,7 @@ pub fn open(directory: &Path, clock: Arc<TestClock>) -> Opened {
     let store = Store::open(directory, options).unwrap().0;
     Opened {
         identity: Identity::open(&directory.join("ca"), &store, clock).unwrap(),
-        _store: store,
+        store,
     }
 }
 
