@@ -1,8 +1,9 @@
 //! The broker: who takes which message, and what is kept for whom.
 //!
 //! # Invariants
-//! 1. **Admission is whole.** Whether every durable taker can have a message is decided before
-//!    anyone gets it; a refused message reaches nobody.
+//! 1. **Admission is whole.** Whether every durable taker that insists can have a message is decided
+//!    before anyone gets it; a refused message reaches nobody. A session whose queue is full, and a
+//!    route that may drop, go without it instead, counted.
 //! 2. **Acknowledged means kept.** A publication's sink hears `Ok` after every durable taker's row,
 //!    the retained row and every service's effect are committed, and not before.
 //! 3. **Ids are order.** A message's id is given under the broker's lock and its rows are handed to

@@ -217,7 +217,8 @@ fn link(upstream: &UpstreamConfig, config: &Config) -> iotedge_bridge::Config {
         password: None,
         keep_alive: u16::try_from(seconds).unwrap_or(u16::MAX),
         clean_session: false,
-        max_in_flight: config.broker.max_inflight,
+        // The bridge's own limit, far above what any upstream takes.
+        max_in_flight: config.broker.max_inflight.min(10_000),
         max_packet_bytes: config.broker.max_packet_bytes,
         // Of clients it may be shorter than what a distant link needs.
         connect_timeout: config.broker.connect_timeout.max(Duration::from_secs(10)),

@@ -1,11 +1,12 @@
 //! A route's queue: everything has a row, and what is in flight is kept apart.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use iotedge_model::{DropReason, MessageId, QoS};
 use iotedge_ports::{Delivery, DrainLimit, DrainState, Mailbox, OnFull, Wake};
-use iotedge_store::TakerId;
+use iotedge_store::{Depth, TakerId};
 use iotedge_telemetry::METRICS;
 
 use super::{Env, feed::Feed};
@@ -19,9 +20,16 @@ pub(crate) struct RouteBox {
     max_messages: u64,
     pub(crate) on_full: OnFull,
     epoch: Mutex<u64>,
+    /// Bytes of dropped rows whose commit is still to come.
+    leaving: Arc<AtomicU64>,
     /// Drained and not acknowledged.
     out: Mutex<BTreeSet<MessageId>>,
 }
+
+/// Rows looked at together when room is made.
+const ROOM_ROWS: usize = 64;
+/// Their bytes.
+const ROOM_BYTES: usize = 1 << 20;
 
 /// A route's limits.
 pub(crate) struct RouteLimits {
@@ -50,6 +58,7 @@ impl RouteBox {
             max_messages: limits.max_messages,
             on_full: limits.on_full,
             epoch: Mutex::new(epoch),
+            leaving: Arc::default(),
             out: Mutex::new(BTreeSet::new()),
         }
     }
@@ -60,31 +69,71 @@ impl RouteBox {
 
     /// Whether one more message of `cost` bytes would go over a limit.
     pub(crate) fn is_full(&self, cost: u64) -> bool {
-        let depth = self.feed.env.store.depth(self.taker);
+        let depth = self.depth();
         depth.rows >= self.max_messages || depth.bytes.saturating_add(cost) > self.max_bytes
     }
 
-    /// Makes room for `cost` bytes by dropping the oldest rows that are not in flight. `false`:
-    /// there are none left and it is still full.
+    /// What waits, without the bytes of what was dropped and is on its way out.
+    fn depth(&self) -> Depth {
+        let mut depth = self.feed.env.store.depth(self.taker);
+        depth.bytes = depth
+            .bytes
+            .saturating_sub(self.leaving.load(Ordering::Acquire));
+        depth
+    }
+
+    /// Makes room for `cost` bytes by dropping the oldest rows that are not in flight, and no more
+    /// of them than it takes. `false`: there is no such room.
     pub(crate) fn make_room(&self, cost: u64) -> bool {
+        let store = &self.feed.env.store;
+        if cost > self.max_bytes {
+            return false;
+        }
+        let depth = self.depth();
+        let mut bytes = depth
+            .bytes
+            .saturating_add(cost)
+            .saturating_sub(self.max_bytes);
+        let mut rows = (depth.rows + 1).saturating_sub(self.max_messages);
         let out = self.out();
-        while self.is_full(cost) {
-            let rows = match self.feed.env.store.oldest(self.taker, out.len() + 1) {
-                Ok(rows) => rows,
+        let mut after = None;
+        let mut dropped = Vec::new();
+        let mut freed = 0;
+        while bytes > 0 || rows > 0 {
+            let page = match store.read(self.taker, after, ROOM_ROWS, ROOM_BYTES) {
+                Ok(page) => page,
                 Err(error) => {
-                    tracing::error!(%error, "the oldest row of a full route could not be found");
-                    return false;
+                    tracing::error!(%error, "the oldest rows of a full route could not be read");
+                    break;
                 }
             };
-            let Some(id) = rows.into_iter().find(|id| !out.contains(id)) else {
-                return false;
-            };
-            self.feed.lock().forget(id);
-            METRICS.dropped(DropReason::QueueFull, 1);
-            let store = &self.feed.env.store;
-            store.discard(self.taker, &[id], DropReason::QueueFull);
+            let Some(last) = page.last() else { break };
+            after = Some(last.message.id);
+            for row in page {
+                if (bytes > 0 || rows > 0) && !out.contains(&row.message.id) {
+                    let cost = row.message.cost() as u64;
+                    freed += cost;
+                    bytes = bytes.saturating_sub(cost);
+                    rows = rows.saturating_sub(1);
+                    dropped.push(row.message.id);
+                }
+            }
         }
-        true
+        drop(out);
+        if !dropped.is_empty() {
+            let mut state = self.feed.lock();
+            dropped.iter().for_each(|id| state.forget(*id));
+            drop(state);
+            METRICS.dropped(DropReason::QueueFull, dropped.len() as u64);
+            // Rows go from the books at once, their bytes with the commit.
+            self.leaving.fetch_add(freed, Ordering::AcqRel);
+            store.discard(self.taker, &dropped, DropReason::QueueFull);
+            let leaving = self.leaving.clone();
+            store.flush(Box::new(move |_| {
+                leaving.fetch_sub(freed, Ordering::AcqRel);
+            }));
+        }
+        bytes == 0 && rows == 0
     }
 
     /// Takes ids out of flight.
