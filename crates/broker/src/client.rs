@@ -3,11 +3,11 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use iotedge_model::{ClientId, DropReason, Message, Now, QoS, Source, TraceId, UnixMillis};
+use iotedge_model::{DropReason, Message, Now, QoS, Source};
 use iotedge_ports::{
     AckSink, ClientHandle, CloseReason, Completion, ConnectRefused, ConnectRequest, Connected,
-    ConnectionId, Delivery, Detached, EndKind, Failure, Part, Publication, PublishOutcome,
-    RetainHandling, SubscribeResult, Subscription, Wake, Will,
+    ConnectionId, Delivery, Detached, EndKind, Failure, Part, RetainHandling, SubscribeResult,
+    Subscription, Wake,
 };
 use iotedge_store::{Append, Done, SessionRecord, TakerId, TakerKind, TakerRow};
 use iotedge_telemetry::{METRICS, event};
@@ -16,6 +16,15 @@ use crate::Shared;
 use crate::core::Core;
 use crate::outbox::{Push, SessionBox};
 use crate::session::{Live, Session, subscription_record};
+use crate::will::DelayedWill;
+
+/// Whether a client published it over MQTT.
+fn is_of(message: &Message, client_id: &str) -> bool {
+    matches!(
+        message.source,
+        Source::Mqtt | Source::WebSocket | Source::Will
+    ) && *message.client_id == *client_id
+}
 
 type Ack = (Arc<dyn AckSink>, u64);
 
@@ -45,12 +54,18 @@ impl Shared {
             let existing = core.by_client.get(&request.client_id).copied();
             let mut resumed = None;
             if let Some(key) = existing {
-                will = self.take_over(&mut core, key);
-                let keep = core.sessions.get(key).is_some_and(|s| s.record.is_some());
+                self.take_over(&mut core, key);
+                let keep = core.sessions.get(key).is_some_and(Session::outlives);
                 if request.clean || !keep {
-                    self.end_session(&mut core, key);
+                    will = self.end_session(&mut core, key);
                 } else {
                     resumed = Some(key);
+                    // Before its delay has passed, a will is not sent any more (5: [MQTT-3.1.3-9]).
+                    will = core
+                        .sessions
+                        .get_mut(key)
+                        .and_then(|session| session.delayed_will.take())
+                        .filter(|delayed| delayed.will.delay == 0);
                 }
             }
             let key = match resumed {
@@ -59,8 +74,8 @@ impl Shared {
             };
             self.attach(&mut core, key, request, resumed.is_some())
         };
-        if let Some((will, principal, client_id)) = will {
-            self.publish_will(will, principal, client_id);
+        if let Some(will) = will {
+            self.publish_will(*will);
         }
         connected.ok_or(ConnectRefused::Stopping)
     }
@@ -90,30 +105,30 @@ impl Shared {
         Ok(())
     }
 
-    /// Ends the live connection of a session, if there is one ([MQTT-3.1.4-2]); its will is due.
-    fn take_over(
-        &self,
-        core: &mut Core,
-        key: usize,
-    ) -> Option<(Will, Arc<iotedge_model::Principal>, ClientId)> {
-        let session = core.sessions.get_mut(key)?;
-        let live = session.live.take()?;
-        live.handle.close(CloseReason::SessionTakenOver);
-        session.mailbox.feed.detach();
-        let owner = (session.principal.clone(), session.client_id.clone());
-        core.by_connection.remove(&live.connection);
-        live.will.map(|will| (will, owner.0, owner.1))
-    }
-
-    /// Forgets a session and what waits for it; the store counts its rows as `session-ended`.
-    pub(crate) fn end_session(&self, core: &mut Core, key: usize) {
-        let Some(session) = core.remove_session(key) else {
+    /// Ends the live connection of a session, if there is one ([MQTT-3.1.4-2]); its will waits.
+    fn take_over(&self, core: &mut Core, key: usize) {
+        let Some(session) = core.sessions.get_mut(key) else {
             return;
         };
+        let Some(live) = session.live.take() else {
+            return;
+        };
+        live.handle.close(CloseReason::SessionTakenOver);
+        session.mailbox.feed.detach();
+        session.delay_will(live.will, &self.clock.now());
+        core.by_connection.remove(&live.connection);
+    }
+
+    /// Forgets a session and what waits for it; the store counts its rows as `session-ended`. Gives
+    /// the will that still waited: it is due (5: 3.1.3.2.2).
+    #[must_use = "the will is to be published when the lock is free"]
+    pub(crate) fn end_session(&self, core: &mut Core, key: usize) -> Option<Box<DelayedWill>> {
+        let mut session = core.remove_session(key)?;
         session.mailbox.feed.detach();
         if let Some(record) = session.record {
             self.store.remove_session(record.client_id.as_str(), None);
         }
+        session.delayed_will.take()
     }
 
     fn new_session(&self, core: &mut Core, request: &ConnectRequest) -> usize {
@@ -148,6 +163,7 @@ impl Shared {
             subscriptions: HashMap::new(),
             live: None,
             deadline: None,
+            delayed_will: None,
         });
         core.by_client.insert(request.client_id.clone(), key);
         key
@@ -174,9 +190,10 @@ impl Shared {
             record.waited = 0;
             self.store.put_session(record.clone(), None);
         }
-        let attached = session
-            .mailbox
-            .attach(Arc::new(Waker(request.handle.clone())));
+        let attached = session.mailbox.attach(
+            Arc::new(Waker(request.handle.clone())),
+            request.receive_maximum,
+        );
         session.live = Some(Live {
             connection,
             handle: request.handle,
@@ -199,6 +216,7 @@ impl Shared {
         let now = self.clock.now();
         let will = {
             let mut core = self.lock();
+            let stopping = core.stopping;
             let Some(key) = core.by_connection.remove(&detached.connection) else {
                 return;
             };
@@ -209,19 +227,23 @@ impl Shared {
                 return;
             };
             session.mailbox.feed.detach();
-            let will = live
-                .will
-                .filter(|_| detached.end == EndKind::Lost)
-                .map(|will| (will, session.principal.clone(), session.client_id.clone()));
-            if session.record.is_some() && session.expiry > 0 {
-                self.leave_waiting(session, &now);
-            } else {
-                self.end_session(&mut core, key);
+            if detached.end != EndKind::ClientInitiated {
+                session.delay_will(live.will, &now);
             }
-            will
+            // A session without a record cannot begin to outlive its connection at its end.
+            if let Some(expiry) = detached.session_expiry {
+                session.set_expiry(expiry);
+            }
+            if session.outlives() {
+                self.leave_waiting(session, &now);
+                // Nothing keeps a will over a restart: the last chance is now.
+                session.due_will(if stopping { u64::MAX } else { now.mono })
+            } else {
+                self.end_session(&mut core, key)
+            }
         };
-        if let Some((will, principal, client_id)) = will {
-            self.publish_will(will, principal, client_id);
+        if let Some(will) = will {
+            self.publish_will(*will);
         }
     }
 
@@ -237,39 +259,6 @@ impl Shared {
         }
     }
 
-    /// A will was checked against the policies when it was given.
-    fn publish_will(
-        &self,
-        will: Will,
-        principal: Arc<iotedge_model::Principal>,
-        client_id: ClientId,
-    ) {
-        let message = Message {
-            id: iotedge_model::MessageId(0),
-            trace: TraceId(0),
-            hops: 0,
-            principal,
-            client_id: client_id.shared(),
-            source: Source::Will,
-            topic: will.topic,
-            payload: will.payload,
-            qos: will.qos,
-            retain: will.retain,
-            accepted_at: UnixMillis(0),
-            trusted: false,
-            expiry: will.expiry,
-            properties: will.properties,
-        };
-        let topic = message.topic.clone();
-        let mut batch = [Publication::new(message, None)];
-        self.publish(&mut batch);
-        let [publication] = batch;
-        if let PublishOutcome::Refused(reason) = publication.outcome {
-            METRICS.dropped(DropReason::StoreFull, 1);
-            tracing::warn!(event = event::MESSAGE_DROPPED, %topic, "a will was lost: {reason:?}");
-        }
-    }
-
     pub(crate) fn expire_sessions(&self) {
         let now = self.clock.now();
         let mut core = self.lock();
@@ -280,11 +269,20 @@ impl Shared {
             .map(|(key, _)| key)
             .collect();
         self.note_waiting(&mut core, &now);
+        let mut wills: Vec<Box<DelayedWill>> = core
+            .sessions
+            .iter_mut()
+            .filter_map(|session| session.due_will(now.mono))
+            .collect();
         for key in over {
             if let Some(session) = core.sessions.get(key) {
                 tracing::info!(client_id = %session.client_id, "a session has expired");
             }
-            self.end_session(&mut core, key);
+            wills.extend(self.end_session(&mut core, key));
+        }
+        drop(core);
+        for will in wills {
+            self.publish_will(*will);
         }
     }
 
@@ -328,7 +326,7 @@ impl Shared {
             let new = !session.subscriptions.contains_key(&subscription.text);
             let full = new && session.subscriptions.len() >= self.limits.max_subscriptions;
             let deep = subscription.filter.filter.levels().count() > self.limits.max_topic_levels;
-            // Shared subscriptions are not offered before MQTT 5 is.
+            // Shared subscriptions are not offered yet; version 5 is told so in CONNACK.
             if full || deep || subscription.filter.share.is_some() {
                 tracing::warn!(
                     event = event::SUBSCRIBE,
@@ -354,7 +352,12 @@ impl Shared {
                 subscription.filter.filter.clone(),
                 subscription.options,
             );
-            results.push(SubscribeResult::Granted(subscription.options.qos));
+            let qos = subscription.options.qos;
+            results.push(if new {
+                SubscribeResult::Granted(qos)
+            } else {
+                SubscribeResult::Replaced(qos)
+            });
         }
         (results, completion.is_none())
     }
@@ -403,7 +406,19 @@ impl Shared {
             {
                 continue;
             }
+            let own = core
+                .sessions
+                .get(key)
+                .filter(|_| subscription.options.no_local)
+                .map(|session| session.client_id.clone());
             for message in core.retained.matching(&subscription.filter.filter) {
+                // 5: [MQTT-3.8.3-3] knows no difference between what is kept and what is new.
+                if own
+                    .as_ref()
+                    .is_some_and(|own| is_of(&message, own.as_str()))
+                {
+                    continue;
+                }
                 self.send_one_retained(&mut core, key, subscription, message);
             }
         }

@@ -174,6 +174,7 @@ impl Core {
             subscriptions: HashMap::new(),
             live: None,
             deadline,
+            delayed_will: None,
         });
         self.by_client.insert(client_id, key);
         for row in subscriptions {

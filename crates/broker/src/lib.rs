@@ -28,6 +28,7 @@ mod retained;
 mod session;
 mod status;
 mod tree;
+mod will;
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -129,11 +130,19 @@ impl Broker {
         self.0.expire_sessions();
     }
 
-    /// Refuses new clients and publications and closes every connection.
+    /// Refuses new clients and publications, closes every connection and publishes the wills that
+    /// waited for their delay.
     pub fn stop(&self) {
-        let mut core = self.0.lock();
-        core.stopping = true;
-        for session in core.sessions.iter() {
+        let wills: Vec<_> = {
+            let mut core = self.0.lock();
+            core.stopping = true;
+            let sessions = core.sessions.iter_mut();
+            sessions.filter_map(|s| s.due_will(u64::MAX)).collect()
+        };
+        for will in wills {
+            self.0.publish_will(*will);
+        }
+        for session in self.0.lock().sessions.iter() {
             if let Some(live) = &session.live {
                 live.handle.close(CloseReason::ServerShuttingDown);
             }

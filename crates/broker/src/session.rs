@@ -11,6 +11,7 @@ use iotedge_ports::{
 use iotedge_store::{SessionRecord, SubscriptionRecord, TakerId};
 
 use crate::outbox::SessionBox;
+use crate::will::DelayedWill;
 
 /// A session, attached or waiting for its client.
 pub(crate) struct Session {
@@ -25,6 +26,8 @@ pub(crate) struct Session {
     pub(crate) live: Option<Live>,
     /// Monotonic milliseconds at which it is over, while nobody is attached.
     pub(crate) deadline: Option<u64>,
+    /// The will of its last connection, while it waits.
+    pub(crate) delayed_will: Option<Box<DelayedWill>>,
 }
 
 /// The connection of an attached session.
@@ -38,6 +41,18 @@ pub(crate) struct Live {
 }
 
 impl Session {
+    /// Whether it outlives its connection.
+    pub(crate) fn outlives(&self) -> bool {
+        self.record.is_some() && self.expiry > 0
+    }
+
+    pub(crate) fn set_expiry(&mut self, expiry: u32) {
+        self.expiry = expiry;
+        if let Some(record) = &mut self.record {
+            record.expiry = expiry;
+        }
+    }
+
     /// Where its rows are, when it outlives its connection.
     pub(crate) fn taker(&self) -> Option<TakerId> {
         self.record.as_ref().map(|r| r.taker)

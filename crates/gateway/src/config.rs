@@ -59,6 +59,8 @@ pub struct Limits {
     pub max_topic_levels: usize,
     /// Seconds that a persistent 3.1.1 session outlives its connection.
     pub session_expiry: u32,
+    /// Seconds that a version 5 session may ask to outlive its connection; `u32::MAX` for ever.
+    pub session_expiry_max: u32,
     /// How long a client may leave its socket full.
     pub write_timeout: Duration,
 }
@@ -73,6 +75,7 @@ impl Default for Limits {
             max_inflight_bytes: 1 << 20,
             max_topic_levels: 128,
             session_expiry: 3_600,
+            session_expiry_max: u32::MAX,
             write_timeout: Duration::from_secs(60),
         }
     }

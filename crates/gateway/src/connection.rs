@@ -1,10 +1,17 @@
 //! One MQTT connection.
 
+mod alias;
 mod auth;
+mod connack;
+mod end;
 mod handle;
 mod open;
+mod outgoing;
 mod packets;
+mod publish;
 mod pump;
+mod subscribe;
+mod terms;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -52,7 +59,8 @@ pub(crate) async fn run<S>(
     let connect = match first {
         Ok(Ok(connect)) => connect,
         Ok(Err(refusal)) => {
-            open::refuse(&mut writer, &peer, &refusal).await;
+            let terms = terms::Terms::unknown(decoder.version());
+            open::refuse(&mut writer, &peer, &refusal, &terms).await;
             return;
         }
         Err(_) => {
@@ -63,11 +71,12 @@ pub(crate) async fn run<S>(
             return;
         }
     };
-    match open::attach(connect, &peer, &context) {
+    let terms = terms::Terms::of(&connect, &context.limits);
+    match open::attach(connect, terms, &peer, &context) {
         Ok(attached) => {
             let mut pump = pump::Pump::new(attached, peer, context, decoder, buffer);
             pump.run(&mut reader, &mut writer).await;
         }
-        Err(refusal) => open::refuse(&mut writer, &peer, &refusal).await,
+        Err(refusal) => open::refuse(&mut writer, &peer, &refusal, &terms).await,
     }
 }

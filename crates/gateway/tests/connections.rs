@@ -2,212 +2,18 @@
 //! write and read packets themselves.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test may panic
 
-use std::net::SocketAddr;
+mod support;
+
 use std::num::NonZeroU16;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use iotedge_broker::{Broker, Limits as BrokerLimits};
-use iotedge_gateway::{Auth, Context, Gateway, Limits, Listener, ListenerProtocol, Running};
-use iotedge_model::{Action, Now, Principal, PrincipalKind, QoS, UnixMillis};
-use iotedge_mqtt::{
-    Connect, Decoder, Disconnect, LastWill, Packet, Publish, ReasonCode, Role, Str, SubAckCode,
-    Subscribe, Version,
-};
-use iotedge_ports::{AuthRequest, Authorizer, Clock, Decision, PrincipalStatus};
-use iotedge_store::{Options, Store};
+use iotedge_gateway::Limits;
+use iotedge_model::QoS;
+use iotedge_mqtt::{Connect, Disconnect, LastWill, Packet, ReasonCode, Str, SubAckCode};
+use support::{Client, House, PATIENCE, connect, publish};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-
-const PATIENCE: Duration = Duration::from_secs(20);
-
-struct TestClock(Instant);
-
-impl Clock for TestClock {
-    fn now(&self) -> Now {
-        let mono = self.0.elapsed().as_millis() as u64;
-        Now {
-            mono,
-            wall: UnixMillis(1_800_000_000_000 + mono),
-            trusted: true,
-        }
-    }
-}
-
-/// Denies what has `forbidden` in it, and the client id `stranger`.
-struct Rules;
-
-impl Authorizer for Rules {
-    fn authorize(&self, request: &AuthRequest<'_>) -> Decision {
-        let denied = match request.action {
-            Action::Receive => request.resource.contains("unheard"),
-            Action::Connect => request.resource == "stranger",
-            _ => request.resource.contains("forbidden"),
-        };
-        if denied {
-            Decision::Deny("a test says no".into())
-        } else {
-            Decision::Allow
-        }
-    }
-
-    fn generation(&self) -> u64 {
-        1
-    }
-
-    fn status(&self, _principal: &Principal) -> PrincipalStatus {
-        PrincipalStatus::Active
-    }
-}
-
-struct House {
-    _dir: tempfile::TempDir,
-    broker: Broker,
-    running: Running,
-}
-
-impl House {
-    async fn open(limits: Limits) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let options = Options {
-            min_free_disk: 0,
-            ..Options::default()
-        };
-        let (store, mut opened) = Store::open(dir.path(), options).unwrap();
-        let clock: Arc<dyn Clock> = Arc::new(TestClock(Instant::now()));
-        let broker = Broker::new(store, &mut opened, clock.clone(), BrokerLimits::default());
-        let principal = Principal {
-            kind: PrincipalKind::User {
-                name: "test".into(),
-            },
-        };
-        let listener = |protocol| Listener {
-            address: "127.0.0.1:0".parse().unwrap(),
-            protocol,
-            tls: None,
-            auth: Auth::Anonymous(Arc::new(principal.clone())),
-            max_connections: 100,
-        };
-        let context = Context {
-            broker: Arc::new(broker.clone()),
-            authorizer: Arc::new(Rules),
-            mounts: Vec::new(),
-            limits,
-        };
-        let listeners = vec![
-            listener(ListenerProtocol::Mqtt),
-            listener(ListenerProtocol::Http),
-        ];
-        let running = Gateway::bind(context, listeners).await.unwrap().start();
-        Self {
-            _dir: dir,
-            broker,
-            running,
-        }
-    }
-
-    fn mqtt(&self) -> SocketAddr {
-        self.running.addresses()[0]
-    }
-
-    async fn client(&self, id: &str) -> Client {
-        let mut client = Client::dial(self.mqtt()).await;
-        client.send(&Packet::Connect(connect(id))).await;
-        let Packet::ConnAck(ack) = client.receive().await else {
-            panic!("no CONNACK")
-        };
-        assert_eq!(ack.reason, ReasonCode::Success);
-        client
-    }
-}
-
-fn connect(id: &str) -> Connect {
-    Connect {
-        version: Version::V311,
-        clean: true,
-        keep_alive: 60,
-        client_id: Str::new(id).unwrap(),
-        will: None,
-        username: None,
-        password: None,
-        properties: None,
-    }
-}
-
-fn publish(topic: &str, payload: &str, id: Option<u16>) -> Packet {
-    Packet::Publish(Publish {
-        dup: false,
-        qos: if id.is_some() {
-            QoS::AtLeastOnce
-        } else {
-            QoS::AtMostOnce
-        },
-        retain: false,
-        topic: Str::new(topic).unwrap(),
-        packet_id: id.and_then(NonZeroU16::new),
-        payload: Bytes::copy_from_slice(payload.as_bytes()),
-        properties: None,
-    })
-}
-
-struct Client {
-    socket: TcpStream,
-    decoder: Decoder,
-    buffer: BytesMut,
-}
-
-impl Client {
-    async fn dial(address: SocketAddr) -> Self {
-        Self {
-            socket: TcpStream::connect(address).await.unwrap(),
-            decoder: Decoder::new(Role::Client, 1 << 20),
-            buffer: BytesMut::new(),
-        }
-    }
-
-    async fn send(&mut self, packet: &Packet) {
-        let mut out = BytesMut::new();
-        iotedge_mqtt::encode(packet, &mut out).unwrap();
-        self.socket.write_all(&out).await.unwrap();
-    }
-
-    /// The next packet; `None` when the connection is closed.
-    async fn next(&mut self) -> Option<Packet> {
-        loop {
-            if let Some(packet) = self.decoder.decode(&mut self.buffer).unwrap() {
-                return Some(packet);
-            }
-            let read = self.socket.read_buf(&mut self.buffer);
-            let read = tokio::time::timeout(PATIENCE, read)
-                .await
-                .expect("waited in vain");
-            if !matches!(read, Ok(1..)) {
-                return None;
-            }
-        }
-    }
-
-    async fn receive(&mut self) -> Packet {
-        self.next().await.expect("the connection was closed")
-    }
-
-    async fn subscribe(&mut self, filters: &[(&str, QoS)]) -> Vec<SubAckCode> {
-        self.send(&Packet::Subscribe(Subscribe {
-            packet_id: NonZeroU16::MIN,
-            filters: filters
-                .iter()
-                .map(|(f, q)| (Str::new(f).unwrap(), (*q).into()))
-                .collect(),
-            properties: None,
-        }))
-        .await;
-        match self.receive().await {
-            Packet::SubAck(ack) => ack.codes,
-            other => panic!("no SUBACK but {other:?}"),
-        }
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_messages_arrive_in_order_and_each_is_acknowledged_in_order() {
@@ -307,18 +113,6 @@ async fn each_refusal_has_its_return_code() {
         properties: None,
     });
     assert_eq!(refused(will).await, ReasonCode::NotAuthorized);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn version_5_is_refused_in_its_own_words() {
-    let house = House::open(Limits::default()).await;
-    let mut socket = TcpStream::connect(house.mqtt()).await.unwrap();
-    let connect = b"\x10\x0e\x00\x04MQTT\x05\x02\x00\x3c\x00\x00\x01c";
-    socket.write_all(connect).await.unwrap();
-    let mut answer = Vec::new();
-    let read = tokio::time::timeout(PATIENCE, socket.read_to_end(&mut answer));
-    read.await.expect("waited in vain").unwrap();
-    assert_eq!(answer, [0x20, 3, 0, 0x84, 0]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -305,6 +305,17 @@ impl Message {
         }
     }
 
+    /// Seconds that it still lives (MQTT 5, [MQTT-3.3.2-6]); all of them where the clock could not
+    /// say how long it has waited. `None` for one that does not expire.
+    pub fn remaining_expiry(&self, now: &Now) -> Option<u32> {
+        let seconds = self.expiry?;
+        if !(self.trusted && now.trusted) {
+            return Some(seconds);
+        }
+        let waited = now.wall.0.saturating_sub(self.accepted_at.0) / 1000;
+        Some(seconds.saturating_sub(u32::try_from(waited).unwrap_or(u32::MAX)))
+    }
+
     /// Bytes that it costs to keep: payload, topic and a flat sum for the rest.
     pub fn cost(&self) -> usize {
         self.payload.len() + self.topic.as_str().len() + 64

@@ -77,6 +77,9 @@ pub struct ConnectRequest {
     pub protocol_level: u8,
     /// Keep-alive in seconds, for status and events.
     pub keep_alive: u16,
+    /// How many QoS 1 and 2 messages the client takes at once (MQTT 5, 3.1.2.11.3); a 3.1.1 client
+    /// has no way to say it, which is `u16::MAX`. The broker's own window may be smaller.
+    pub receive_maximum: NonZeroU16,
     /// The peer.
     pub remote: Option<SocketAddr>,
     /// The listener's address as configured.
@@ -115,6 +118,8 @@ pub struct Connected {
 pub enum EndKind {
     /// DISCONNECT: the will is discarded ([MQTT-3.1.2-10]).
     ClientInitiated,
+    /// A DISCONNECT that does not discard the will: any reason code but 0 (MQTT 5, 3.1.2.5).
+    ClientInitiatedWithWill,
     /// Anything else: the will is published.
     Lost,
 }
@@ -125,6 +130,9 @@ pub struct Detached {
     pub connection: ConnectionId,
     /// How.
     pub end: EndKind,
+    /// Seconds that the client asked for in its DISCONNECT, instead of what it asked for in its
+    /// CONNECT (MQTT 5, 3.14.2.2.2).
+    pub session_expiry: Option<u32>,
     /// Text for logs and lifecycle events, for example `CLIENT_INITIATED_DISCONNECT`.
     pub reason: &'static str,
 }
@@ -185,6 +193,8 @@ pub struct Subscription {
 pub enum SubscribeResult {
     /// Granted.
     Granted(QoS),
+    /// Granted, and the session had the filter before (MQTT 5, 3.8.3.1: retain handling asks).
+    Replaced(QoS),
     /// More than the limit.
     QuotaExceeded,
 }
@@ -231,6 +241,9 @@ pub struct Outgoing {
     pub packet_id: Option<NonZeroU16>,
     /// What.
     pub delivery: Delivery,
+    /// Seconds that the message still lives (MQTT 5, [MQTT-3.3.2-6]): what it came with, less the
+    /// time that it waited where the clock can say so. `None` for one that does not expire.
+    pub expiry: Option<u32>,
 }
 
 /// Where a session's messages come out for the connection it is attached to. The session keeps
@@ -375,7 +388,8 @@ pub trait BrokerPort: Send + Sync {
     ) -> (Vec<SubscribeResult>, bool);
 
     /// Queues the retained messages that these subscriptions ask for. Called after the SUBACK is
-    /// written, with the results of [`BrokerPort::subscribe`].
+    /// written, with those that [`BrokerPort::subscribe`] granted; what it replaced is left out
+    /// where the retain handling says [`RetainHandling::SendIfNew`].
     fn send_retained(&self, connection: ConnectionId, subscriptions: &[Subscription]);
 
     /// Removes filters by their text; says for each whether it was there. `true` in the second

@@ -148,6 +148,7 @@ impl Drop for Attached<'_> {
         self.rooms.broker.detach(Detached {
             connection: self.connection,
             end: EndKind::ClientInitiated,
+            session_expiry: None,
             reason: "CLIENT_INITIATED_DISCONNECT",
         });
     }
@@ -189,6 +190,7 @@ async fn stream(
             will: None,
             protocol_level: 4,
             keep_alive: 0,
+            receive_maximum: std::num::NonZeroU16::MAX,
             remote: None,
             listener: Arc::from("control"),
             handle: ears.clone(),

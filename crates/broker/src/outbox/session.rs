@@ -23,8 +23,13 @@ struct Flight {
     /// What the window holds in memory.
     bytes: usize,
     /// To be sent again before anything else.
-    resend: VecDeque<Outgoing>,
+    resend: VecDeque<Delivered>,
+    /// How many the attached connection takes at once.
+    receive_maximum: u16,
 }
+
+/// A delivery with its packet id.
+type Delivered = (NonZeroU16, Delivery);
 
 impl Flight {
     /// How many more may be in flight: none while what is there holds too much memory.
@@ -32,8 +37,14 @@ impl Flight {
         if self.bytes >= max_bytes {
             0
         } else {
-            self.window.free()
+            self.window.free().min(self.client_free())
         }
+    }
+
+    /// How many more the connection takes: what is to be sent again has not been sent on it.
+    fn client_free(&self) -> usize {
+        let sent = self.window.len().saturating_sub(self.resend.len());
+        usize::from(self.receive_maximum).saturating_sub(sent)
     }
 
     fn settle(&mut self, delivery: Option<Delivery>) -> Option<Delivery> {
@@ -57,6 +68,7 @@ impl SessionBox {
                 window: Outbound::new(max_inflight),
                 bytes: 0,
                 resend: VecDeque::new(),
+                receive_maximum: u16::MAX,
             }),
         }
     }
@@ -66,17 +78,22 @@ impl SessionBox {
     }
 
     /// A connection comes: what is in flight is sent again, in order ([MQTT-4.4.0-1]).
-    pub(crate) fn attach(self: &Arc<Self>, wake: Arc<dyn Wake>) -> Attached {
+    pub(crate) fn attach(
+        self: &Arc<Self>,
+        wake: Arc<dyn Wake>,
+        receive_maximum: NonZeroU16,
+    ) -> Attached {
         let mut flight = self.flight();
+        flight.receive_maximum = receive_maximum.get();
         flight.resend = flight
             .window
             .iter()
-            .map(|sent| Outgoing {
-                packet_id: Some(sent.packet_id),
-                delivery: Delivery {
+            .map(|sent| {
+                let delivery = Delivery {
                     dup: true,
                     ..sent.item.clone()
-                },
+                };
+                (sent.packet_id, delivery)
             })
             .collect();
         Attached {
@@ -106,6 +123,18 @@ impl Attached {
     fn is_over(&self) -> bool {
         self.session.feed.lock().epoch != self.epoch
     }
+
+    fn outgoing(&self, packet_id: Option<NonZeroU16>, delivery: Delivery) -> Outgoing {
+        let message = &delivery.message;
+        let now = || self.session.feed.env.clock.now();
+        Outgoing {
+            packet_id,
+            expiry: message
+                .expiry
+                .and_then(|_| message.remaining_expiry(&now())),
+            delivery,
+        }
+    }
 }
 
 impl SessionMailbox for Attached {
@@ -116,15 +145,15 @@ impl SessionMailbox for Attached {
         if self.is_over() {
             return DrainState::Empty;
         }
-        while limit.messages > 0 && limit.bytes > 0 {
-            let Some(outgoing) = flight.resend.pop_front() else {
+        while limit.messages > 0 && limit.bytes > 0 && flight.client_free() > 0 {
+            let Some((id, delivery)) = flight.resend.pop_front() else {
                 break;
             };
-            limit.bytes = limit.bytes.saturating_sub(outgoing.delivery.message.cost());
-            out.push(outgoing);
+            limit.bytes = limit.bytes.saturating_sub(delivery.message.cost());
+            out.push(self.outgoing(Some(id), delivery));
             limit.messages -= 1;
         }
-        if !flight.resend.is_empty() {
+        if !flight.resend.is_empty() && flight.client_free() > 0 {
             return DrainState::More;
         }
         let mut taken = Vec::new();
@@ -149,10 +178,7 @@ impl SessionMailbox for Attached {
                     }
                 },
             };
-            out.push(Outgoing {
-                packet_id,
-                delivery,
-            });
+            out.push(self.outgoing(packet_id, delivery));
         }
         state.unwrap_or(DrainState::Empty)
     }
@@ -164,9 +190,7 @@ impl SessionMailbox for Attached {
         let delivery = {
             let mut flight = self.session.flight();
             if !flight.resend.is_empty() {
-                flight
-                    .resend
-                    .retain(|outgoing| outgoing.packet_id != Some(packet_id));
+                flight.resend.retain(|(id, _)| *id != packet_id);
             }
             let delivery = flight.window.puback(packet_id);
             flight.settle(delivery)

@@ -1,6 +1,7 @@
 //! A broker on a store in a temporary folder, and clients without sockets.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)] // a test may panic, and uses what it needs
 
+use std::num::NonZeroU16;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -131,6 +132,8 @@ impl House {
             clean: true,
             principal: user("someone"),
             will: None,
+            session_expiry: None,
+            receive_maximum: NonZeroU16::MAX,
         }
     }
 
@@ -192,9 +195,26 @@ pub struct ClientBuilder<'a> {
     clean: bool,
     principal: Arc<Principal>,
     will: Option<Will>,
+    session_expiry: Option<u32>,
+    receive_maximum: NonZeroU16,
 }
 
 impl ClientBuilder<'_> {
+    pub fn session_expiry(mut self, seconds: u32) -> Self {
+        self.session_expiry = Some(seconds);
+        self
+    }
+
+    pub fn receive_maximum(mut self, maximum: u16) -> Self {
+        self.receive_maximum = NonZeroU16::new(maximum).unwrap();
+        self
+    }
+
+    pub fn will_delay(mut self, seconds: u32) -> Self {
+        self.will.as_mut().expect("has a will").delay = seconds;
+        self
+    }
+
     pub fn persistent(mut self) -> Self {
         self.clean = false;
         self
@@ -223,11 +243,14 @@ impl ClientBuilder<'_> {
         let connected = self.house.broker.connect(ConnectRequest {
             client_id: ClientId::new(&self.id).unwrap(),
             clean: self.clean,
-            session_expiry: if self.clean { 0 } else { 3_600 },
+            session_expiry: self
+                .session_expiry
+                .unwrap_or(if self.clean { 0 } else { 3_600 }),
             principal: self.principal,
             will: self.will,
             protocol_level: 4,
             keep_alive: 60,
+            receive_maximum: self.receive_maximum,
             remote: None,
             listener: "test".into(),
             handle: ears.clone(),
@@ -307,6 +330,7 @@ impl Client {
         self.broker.detach(Detached {
             connection: self.connected.connection,
             end,
+            session_expiry: None,
             reason: "test",
         });
     }

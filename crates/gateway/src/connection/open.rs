@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use iotedge_model::{Action, ClientId, Protocol, QoS, Topic, TraceId, reserved};
-use iotedge_mqtt::{ConnAck, Connect, DecodeError, Decoder, LastWill, Packet, ReasonCode, Version};
+use iotedge_mqtt::{
+    ConnAck, ConnAckProperties, Connect, DecodeError, Decoder, LastWill, Packet, ReasonCode, Str,
+    Version, WillProperties,
+};
 use iotedge_ports::{ConnectRefused, ConnectRequest, Connected, PrincipalStatus, Will};
 use iotedge_telemetry::{METRICS, Metric, event};
 use thiserror::Error;
@@ -13,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use super::Peer;
 use super::auth::Permissions;
 use super::handle::Handle;
+use super::terms::Terms;
 use crate::Context;
 
 /// Why there is no connection.
@@ -20,20 +24,24 @@ use crate::Context;
 pub(crate) enum Refused {
     #[error("{0}")]
     Decode(#[from] DecodeError),
-    #[error("MQTT 5 is not supported")]
-    Version5,
     #[error("the connection was closed before CONNECT")]
     Closed,
     #[error("{0}")]
     Io(#[from] std::io::Error),
     #[error("an empty client id needs clean session")]
     EmptyClientId,
+    #[error("enhanced authentication with method {0:?} is not supported")]
+    AuthenticationMethod(String),
     #[error("the certificate is {0}")]
     Certificate(&'static str),
     #[error("iot:Connect is denied")]
     Connect,
     #[error("the will on topic {topic:?} is refused: {reason}")]
-    Will { topic: String, reason: &'static str },
+    Will {
+        topic: String,
+        reason: &'static str,
+        code: ReasonCode,
+    },
     #[error("the session of client id {0:?} belongs to a certificate")]
     NotYours(String),
     #[error("the gateway has as many clients as broker.max_connections allows")]
@@ -43,31 +51,31 @@ pub(crate) enum Refused {
 }
 
 impl Refused {
-    /// The version and reason of the CONNACK that says so, where the standard has one.
-    fn connack(&self) -> Option<(Version, ReasonCode)> {
-        let reason = match self {
-            Self::Decode(error) => error.connack(Version::V311)?,
+    /// The reason in the CONNACK that says so, where the standard has one. What 3.1.1 has for it is
+    /// [`ReasonCode::return_code`]'s business.
+    fn connack(&self, version: Version) -> Option<ReasonCode> {
+        Some(match self {
+            Self::Decode(error) => error.connack(version)?,
             Self::Closed | Self::Io(_) => return None,
-            Self::Version5 => {
-                return Some((Version::V5, ReasonCode::UnsupportedProtocolVersion));
-            }
             Self::EmptyClientId => ReasonCode::ClientIdentifierNotValid,
-            Self::Certificate(_) | Self::Connect | Self::Will { .. } | Self::NotYours(_) => {
-                ReasonCode::NotAuthorized
-            }
-            Self::TooMany | Self::Stopping => ReasonCode::ServerUnavailable,
-        };
-        Some((Version::V311, reason))
+            Self::AuthenticationMethod(_) => ReasonCode::BadAuthenticationMethod,
+            Self::Will { code, .. } => *code,
+            Self::Certificate(_) | Self::Connect | Self::NotYours(_) => ReasonCode::NotAuthorized,
+            Self::TooMany => ReasonCode::QuotaExceeded,
+            Self::Stopping => ReasonCode::ServerUnavailable,
+        })
     }
 
     fn metric(&self) -> Metric {
         match self {
-            Self::Decode(_) | Self::Version5 | Self::Closed | Self::Io(_) | Self::EmptyClientId => {
+            Self::Decode(_) | Self::Closed | Self::Io(_) | Self::EmptyClientId => {
                 Metric::ConnectClientError
             }
-            Self::Certificate(_) | Self::Connect | Self::Will { .. } | Self::NotYours(_) => {
-                Metric::ConnectAuthError
-            }
+            Self::AuthenticationMethod(_)
+            | Self::Certificate(_)
+            | Self::Connect
+            | Self::Will { .. }
+            | Self::NotYours(_) => Metric::ConnectAuthError,
             Self::TooMany | Self::Stopping => Metric::ConnectServerError,
         }
     }
@@ -79,7 +87,10 @@ pub(crate) struct Opened {
     pub(crate) handle: Arc<Handle>,
     pub(crate) permissions: Permissions,
     pub(crate) client_id: ClientId,
+    /// The client had none of its own.
+    pub(crate) assigned: bool,
     pub(crate) keep_alive: u16,
+    pub(crate) terms: Terms,
 }
 
 /// Bytes read at once before the connection has proved that it needs more.
@@ -92,9 +103,6 @@ pub(crate) async fn read_connect<R: AsyncRead + Unpin>(
 ) -> Result<Connect, Refused> {
     loop {
         match decoder.decode(buffer)? {
-            Some(Packet::Connect(connect)) if connect.version == Version::V5 => {
-                return Err(Refused::Version5);
-            }
             Some(Packet::Connect(connect)) => return Ok(connect),
             // The decoder lets nothing else come first.
             Some(_) => return Err(Refused::Closed),
@@ -108,7 +116,12 @@ pub(crate) async fn read_connect<R: AsyncRead + Unpin>(
 }
 
 /// Answers as the standard says, and explains in the log.
-pub(crate) async fn refuse<W: AsyncWrite + Unpin>(writer: &mut W, peer: &Peer, refused: &Refused) {
+pub(crate) async fn refuse<W: AsyncWrite + Unpin>(
+    writer: &mut W,
+    peer: &Peer,
+    refused: &Refused,
+    terms: &Terms,
+) {
     METRICS.count(refused.metric(), Protocol::Mqtt);
     tracing::warn!(
         event = event::CONNECT_REFUSED,
@@ -117,12 +130,23 @@ pub(crate) async fn refuse<W: AsyncWrite + Unpin>(writer: &mut W, peer: &Peer, r
         principal_id = %peer.principal,
         "{refused}"
     );
-    if let Some((version, reason)) = refused.connack() {
+    if let Some(reason) = refused.connack(terms.version) {
         let mut out = BytesMut::new();
-        let packet = Packet::ConnAck(ConnAck::from(reason));
-        if iotedge_mqtt::encode_for(version, &packet, &mut out).is_ok() {
-            // The peer may be gone already; there is nobody else to tell.
-            let _ = writer.write_all(&out).await;
+        let mut ack = ConnAck::from(reason);
+        if terms.is_v5() {
+            ack.properties = Some(Box::new(ConnAckProperties {
+                reason_string: Str::new(&refused.to_string()).ok(),
+                ..ConnAckProperties::default()
+            }));
+        }
+        let packet = Packet::ConnAck(ack);
+        let most = terms.max_packet_bytes;
+        match iotedge_mqtt::encode_within(terms.version, &packet, most, &mut out) {
+            Ok(()) => {
+                // The peer may be gone already; there is nobody else to tell.
+                let _ = writer.write_all(&out).await;
+            }
+            Err(error) => tracing::debug!(%error, "the refusal could not be written"),
         }
     }
     let _ = writer.shutdown().await;
@@ -131,6 +155,7 @@ pub(crate) async fn refuse<W: AsyncWrite + Unpin>(writer: &mut W, peer: &Peer, r
 /// Asks everything there is to ask of a CONNECT and attaches its session.
 pub(crate) fn attach(
     connect: Connect,
+    terms: Terms,
     peer: &Peer,
     context: &Arc<Context>,
 ) -> Result<Opened, Refused> {
@@ -148,6 +173,12 @@ pub(crate) fn attach(
             PrincipalStatus::Unknown => return Err(Refused::Certificate("not registered")),
         }
     }
+    let method = connect.properties.as_deref();
+    if let Some(method) = method.and_then(|p| p.authentication_method.as_ref()) {
+        let method = method.as_str().to_owned();
+        return Err(Refused::AuthenticationMethod(method));
+    }
+    let assigned = connect.client_id.as_str().is_empty();
     let client_id = client_id(&connect)?;
     let permissions = Permissions::new(
         context.authorizer.clone(),
@@ -167,15 +198,12 @@ pub(crate) fn attach(
     let request = ConnectRequest {
         client_id: client_id.clone(),
         clean: connect.clean,
-        session_expiry: if connect.clean {
-            0
-        } else {
-            context.limits.session_expiry
-        },
+        session_expiry: terms.session_expiry,
         principal: peer.principal.clone(),
         will,
-        protocol_level: 4,
+        protocol_level: terms.version.level(),
         keep_alive: connect.keep_alive,
+        receive_maximum: terms.receive_maximum,
         remote: Some(peer.remote),
         listener: Arc::from(peer.listener.to_string()),
         handle: handle.clone(),
@@ -194,6 +222,7 @@ pub(crate) fn attach(
         remote = %peer.remote,
         principal_id = %peer.principal,
         client_id = %client_id,
+        protocol_level = terms.version.level(),
         session_present = connected.session_present,
         "connected"
     );
@@ -202,14 +231,17 @@ pub(crate) fn attach(
         handle,
         permissions,
         client_id,
+        assigned,
         keep_alive: connect.keep_alive,
+        terms,
     })
 }
 
-/// [MQTT-3.1.3-6], [MQTT-3.1.3-7]: an empty one is replaced by a unique one, with clean session.
+/// [MQTT-3.1.3-6], [MQTT-3.1.3-7]: an empty one is replaced by a unique one; in 3.1.1 only with
+/// clean session, in version 5, which tells the client its name, always.
 fn client_id(connect: &Connect) -> Result<ClientId, Refused> {
     if connect.client_id.as_str().is_empty() {
-        if !connect.clean {
+        if !connect.clean && connect.version == Version::V311 {
             return Err(Refused::EmptyClientId);
         }
         let name = format!("auto-{}", TraceId::unique());
@@ -224,13 +256,18 @@ fn check_will(
     permissions: &Permissions,
     max_levels: usize,
 ) -> Result<Option<Will>, Refused> {
-    let refused = |reason| Refused::Will {
+    let refused = |reason, code| Refused::Will {
         topic: will.topic.as_str().to_owned(),
         reason,
+        code,
     };
-    let topic = Topic::new(will.topic.as_str()).map_err(|_| refused("not a topic name"))?;
+    let topic = Topic::new(will.topic.as_str())
+        .map_err(|_| refused("not a topic name", ReasonCode::TopicNameInvalid))?;
     if will.qos == QoS::ExactlyOnce {
-        return Err(refused("QoS 2 is not supported"));
+        return Err(refused(
+            "QoS 2 is not supported",
+            ReasonCode::QosNotSupported,
+        ));
     }
     if !reserved::client_may_publish(topic.as_str()) {
         // As AWS IoT does, which takes the CONNECT all the same.
@@ -242,21 +279,32 @@ fn check_will(
         return Ok(None);
     }
     if topic.levels().count() > max_levels {
-        return Err(refused("more levels than broker.max_topic_levels"));
+        return Err(refused(
+            "more levels than broker.max_topic_levels",
+            ReasonCode::TopicNameInvalid,
+        ));
     }
     if !permissions.ask(Action::Publish, topic.as_str()) {
-        return Err(refused("iot:Publish is denied"));
+        return Err(refused("iot:Publish is denied", ReasonCode::NotAuthorized));
     }
     if will.retain && !permissions.ask(Action::RetainPublish, topic.as_str()) {
-        return Err(refused("iot:RetainPublish is denied"));
+        return Err(refused(
+            "iot:RetainPublish is denied",
+            ReasonCode::NotAuthorized,
+        ));
     }
+    let WillProperties {
+        delay,
+        message_expiry,
+        message,
+    } = will.properties.map(|p| *p).unwrap_or_default();
     Ok(Some(Will {
         topic,
         payload: bytes::Bytes::copy_from_slice(&will.payload),
         qos: will.qos,
         retain: will.retain,
-        delay: 0,
-        expiry: None,
-        properties: None,
+        delay,
+        expiry: message_expiry,
+        properties: message,
     }))
 }

@@ -5,51 +5,33 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use iotedge_model::{Action, ClientId, DropReason, Protocol};
-use iotedge_mqtt::{ConnAck, Decoder, Inbound, Packet, ReasonCode, SubAckCode};
+use iotedge_model::{Action, ClientId};
+use iotedge_mqtt::{Decoder, Inbound, Packet, ReasonCode};
 use iotedge_ports::{
-    BrokerPort, CloseReason, ConnectionId, Detached, DrainLimit, DrainState, EndKind, Failure,
-    Outgoing, Pressure, Publication, SessionMailbox, Subscription, Wake,
+    ConnectionId, Failure, Outgoing, Pressure, Publication, SessionMailbox, Subscription, Wake,
 };
-use iotedge_telemetry::{METRICS, Metric, event};
+use iotedge_telemetry::event;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 
 use super::Peer;
+use super::alias::{AliasesIn, AliasesOut};
 use super::auth::Permissions;
+use super::connack::{connack, receive_maximum};
+use super::end::{Detach, End};
 use super::handle::Handle;
 use super::open::{FIRST_READ, Opened};
+use super::terms::Terms;
 use crate::Context;
 
 /// Output beyond which nothing more is drained and nothing more is read.
-const OUTPUT_HIGH: usize = 128 * 1024;
+pub(super) const OUTPUT_HIGH: usize = 128 * 1024;
 /// The largest single read.
 const READ_MAX: usize = 64 * 1024;
-/// Deliveries drained at once.
-const DRAIN: DrainLimit = DrainLimit {
-    messages: 512,
-    bytes: 128 * 1024,
-};
 /// How long a publisher waits for a taker that does not keep up.
 pub(super) const PATIENCE: Duration = Duration::from_millis(500);
 /// How long a closed connection may take to say its last words.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-
-/// Why a connection ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct End {
-    pub(super) kind: EndKind,
-    pub(super) reason: &'static str,
-}
-
-impl End {
-    pub(super) fn lost(reason: &'static str) -> Self {
-        Self {
-            kind: EndKind::Lost,
-            reason,
-        }
-    }
-}
 
 /// A SUBACK or UNSUBACK that waits for its commit.
 pub(super) enum Answer {
@@ -77,7 +59,14 @@ pub(crate) struct Pump {
     pub(super) batch: Vec<Publication>,
     /// Tokens of the batch's QoS 1 publishes, and their bytes.
     pub(super) batch_tokens: Vec<Option<(u64, usize)>>,
-    mailbox: Arc<dyn SessionMailbox>,
+    pub(super) terms: Terms,
+    pub(super) aliases_in: AliasesIn,
+    pub(super) aliases_out: AliasesOut,
+    /// Version 5: unacknowledged publishes of the client beyond which it breaks its promise.
+    pub(super) receive_maximum: usize,
+    /// What the end is about, in words.
+    explanation: Option<String>,
+    pub(super) mailbox: Arc<dyn SessionMailbox>,
     decoder: Decoder,
     input: BytesMut,
     read_size: usize,
@@ -85,30 +74,13 @@ pub(crate) struct Pump {
     next_answer: u64,
     pending_bytes: HashMap<u64, usize>,
     pending_total: usize,
-    drained: Vec<Outgoing>,
+    pub(super) drained: Vec<Outgoing>,
     acked: Vec<(u64, Result<(), Failure>)>,
-    more: bool,
+    pub(super) more: bool,
     /// A taker that this client's publishes wait for, and until when.
     pub(super) pressed: Option<(Arc<dyn Pressure>, Instant)>,
     keep_alive: Option<Duration>,
     detach: Option<Detach>,
-}
-
-/// Gives the session back however the connection ends, a panic included.
-struct Detach {
-    broker: Arc<dyn BrokerPort>,
-    connection: ConnectionId,
-    end: End,
-}
-
-impl Drop for Detach {
-    fn drop(&mut self) {
-        self.broker.detach(Detached {
-            connection: self.connection,
-            end: self.end.kind,
-            reason: self.end.reason,
-        });
-    }
 }
 
 impl Pump {
@@ -119,14 +91,24 @@ impl Pump {
         decoder: Decoder,
         input: BytesMut,
     ) -> Self {
+        let hello = connack(&opened, &context.limits);
         let connected = opened.connected;
+        let terms = opened.terms;
+        // One more than is allowed, or the one that is too many could not be seen. 3.1.1 has no
+        // such promise: its client is read no further.
+        let (receive_maximum, limit) = if terms.is_v5() {
+            let maximum = usize::from(receive_maximum(&context.limits).get());
+            (maximum, maximum + 1)
+        } else {
+            (usize::MAX, context.limits.max_inflight)
+        };
         let mut pump = Self {
             detach: Some(Detach {
                 broker: context.broker.clone(),
                 connection: connected.connection,
-                end: End::lost("INTERNAL_ERROR"),
+                end: End::lost("INTERNAL_ERROR", ReasonCode::UnspecifiedError),
             }),
-            inbound: Inbound::new(context.limits.max_inflight),
+            inbound: Inbound::new(limit),
             // One and a half times the keep-alive ([MQTT-3.1.2-24]).
             keep_alive: (opened.keep_alive > 0)
                 .then(|| Duration::from_millis(u64::from(opened.keep_alive) * 1500)),
@@ -139,6 +121,11 @@ impl Pump {
             output: BytesMut::new(),
             batch: Vec::new(),
             batch_tokens: Vec::new(),
+            terms,
+            aliases_in: AliasesIn::default(),
+            aliases_out: AliasesOut::new(terms.topic_alias_maximum),
+            receive_maximum,
+            explanation: None,
             mailbox: connected.mailbox,
             decoder,
             input,
@@ -152,11 +139,7 @@ impl Pump {
             more: true,
             pressed: None,
         };
-        pump.send(&Packet::ConnAck(ConnAck {
-            session_present: connected.session_present,
-            reason: ReasonCode::Success,
-            properties: None,
-        }));
+        pump.send(&hello);
         pump.recheck(&connected.filters);
         pump
     }
@@ -196,6 +179,11 @@ impl Pump {
             reason = end.reason,
             "disconnected"
         );
+        if self.terms.is_v5() {
+            if let Some(packet) = end.disconnect(self.explanation.as_deref()) {
+                self.send(&packet);
+            }
+        }
         let words = async {
             writer.write_all(&self.output).await?;
             writer.shutdown().await
@@ -242,12 +230,12 @@ impl Pump {
                             flush = wrote;
                             written = Instant::now();
                         }
-                        Err(_) => return End::lost("CONNECTION_LOST"),
+                        Err(_) => return End::broken(),
                     }
                 }
                 result = reader.read_buf(&mut self.input), if may_read => {
                     match result {
-                        Ok(0) | Err(_) => return End::lost("CONNECTION_LOST"),
+                        Ok(0) | Err(_) => return End::broken(),
                         Ok(n) => {
                             received = Instant::now();
                             if self.output.is_empty() {
@@ -316,10 +304,11 @@ impl Pump {
             .keep_alive
             .is_some_and(|keep_alive| now >= received + keep_alive)
         {
-            return Some(End::lost("MQTT_KEEP_ALIVE_TIMEOUT"));
+            let code = ReasonCode::KeepAliveTimeout;
+            return Some(End::lost("MQTT_KEEP_ALIVE_TIMEOUT", code));
         }
         if now >= written + self.context.limits.write_timeout && !self.output.is_empty() {
-            return Some(End::lost("SLOW_CONSUMER"));
+            return Some(End::lost("SLOW_CONSUMER", ReasonCode::QuotaExceeded));
         }
         None
     }
@@ -371,12 +360,16 @@ impl Pump {
             match self.decoder.decode(&mut self.input) {
                 Ok(Some(packet)) => {
                     acted = true;
-                    self.packet(packet)?;
+                    if let Err(end) = self.packet(packet) {
+                        // What came before it was well said.
+                        self.flush_batch()?;
+                        return Err(end);
+                    }
                 }
                 Ok(None) => break,
                 Err(error) => {
                     self.flush_batch()?;
-                    return Err(self.protocol_error(&error.to_string()));
+                    return Err(self.protocol_error(&error.to_string(), error.reason_code()));
                 }
             }
         }
@@ -384,7 +377,9 @@ impl Pump {
         Ok(acted)
     }
 
-    pub(super) fn protocol_error(&self, what: &str) -> End {
+    /// `code` is what version 5 says of it.
+    pub(super) fn protocol_error(&mut self, what: &str, code: ReasonCode) -> End {
+        self.explanation = Some(what.to_owned());
         tracing::warn!(
             event = event::PROTOCOL_ERROR,
             remote = %self.peer.remote,
@@ -392,13 +387,18 @@ impl Pump {
             client_id = %self.client_id,
             "closed: {what}"
         );
-        End::lost("CLIENT_ERROR")
+        End::lost("CLIENT_ERROR", code)
     }
 
     /// Writes a small packet behind what is to be sent.
     pub(super) fn send(&mut self, packet: &Packet) {
-        if let Err(error) = iotedge_mqtt::encode(packet, &mut self.output) {
-            tracing::error!(%error, "a packet could not be written");
+        let (version, most) = (self.terms.version, self.terms.max_packet_bytes);
+        if let Err(error) = iotedge_mqtt::encode_within(version, packet, most, &mut self.output) {
+            tracing::error!(
+                client_id = %self.client_id,
+                %error,
+                "{} could not be written", packet.packet_type()
+            );
         }
     }
 
@@ -461,70 +461,13 @@ impl Pump {
         self.send_acks();
         self.more = true;
         if let Some(reason) = close {
-            return Some(End::lost(close_text(reason)));
+            return Some(End::closed(reason));
         }
         if failed {
             // No acknowledgement may leave for what is not kept; the client sends it again.
-            return Some(End::lost("SERVER_ERROR"));
+            return Some(End::lost("SERVER_ERROR", ReasonCode::UnspecifiedError));
         }
         None
-    }
-
-    /// Moves deliveries from the mailbox to the output, each after its Receive check.
-    fn drain(&mut self) {
-        loop {
-            self.more = true;
-            if self.output.len() >= OUTPUT_HIGH {
-                return;
-            }
-            let mut drained = std::mem::take(&mut self.drained);
-            let state = self.mailbox.drain(DRAIN, &mut drained);
-            let mut discarded = false;
-            for outgoing in drained.drain(..) {
-                discarded |= !self.deliver(&outgoing);
-            }
-            self.drained = drained;
-            // What was discarded has made room in the window: look again.
-            if state == DrainState::Empty && !discarded {
-                self.more = false;
-                return;
-            }
-        }
-    }
-
-    /// `false`: discarded.
-    fn deliver(&mut self, outgoing: &Outgoing) -> bool {
-        let delivery = &outgoing.delivery;
-        let message = &delivery.message;
-        if !self.permissions.may_receive(&message.topic) {
-            METRICS.count(Metric::PublishOutAuthError, Protocol::Mqtt);
-            self.mailbox.discard(outgoing, DropReason::Policy);
-            return false;
-        }
-        let written = iotedge_mqtt::encode_publish(
-            &mut self.output,
-            message.topic.as_str(),
-            &message.payload,
-            delivery.qos,
-            delivery.retain,
-            // A QoS 0 PUBLISH is never a duplicate ([MQTT-3.3.1-2]).
-            delivery.dup && outgoing.packet_id.is_some(),
-            outgoing.packet_id,
-        );
-        match written {
-            Ok(()) => METRICS.count(Metric::PublishOutSuccess, Protocol::Mqtt),
-            Err(error) => {
-                tracing::error!(%error, topic = %message.topic, "a delivery could not be written");
-                self.mailbox.discard(outgoing, DropReason::TooLarge);
-            }
-        }
-        written.is_ok()
-    }
-
-    pub(super) fn puback(&mut self, packet_id: iotedge_mqtt::PacketId) {
-        if !self.mailbox.puback(packet_id) {
-            tracing::debug!(client_id = %self.client_id, packet_id, "PUBACK for nothing in flight");
-        }
     }
 }
 
@@ -541,23 +484,5 @@ async fn write_some<W: AsyncWrite + Unpin>(
     match writer.write_buf(output).await? {
         0 => Err(std::io::ErrorKind::WriteZero.into()),
         _ => Ok(true),
-    }
-}
-
-fn close_text(reason: CloseReason) -> &'static str {
-    match reason {
-        CloseReason::SessionTakenOver => "DUPLICATE_CLIENTID",
-        CloseReason::SlowConsumer => "SLOW_CONSUMER",
-        CloseReason::NotAuthorized => "FORBIDDEN_ACCESS",
-        CloseReason::ServerShuttingDown => "SERVER_SHUTTING_DOWN",
-        CloseReason::AdministrativeAction => "ADMINISTRATIVE_ACTION",
-    }
-}
-
-/// A filter's code in SUBACK.
-pub(super) fn suback(result: iotedge_ports::SubscribeResult) -> SubAckCode {
-    match result {
-        iotedge_ports::SubscribeResult::Granted(qos) => SubAckCode::Granted(qos),
-        iotedge_ports::SubscribeResult::QuotaExceeded => SubAckCode::FAILURE,
     }
 }

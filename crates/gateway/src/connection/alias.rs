@@ -1,0 +1,72 @@
+//! Topic aliases (MQTT 5, 3.3.2.3.4): numbers that stand for topics, each direction its own, as long
+//! as the connection lasts.
+
+use std::collections::HashMap;
+use std::num::NonZeroU16;
+
+use iotedge_model::Topic;
+
+/// The highest alias that a client may use: its topics are held in memory.
+pub(crate) const ALIASES_IN: u16 = 32;
+/// Topics that are given an alias towards a client, whatever more it would take.
+const ALIASES_OUT: u16 = 64;
+
+/// What clients call their topics.
+#[derive(Default)]
+pub(crate) struct AliasesIn(HashMap<NonZeroU16, Topic>);
+
+impl AliasesIn {
+    pub(crate) fn set(&mut self, alias: NonZeroU16, topic: Topic) {
+        self.0.insert(alias, topic);
+    }
+
+    pub(crate) fn get(&self, alias: NonZeroU16) -> Option<&Topic> {
+        self.0.get(&alias)
+    }
+}
+
+/// How a topic is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Naming {
+    /// By its name alone.
+    Name,
+    /// By its name, and with an alias for the next time: to be confirmed by [`AliasesOut::said`].
+    New(NonZeroU16),
+    /// By its alias alone.
+    Known(NonZeroU16),
+}
+
+/// The first topics of a connection have aliases, and keep them.
+pub(crate) struct AliasesOut {
+    known: HashMap<Topic, NonZeroU16>,
+    maximum: u16,
+}
+
+impl AliasesOut {
+    /// For a client that takes aliases up to `maximum`.
+    pub(crate) fn new(maximum: u16) -> Self {
+        Self {
+            known: HashMap::new(),
+            maximum: maximum.min(ALIASES_OUT),
+        }
+    }
+
+    pub(crate) fn name(&self, topic: &Topic) -> Naming {
+        if self.maximum == 0 {
+            return Naming::Name;
+        }
+        if let Some(alias) = self.known.get(topic) {
+            return Naming::Known(*alias);
+        }
+        let next = u16::try_from(self.known.len() + 1).unwrap_or(u16::MAX);
+        match NonZeroU16::new(next) {
+            Some(alias) if next <= self.maximum => Naming::New(alias),
+            _ => Naming::Name,
+        }
+    }
+
+    /// The client has been told.
+    pub(crate) fn said(&mut self, topic: &Topic, alias: NonZeroU16) {
+        self.known.insert(topic.clone(), alias);
+    }
+}

@@ -1,0 +1,87 @@
+//! How a connection ends, and what a version 5 client is told of it.
+
+use std::sync::Arc;
+
+use iotedge_mqtt::{Disconnect, DisconnectProperties, Packet, ReasonCode, Str};
+use iotedge_ports::{BrokerPort, CloseReason, ConnectionId, Detached, EndKind};
+
+/// Why a connection ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct End {
+    pub(super) kind: EndKind,
+    /// For logs and lifecycle events.
+    pub(super) reason: &'static str,
+    /// What version 5's DISCONNECT says (MQTT 5, 3.14.2.1); none is sent with what is no error.
+    pub(super) code: ReasonCode,
+    /// The client has changed how long its session lives.
+    pub(super) session_expiry: Option<u32>,
+}
+
+impl End {
+    /// The server ends it.
+    pub(super) fn lost(reason: &'static str, code: ReasonCode) -> Self {
+        Self {
+            kind: EndKind::Lost,
+            reason,
+            code,
+            session_expiry: None,
+        }
+    }
+
+    /// There is nobody left to tell.
+    pub(super) fn broken() -> Self {
+        Self::lost("CONNECTION_LOST", ReasonCode::Success)
+    }
+
+    pub(super) fn closed(reason: CloseReason) -> Self {
+        let (text, code) = match reason {
+            CloseReason::SessionTakenOver => ("DUPLICATE_CLIENTID", ReasonCode::SessionTakenOver),
+            CloseReason::SlowConsumer => ("SLOW_CONSUMER", ReasonCode::QuotaExceeded),
+            CloseReason::NotAuthorized => ("FORBIDDEN_ACCESS", ReasonCode::NotAuthorized),
+            CloseReason::ServerShuttingDown => {
+                ("SERVER_SHUTTING_DOWN", ReasonCode::ServerShuttingDown)
+            }
+            CloseReason::AdministrativeAction => {
+                ("ADMINISTRATIVE_ACTION", ReasonCode::AdministrativeAction)
+            }
+        };
+        Self::lost(text, code)
+    }
+
+    /// The DISCONNECT that goes before the connection is closed, where there is one.
+    pub(super) fn disconnect(&self, explanation: Option<&str>) -> Option<Packet> {
+        if !self.code.is_error() {
+            return None;
+        }
+        let properties = explanation
+            .and_then(|text| Str::new(text).ok())
+            .map(|text| {
+                Box::new(DisconnectProperties {
+                    reason_string: Some(text),
+                    ..DisconnectProperties::default()
+                })
+            });
+        Some(Packet::Disconnect(Disconnect {
+            reason: self.code,
+            properties,
+        }))
+    }
+}
+
+/// Gives the session back however the connection ends, a panic included.
+pub(super) struct Detach {
+    pub(super) broker: Arc<dyn BrokerPort>,
+    pub(super) connection: ConnectionId,
+    pub(super) end: End,
+}
+
+impl Drop for Detach {
+    fn drop(&mut self) {
+        self.broker.detach(Detached {
+            connection: self.connection,
+            end: self.end.kind,
+            session_expiry: self.end.session_expiry,
+            reason: self.end.reason,
+        });
+    }
+}

@@ -1,0 +1,129 @@
+//! What the client gets: deliveries from its mailbox to its socket.
+
+use iotedge_model::{DropReason, Protocol};
+use iotedge_mqtt::{EncodeError, PublishHead, PublishPropertiesRef};
+use iotedge_ports::{DrainLimit, DrainState, Outgoing};
+use iotedge_telemetry::{METRICS, Metric};
+
+use super::alias::Naming;
+use super::pump::{OUTPUT_HIGH, Pump};
+
+/// Deliveries drained at once.
+const DRAIN: DrainLimit = DrainLimit {
+    messages: 512,
+    bytes: 128 * 1024,
+};
+
+impl Pump {
+    /// Moves deliveries from the mailbox to the output, each after its Receive check.
+    pub(super) fn drain(&mut self) {
+        loop {
+            self.more = true;
+            if self.output.len() >= OUTPUT_HIGH {
+                return;
+            }
+            let mut drained = std::mem::take(&mut self.drained);
+            let state = self.mailbox.drain(DRAIN, &mut drained);
+            let mut discarded = false;
+            for outgoing in drained.drain(..) {
+                discarded |= !self.deliver(&outgoing);
+            }
+            self.drained = drained;
+            // What was discarded has made room in the window: look again.
+            if state == DrainState::Empty && !discarded {
+                self.more = false;
+                return;
+            }
+        }
+    }
+
+    /// `false`: discarded.
+    fn deliver(&mut self, outgoing: &Outgoing) -> bool {
+        let topic = &outgoing.delivery.message.topic;
+        if !self.permissions.may_receive(topic) {
+            METRICS.count(Metric::PublishOutAuthError, Protocol::Mqtt);
+            self.mailbox.discard(outgoing, DropReason::Policy);
+            return false;
+        }
+        let written = if self.terms.is_v5() {
+            self.write_v5(outgoing)
+        } else {
+            self.write_v311(outgoing)
+        };
+        match written {
+            Ok(()) => METRICS.count(Metric::PublishOutSuccess, Protocol::Mqtt),
+            Err(error) => {
+                tracing::warn!(
+                    client_id = %self.client_id,
+                    %topic,
+                    %error,
+                    "a delivery could not be written and is dropped"
+                );
+                self.mailbox.discard(outgoing, DropReason::TooLarge);
+            }
+        }
+        written.is_ok()
+    }
+
+    fn write_v311(&mut self, outgoing: &Outgoing) -> Result<(), EncodeError> {
+        let delivery = &outgoing.delivery;
+        iotedge_mqtt::encode_publish(
+            &mut self.output,
+            delivery.message.topic.as_str(),
+            &delivery.message.payload,
+            delivery.qos,
+            delivery.retain,
+            // A QoS 0 PUBLISH is never a duplicate ([MQTT-3.3.1-2]).
+            delivery.dup && outgoing.packet_id.is_some(),
+            outgoing.packet_id,
+        )
+    }
+
+    /// With all that travels with the message; nothing larger than the client takes
+    /// ([MQTT-3.1.2-24], [MQTT-3.1.2-25]).
+    fn write_v5(&mut self, outgoing: &Outgoing) -> Result<(), EncodeError> {
+        let delivery = &outgoing.delivery;
+        let message = &delivery.message;
+        let naming = self.aliases_out.name(&message.topic);
+        let (topic, topic_alias) = match naming {
+            Naming::Name => (message.topic.as_str(), None),
+            Naming::New(alias) => (message.topic.as_str(), Some(alias)),
+            Naming::Known(alias) => ("", Some(alias)),
+        };
+        let mut head = PublishHead {
+            topic,
+            qos: delivery.qos,
+            retain: delivery.retain,
+            dup: delivery.dup && outgoing.packet_id.is_some(),
+            packet_id: outgoing.packet_id,
+            properties: PublishPropertiesRef {
+                message_expiry: outgoing.expiry,
+                topic_alias,
+                subscription_ids: &delivery.identifiers,
+                message: message.properties.as_deref(),
+            },
+        };
+        let (version, max) = (self.terms.version, self.terms.max_packet_bytes);
+        let length = message.payload.len();
+        let mut size = iotedge_mqtt::publish_len(version, &head, length)?;
+        if size > max && matches!(naming, Naming::New(_)) {
+            // The alias itself may be what is too much.
+            head.properties.topic_alias = None;
+            size = iotedge_mqtt::publish_len(version, &head, length)?;
+        }
+        if size > max {
+            return Err(EncodeError::ReceiverLimit { size, max });
+        }
+        iotedge_mqtt::encode_publish_for(version, &head, &message.payload, &mut self.output)?;
+        if let (Naming::New(alias), Some(_)) = (naming, head.properties.topic_alias) {
+            self.aliases_out.said(&message.topic, alias);
+        }
+        Ok(())
+    }
+
+    pub(super) fn puback(&mut self, packet_id: iotedge_mqtt::PacketId) {
+        if !self.mailbox.puback(packet_id) {
+            tracing::debug!(client_id = %self.client_id, packet_id, "PUBACK for nothing in flight");
+        }
+    }
+}

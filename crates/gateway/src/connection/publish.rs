@@ -1,0 +1,324 @@
+//! PUBLISH from a client.
+//!
+//! What is wrong with the message and not with the packet, version 5 answers with a reason code in
+//! PUBACK, and the connection stays. QoS 0 has no answer: there the connection is closed with the
+//! same reason in DISCONNECT, as 3.1.1 does without one, so that nobody goes on publishing to
+//! where nothing is taken.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use iotedge_model::{
+    Action, Message, MessageId, Protocol, QoS, Source, Topic, TraceId, UnixMillis, reserved,
+};
+use iotedge_mqtt::{Publish, ReasonCode, Received};
+use iotedge_ports::{Publication, PublishOutcome, Refusal};
+use iotedge_telemetry::{METRICS, Metric, event};
+use tokio::time::Instant;
+
+use super::alias::ALIASES_IN;
+use super::end::End;
+use super::pump::{PATIENCE, Pump};
+
+/// Publications handed to the broker under one lock.
+const BATCH: usize = 256;
+
+/// Why a message is not taken.
+struct Objection {
+    what: String,
+    /// In DISCONNECT.
+    code: ReasonCode,
+    /// In PUBACK; `None` where the connection ends whatever the QoS.
+    ack: Option<ReasonCode>,
+    /// The policies say no.
+    denied: bool,
+}
+
+impl Objection {
+    fn new(what: String, code: ReasonCode, ack: Option<ReasonCode>) -> Self {
+        Self {
+            what,
+            code,
+            ack,
+            denied: false,
+        }
+    }
+}
+
+impl Pump {
+    pub(super) fn publish(&mut self, publish: Publish) -> Result<(), End> {
+        let topic = self.topic_of(&publish)?;
+        if let Err(objection) = self.check_publish(&publish, &topic) {
+            return self.object(&publish, objection);
+        }
+        let bytes = publish.payload.len();
+        let token = match self.note_id(&publish)? {
+            None if publish.packet_id.is_some() => return Ok(()),
+            token => token.map(|token| (token, bytes)),
+        };
+        // A copy of its own: a few bytes must not hold a whole read in memory.
+        let payload = Bytes::copy_from_slice(&publish.payload);
+        let properties = publish.properties.map(|p| *p).unwrap_or_default();
+        let message = Message {
+            id: MessageId(0),
+            trace: TraceId(0),
+            hops: 0,
+            principal: self.peer.principal.clone(),
+            client_id: self.client_id.shared(),
+            source: Source::Mqtt,
+            topic,
+            payload,
+            qos: publish.qos,
+            retain: publish.retain,
+            accepted_at: UnixMillis(0),
+            trusted: false,
+            expiry: properties.message_expiry,
+            properties: properties.message,
+        };
+        let ack = token.map(|(token, _)| (self.handle.clone() as Arc<_>, token));
+        let mut publication = Publication::new(message, ack);
+        publication.connection = Some(self.connection);
+        self.batch.push(publication);
+        self.batch_tokens.push(token);
+        if self.batch.len() >= BATCH {
+            self.flush_batch()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The token of its acknowledgement; `None` for what has none.
+    fn note_id(&mut self, publish: &Publish) -> Result<Option<u64>, End> {
+        let Some(id) = publish.packet_id else {
+            return Ok(None);
+        };
+        if self.inbound.len() >= self.receive_maximum {
+            // 5: 3.3.4
+            let what = "more publishes without PUBACK than the receive maximum";
+            return Err(self.protocol_error(what, ReasonCode::ReceiveMaximumExceeded));
+        }
+        Ok(match self.inbound.received(id, publish.qos) {
+            Received::New(token) => Some(token),
+            // QoS 2 has been refused, and a full window is not read.
+            Received::Duplicate | Received::Full => None,
+        })
+    }
+
+    /// By its name or its alias.
+    fn topic_of(&mut self, publish: &Publish) -> Result<Topic, End> {
+        let text = publish.topic.as_str();
+        let alias = publish.properties.as_deref().and_then(|p| p.topic_alias);
+        let Some(alias) = alias else {
+            return self.topic(text);
+        };
+        if alias.get() > ALIASES_IN {
+            let what = format!("topic alias {alias}, more than the maximum of {ALIASES_IN}");
+            return Err(self.protocol_error(&what, ReasonCode::TopicAliasInvalid));
+        }
+        if text.is_empty() {
+            return match self.aliases_in.get(alias) {
+                Some(topic) => Ok(topic.clone()),
+                None => {
+                    let what = format!("topic alias {alias} stands for no topic");
+                    Err(self.protocol_error(&what, ReasonCode::ProtocolError))
+                }
+            };
+        }
+        let topic = self.topic(text)?;
+        self.aliases_in.set(alias, topic.clone());
+        Ok(topic)
+    }
+
+    /// The topic, shared with the message before where it is the same.
+    fn topic(&mut self, text: &str) -> Result<Topic, End> {
+        let last = self
+            .batch
+            .last()
+            .and_then(|p| p.message.as_ref())
+            .map(|m| &m.topic);
+        match last {
+            Some(topic) if topic.as_str() == text => Ok(topic.clone()),
+            _ => Topic::new(text).map_err(|error| {
+                self.protocol_error(&error.to_string(), ReasonCode::TopicNameInvalid)
+            }),
+        }
+    }
+
+    fn check_publish(&mut self, publish: &Publish, topic: &Topic) -> Result<(), Objection> {
+        let limits = &self.context.limits;
+        let name = ReasonCode::TopicNameInvalid;
+        if publish.qos == QoS::ExactlyOnce {
+            let what = "QoS 2 is not supported".into();
+            return Err(Objection::new(what, ReasonCode::QosNotSupported, None));
+        }
+        if !reserved::client_may_publish(topic.as_str()) {
+            let what = format!("clients may not publish to the reserved topic {topic:?}");
+            return Err(Objection::new(what, name, Some(name)));
+        }
+        if topic.levels().count() > limits.max_topic_levels {
+            let what = format!("a topic of more than {} levels", limits.max_topic_levels);
+            return Err(Objection::new(what, name, Some(name)));
+        }
+        if publish.payload.len() > limits.max_payload_bytes {
+            let what = format!(
+                "a payload of {} bytes, more than broker.max_payload_bytes ({})",
+                publish.payload.len(),
+                limits.max_payload_bytes
+            );
+            let quota = Some(ReasonCode::QuotaExceeded);
+            return Err(Objection::new(what, ReasonCode::PacketTooLarge, quota));
+        }
+        let allowed = self.permissions.may_publish(topic)
+            && (!publish.retain || self.permissions.ask(Action::RetainPublish, topic.as_str()));
+        if !allowed {
+            let denied = ReasonCode::NotAuthorized;
+            return Err(Objection {
+                denied: true,
+                ..Objection::new("the policies deny it".into(), denied, Some(denied))
+            });
+        }
+        Ok(())
+    }
+
+    /// Says no in the way that the version and the QoS have for it.
+    fn object(&mut self, publish: &Publish, objection: Objection) -> Result<(), End> {
+        let metric = if objection.denied {
+            Metric::PublishInAuthError
+        } else {
+            Metric::PublishInClientError
+        };
+        METRICS.count(metric, Protocol::Mqtt);
+        if let (true, QoS::AtLeastOnce, Some(code)) =
+            (self.terms.is_v5(), publish.qos, objection.ack)
+        {
+            tracing::warn!(
+                event = event::PUBLISH_IN,
+                client_id = %self.client_id,
+                principal_id = %self.peer.principal,
+                "a publish was refused with {code}: {}", objection.what
+            );
+            if let Some(token) = self.note_id(publish)? {
+                self.inbound.ready_with(token, code);
+                self.send_acks();
+            }
+            return Ok(());
+        }
+        Err(if objection.denied {
+            // As AWS IoT does; 3.1.1 has no way to say no ([MQTT-3.3.5-2]).
+            End::lost("FORBIDDEN_ACCESS", objection.code)
+        } else {
+            self.protocol_error(&objection.what, objection.code)
+        })
+    }
+
+    /// Publishes what has been collected, in order.
+    pub(super) fn flush_batch(&mut self) -> Result<(), End> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let mut batch = std::mem::take(&mut self.batch);
+        let mut tokens = std::mem::take(&mut self.batch_tokens);
+        self.context.broker.publish(&mut batch);
+        let mut refused = None;
+        for (publication, token) in batch.drain(..).zip(tokens.drain(..)) {
+            if let Some(pressure) = publication.pressure {
+                self.pressed = Some((pressure, Instant::now() + PATIENCE));
+            }
+            match (publication.outcome, token) {
+                (PublishOutcome::Done { matched }, token) => {
+                    METRICS.count(Metric::PublishInSuccess, Protocol::Mqtt);
+                    if let Some((token, _)) = token {
+                        self.taken(token, matched);
+                    }
+                }
+                (PublishOutcome::Pending, token) => {
+                    METRICS.count(Metric::PublishInSuccess, Protocol::Mqtt);
+                    if let Some((token, bytes)) = token {
+                        self.hold(token, bytes);
+                    }
+                }
+                (PublishOutcome::Refused(reason), token) => {
+                    METRICS.count(Metric::PublishInServerError, Protocol::Mqtt);
+                    if let Some((token, _)) = token {
+                        if !self.refuse_alone(token, reason) {
+                            refused = Some(reason);
+                        }
+                    }
+                }
+            }
+        }
+        self.batch = batch;
+        self.batch_tokens = tokens;
+        self.send_acks();
+        match refused {
+            None => Ok(()),
+            Some(reason) => Err(self.refused(reason)),
+        }
+    }
+
+    fn taken(&mut self, token: u64, matched: bool) {
+        if self.terms.is_v5() && !matched {
+            self.inbound
+                .ready_with(token, ReasonCode::NoMatchingSubscribers);
+        } else {
+            self.inbound.ready(token);
+        }
+    }
+
+    /// Version 5 refuses one message and goes on; `false` where the connection has to end.
+    fn refuse_alone(&mut self, token: u64, reason: Refusal) -> bool {
+        let code = match reason {
+            Refusal::QuotaExceeded => ReasonCode::QuotaExceeded,
+            Refusal::StoreUnavailable => ReasonCode::ImplementationSpecificError,
+            Refusal::Stopping | Refusal::Detached => return false,
+        };
+        if !self.terms.is_v5() {
+            return false;
+        }
+        tracing::warn!(
+            event = event::PUBLISH_IN,
+            client_id = %self.client_id,
+            principal_id = %self.peer.principal,
+            "a publish was refused with {code}: {}", refusal(reason).1
+        );
+        self.inbound.ready_with(token, code);
+        true
+    }
+
+    /// 3.1.1 has no negative acknowledgement (decision 5): closed, and sent again later.
+    fn refused(&self, reason: Refusal) -> End {
+        let (text, what, code) = refusal(reason);
+        tracing::warn!(
+            event = event::PUBLISH_IN,
+            client_id = %self.client_id,
+            principal_id = %self.peer.principal,
+            "a publish was refused and the connection closed without PUBACK: {what}"
+        );
+        End::lost(text, code)
+    }
+}
+
+fn refusal(reason: Refusal) -> (&'static str, &'static str, ReasonCode) {
+    match reason {
+        Refusal::QuotaExceeded => (
+            "QUOTA_EXCEEDED",
+            "a queue that it is bound for is full",
+            ReasonCode::QuotaExceeded,
+        ),
+        Refusal::StoreUnavailable => (
+            "STORE_UNAVAILABLE",
+            "the store takes nothing",
+            ReasonCode::ImplementationSpecificError,
+        ),
+        Refusal::Stopping => (
+            "SERVER_SHUTTING_DOWN",
+            "the gateway stops",
+            ReasonCode::ServerShuttingDown,
+        ),
+        Refusal::Detached => (
+            "DUPLICATE_CLIENTID",
+            "its session was taken over",
+            ReasonCode::SessionTakenOver,
+        ),
+    }
+}

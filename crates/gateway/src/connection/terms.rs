@@ -1,0 +1,69 @@
+//! What a client has asked for in CONNECT, for as long as its connection lasts.
+
+use std::num::NonZeroU16;
+
+use iotedge_mqtt::{Connect, ConnectProperties, Version};
+
+use crate::Limits;
+
+/// A client's terms. 3.1.1 has none of them: what it cannot say has version 5's default.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terms {
+    pub(crate) version: Version,
+    /// How many QoS 1 messages it takes at once.
+    pub(crate) receive_maximum: NonZeroU16,
+    /// Bytes of the largest packet that it takes.
+    pub(crate) max_packet_bytes: usize,
+    /// The highest topic alias that it takes.
+    pub(crate) topic_alias_maximum: u16,
+    /// Seconds that its session outlives the connection, within what the configuration allows.
+    pub(crate) session_expiry: u32,
+    /// It asked for more.
+    pub(crate) session_expiry_cut: bool,
+}
+
+impl Terms {
+    /// Before a CONNECT could be read.
+    pub(crate) fn unknown(version: Version) -> Self {
+        Self {
+            version,
+            receive_maximum: NonZeroU16::MAX,
+            max_packet_bytes: usize::MAX,
+            topic_alias_maximum: 0,
+            session_expiry: 0,
+            session_expiry_cut: false,
+        }
+    }
+
+    pub(crate) fn of(connect: &Connect, limits: &Limits) -> Self {
+        if connect.version == Version::V311 {
+            let session_expiry = if connect.clean {
+                0
+            } else {
+                limits.session_expiry
+            };
+            return Self {
+                session_expiry,
+                ..Self::unknown(Version::V311)
+            };
+        }
+        let default = ConnectProperties::default();
+        let asked = connect.properties.as_deref().unwrap_or(&default);
+        let session_expiry = asked.session_expiry.min(limits.session_expiry_max);
+        Self {
+            version: Version::V5,
+            receive_maximum: asked.receive_maximum,
+            max_packet_bytes: asked
+                .maximum_packet_size
+                .and_then(|size| usize::try_from(size.get()).ok())
+                .unwrap_or(usize::MAX),
+            topic_alias_maximum: asked.topic_alias_maximum,
+            session_expiry,
+            session_expiry_cut: session_expiry != asked.session_expiry,
+        }
+    }
+
+    pub(crate) fn is_v5(&self) -> bool {
+        self.version == Version::V5
+    }
+}
