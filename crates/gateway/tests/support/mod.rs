@@ -2,6 +2,8 @@
 //! packets themselves.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)] // a test may panic, and uses what it needs
 
+pub mod v5;
+
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
