@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
 use iotedge_broker::Limits as BrokerLimits;
@@ -12,7 +12,7 @@ use iotedge_gateway::Limits;
 use iotedge_model::{QoS, Topic};
 use iotedge_mqtt::{
     Auth, AuthProperties, Connect, Disconnect, DisconnectProperties, Packet, Publish, ReasonCode,
-    Str, Version,
+    Str, Subscribe, Version,
 };
 use iotedge_ports::BrokerPort;
 use support::v5::{
@@ -272,4 +272,23 @@ async fn the_server_says_why_it_closes() {
     house.broker.stop();
     let reason = thrown_out(&mut second).await;
     assert_eq!(reason, ReasonCode::ServerShuttingDown);
+}
+
+#[tokio::test]
+async fn an_answer_that_the_client_cannot_take_ends_the_connection() {
+    let house = House::open(Limits::default()).await;
+    let connect = |bytes| hello("c", |p| p.maximum_packet_size = NonZeroU32::new(bytes));
+    let mut client = Client::dial_as(Version::V5, house.mqtt()).await;
+    client.send(&Packet::Connect(connect(10))).await;
+    assert_eq!(client.next().await, None, "no room for CONNACK");
+    let (mut client, _) = open(&house, connect(30)).await;
+    let filters = vec![(Str::new("a").unwrap(), QoS::AtMostOnce.into()); 30];
+    client
+        .send(&Packet::Subscribe(Subscribe {
+            packet_id: NonZeroU16::MIN,
+            filters,
+            properties: None,
+        }))
+        .await;
+    assert_eq!(thrown_out(&mut client).await, ReasonCode::PacketTooLarge);
 }

@@ -53,7 +53,7 @@ impl Pump {
         match written {
             Ok(()) => METRICS.count(Metric::PublishOutSuccess, Protocol::Mqtt),
             Err(error) => {
-                tracing::warn!(
+                tracing::debug!(
                     client_id = %self.client_id,
                     %topic,
                     %error,

@@ -66,6 +66,8 @@ pub(crate) struct Pump {
     pub(super) receive_maximum: usize,
     /// What the end is about, in words.
     explanation: Option<String>,
+    /// An answer was larger than the client takes.
+    unsaid: Option<End>,
     pub(super) mailbox: Arc<dyn SessionMailbox>,
     decoder: Decoder,
     input: BytesMut,
@@ -126,6 +128,7 @@ impl Pump {
             aliases_out: AliasesOut::new(terms.topic_alias_maximum),
             receive_maximum,
             explanation: None,
+            unsaid: None,
             mailbox: connected.mailbox,
             decoder,
             input,
@@ -205,6 +208,9 @@ impl Pump {
         loop {
             // What is left of an earlier read is worked on before more is read.
             if let Err(end) = self.work() {
+                return end;
+            }
+            if let Some(end) = self.unsaid {
                 return end;
             }
             if self.pressed.is_some() {
@@ -394,11 +400,18 @@ impl Pump {
     pub(super) fn send(&mut self, packet: &Packet) {
         let (version, most) = (self.terms.version, self.terms.max_packet_bytes);
         if let Err(error) = iotedge_mqtt::encode_within(version, packet, most, &mut self.output) {
-            tracing::error!(
+            tracing::warn!(
                 client_id = %self.client_id,
                 %error,
                 "{} could not be written", packet.packet_type()
             );
+            // No answer goes missing without an end. Before CONNACK there is no DISCONNECT
+            // (5: [MQTT-3.14.0-1]).
+            let code = match packet {
+                Packet::ConnAck(_) => ReasonCode::Success,
+                _ => ReasonCode::PacketTooLarge,
+            };
+            self.unsaid.get_or_insert(End::lost("CLIENT_ERROR", code));
         }
     }
 
