@@ -317,9 +317,12 @@ impl Identity {
     /// Attaches a policy to a certificate; nothing happens when it is already.
     pub fn attach_policy(&self, name: &str, id: &CertificateId) -> Result<(), IdentityError> {
         self.change_certificate(id, |record| {
-            record
-                .policies
-                .extend(self.known_policies(&[name.to_owned()])?);
+            let mut new = self.known_policies(&[name.to_owned()])?;
+            new.retain(|name| !record.policies.contains(name));
+            if !new.is_empty() {
+                record.policies.append(&mut new);
+                policies::check_count(&record.policies)?;
+            }
             Ok(())
         })
     }
@@ -408,13 +411,15 @@ impl Identity {
 
     fn known_policies(&self, names: &[String]) -> Result<BTreeSet<Arc<str>>, IdentityError> {
         let snapshot = self.shared.snapshot();
-        names
+        let known: BTreeSet<_> = names
             .iter()
             .map(|name| match snapshot.policy(name) {
                 Some(policy) => Ok(policy.name.clone()),
                 None => Err(IdentityError::NoPolicy(name.clone())),
             })
-            .collect()
+            .collect::<Result<_, _>>()?;
+        policies::check_count(&known)?;
+        Ok(known)
     }
 
     fn stored_policy(&self, name: &str) -> Result<PolicyRecord, IdentityError> {

@@ -3,6 +3,8 @@ use std::path::PathBuf;
 use iotedge_model::CertificateId;
 use thiserror::Error;
 
+use crate::policies::MAX_ATTACHED_POLICIES;
+
 /// Why bytes are no certificate that the gateway can use.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CertificateError {
@@ -174,6 +176,14 @@ pub enum IdentityError {
         /// To how many.
         count: usize,
     },
+    /// More policies than a certificate may have.
+    #[error(
+        "a certificate has at most {MAX_ATTACHED_POLICIES} policies, not {count}; put statements together in fewer policies"
+    )]
+    TooManyPolicies {
+        /// How many it would have.
+        count: usize,
+    },
     /// It was not attached.
     #[error("policy {name:?} is not attached to certificate {certificate}")]
     NotAttached {
@@ -209,7 +219,10 @@ impl IdentityError {
                 "exists"
             }
             Self::Revoked(_) | Self::PolicyAttached { .. } | Self::PolicyInFile(_) => "conflict",
-            Self::BadCertificate(_) | Self::BadName(_) | Self::BadPolicyName(_) => "invalid",
+            Self::BadCertificate(_)
+            | Self::BadName(_)
+            | Self::BadPolicyName(_)
+            | Self::TooManyPolicies { .. } => "invalid",
             Self::Ca(_) | Self::Store(_) | Self::DamagedRecord { .. } => "failed",
         }
     }

@@ -22,7 +22,9 @@ pub use ca::{CertificateAuthority, CreatedCertificate, host_names};
 pub use certificate::{Certificate, CertificateOrigin, CertificateStatus};
 pub use directory::{Identity, OnChange, Snapshot};
 pub use error::{CaError, CertificateError, ClientRefused, IdentityError, TlsError};
-pub use policies::{Policy, PolicyOrigin, PolicyVersion, check_name as check_policy_name};
+pub use policies::{
+    MAX_ATTACHED_POLICIES, Policy, PolicyOrigin, PolicyVersion, check_name as check_policy_name,
+};
 pub use tls::{ClientAuth, TlsOptions};
 pub use x509::{
     CertificateFacts, NameValues, certificate_of_pem, certificates_of_pem, facts, principal_of,

@@ -1,5 +1,6 @@
 //! Named policies as texts: the gateway's parts that evaluate them compile them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use iotedge_model::UnixMillis;
@@ -9,6 +10,10 @@ use crate::IdentityError;
 
 /// How many versions of a policy are kept (2016 guide, "Limits": versions per managed policy).
 pub(crate) const MAX_VERSIONS: usize = 5;
+
+/// How many policies may be attached to one certificate (2016 guide, "Limits": policies attached
+/// to a certificate or identity). A certificate that an older version gave more keeps them.
+pub const MAX_ATTACHED_POLICIES: usize = 10;
 
 /// Where a policy comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,5 +103,12 @@ pub fn check_name(name: &str) -> Result<(), IdentityError> {
         Ok(())
     } else {
         Err(IdentityError::BadPolicyName(name.to_owned()))
+    }
+}
+
+pub(crate) fn check_count(attached: &BTreeSet<Arc<str>>) -> Result<(), IdentityError> {
+    match attached.len() {
+        0..=MAX_ATTACHED_POLICIES => Ok(()),
+        count => Err(IdentityError::TooManyPolicies { count }),
     }
 }

@@ -357,3 +357,39 @@ fn a_private_key_in_an_old_record_goes_at_start() {
     assert_eq!(pem, made.certificate_pem);
     assert_eq!(&*certificate.name, "pump");
 }
+
+#[test]
+fn a_certificate_has_at_most_ten_policies() {
+    let gateway = gateway();
+    let identity = &gateway.identity;
+    let all: Vec<String> = (0..11).map(|n| format!("p{n}")).collect();
+    for name in &all {
+        identity.create_policy(name, POLICY, false).unwrap();
+    }
+    let refused = |outcome: Result<(), IdentityError>| {
+        let error = outcome.unwrap_err();
+        assert_eq!(error.reason(), "invalid");
+        assert!(
+            matches!(error, IdentityError::TooManyPolicies { count: 11 }),
+            "{error}"
+        );
+    };
+    let active = CertificateStatus::Active;
+    let pem = ForeignCa::new("elsewhere").sign(|_| {}).certificate;
+    refused(identity.create_certificate("pump", &all).map(drop));
+    let register = |policies| identity.register_certificate(&pem, None, active, policies);
+    refused(register(&all).map(drop));
+    assert_eq!(identity.snapshot().certificates().count(), 0);
+
+    for id in [
+        identity.create_certificate("pump", &all[..10]).unwrap().id,
+        register(&all[..10]).unwrap(),
+    ] {
+        refused(identity.attach_policy("p10", &id));
+        identity.attach_policy("p3", &id).unwrap();
+        let snapshot = identity.snapshot();
+        assert_eq!(snapshot.certificate(&id).unwrap().policies.len(), 10);
+        identity.detach_policy("p3", &id).unwrap();
+        identity.attach_policy("p10", &id).unwrap();
+    }
+}
