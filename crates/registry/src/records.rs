@@ -75,6 +75,15 @@ impl Records {
         wait(&committed)
     }
 
+    /// Deletes without waiting: on a full disk it is done when there is room, before any later
+    /// change of the collection.
+    pub(crate) fn delete_lazily(&self, key: &str) -> Result<(), RegistryError> {
+        self.documents
+            .delete(key, Expect::Any, None)
+            .map_err(failed)?;
+        Ok(())
+    }
+
     pub(crate) fn damaged(&self, key: String, reason: String) -> RegistryError {
         RegistryError::DamagedRecord {
             collection: self.name,

@@ -59,9 +59,11 @@ impl Registry {
                 Some(entry) => {
                     Arc::make_mut(entry).certificates.insert(certificate);
                 }
-                // The thing was in a damaged file and is gone.
+                // The thing was in a damaged file and is gone. What is left would attach the
+                // certificate to any later thing of that name.
                 None => {
-                    tracing::warn!(%thing, %certificate, "attached to a thing that is not there")
+                    tracing::warn!(%thing, %certificate, "was attached to a thing that is not there: detached");
+                    attachments.delete_lazily(&key)?;
                 }
             }
         }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use iotedge_model::{CertificateId, ThingName};
 use iotedge_ports::ThingFacts;
 use iotedge_registry::{AttributeChange, NewThing, Registry, RegistryError, ThingUpdate};
-use iotedge_store::{Options, Store};
+use iotedge_store::{Expect, Options, Store};
 use tempfile::TempDir;
 
 struct House {
@@ -227,4 +227,21 @@ fn followers_hear_of_changes_and_see_them() {
     house.registry.attach(&bulb, &certificate(1)).unwrap();
     house.registry.attach(&bulb, &certificate(1)).unwrap();
     assert_eq!(heard.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn an_attachment_does_not_outlive_a_lost_thing() {
+    let house = House::new();
+    let bulb = name("MyLightBulb");
+    house.registry.ensure_thing(&bulb).unwrap();
+    house.registry.attach(&bulb, &certificate(1)).unwrap();
+    // As if it had been on a damaged page.
+    let things = house.store.as_ref().unwrap().documents("things");
+    things.delete("MyLightBulb", Expect::Any, None).unwrap();
+    drop(things);
+    let house = house.restart();
+    house.registry.ensure_thing(&bulb).unwrap();
+    let house = house.restart();
+    assert!(!house.registry.is_attached("MyLightBulb", &certificate(1)));
+    assert_eq!(house.registry.thing_principals(&bulb).unwrap(), []);
 }
