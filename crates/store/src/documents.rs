@@ -1,6 +1,7 @@
 //! `state.db`: versioned documents in collections.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -15,6 +16,8 @@ use crate::writer::{Job, Writer};
 use crate::{Done, StoreError};
 
 pub(crate) mod engine;
+#[cfg(test)]
+mod tests;
 
 /// A document as it is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -182,20 +185,26 @@ impl Documents {
         limit: usize,
     ) -> Result<Vec<(String, Document)>, StoreError> {
         let overlay = self.file.lock();
-        let pending = overlay.changes.get(self.collection);
+        let from = lower_bound(prefix, after);
+        let pending: Vec<_> = overlay
+            .changes
+            .get(self.collection)
+            .into_iter()
+            .flat_map(|changes| changes.range::<str, _>((from, Bound::Unbounded)))
+            .take_while(|(key, _)| key.starts_with(prefix))
+            .collect();
         // Each pending deletion can take one of the rows read away.
-        let rows = limit.saturating_add(pending.map_or(0, BTreeMap::len));
+        let rows = limit.saturating_add(pending.len());
         let mut found = self
             .file
             .readers
-            .with(|c| list(c, self.collection, prefix, after, rows))?;
-        for (key, change) in pending.into_iter().flatten() {
-            let wanted = key.starts_with(prefix) && after.is_none_or(|after| &**key > after);
+            .with(|c| list(c, self.collection, prefix, from, rows))?;
+        for (key, change) in pending {
             match change.document() {
-                Some(document) if wanted => {
+                Some(document) => {
                     found.insert(key.to_string(), document);
                 }
-                _ => {
+                None => {
                     found.remove(&**key);
                 }
             }
@@ -299,19 +308,33 @@ fn read(row: &Row<'_>, collection: &'static str) -> rusqlite::Result<Change> {
     })
 }
 
+/// Where a list begins: a page begins behind the page before it, not at the prefix again.
+fn lower_bound<'a>(prefix: &'a str, after: Option<&'a str>) -> Bound<&'a str> {
+    match after {
+        Some(after) if after >= prefix => Bound::Excluded(after),
+        _ => Bound::Included(prefix),
+    }
+}
+
+const LIST_FROM: &str = "SELECT key, version, body, updated_at FROM documents
+    WHERE collection = ?1 AND key >= ?2 AND body IS NOT NULL ORDER BY key";
+const LIST_AFTER: &str = "SELECT key, version, body, updated_at FROM documents
+    WHERE collection = ?1 AND key > ?2 AND body IS NOT NULL ORDER BY key";
+
 fn list(
     connection: &Connection,
     collection: &'static str,
     prefix: &str,
-    after: Option<&str>,
+    from: Bound<&str>,
     limit: usize,
 ) -> rusqlite::Result<BTreeMap<String, Document>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT key, version, body, updated_at FROM documents
-         WHERE collection = ?1 AND key >= ?2 AND (?3 IS NULL OR key > ?3) AND body IS NOT NULL
-         ORDER BY key",
-    )?;
-    let mut rows = statement.query(params![collection, prefix, after])?;
+    let (sql, from) = match from {
+        Bound::Included(from) => (LIST_FROM, from),
+        Bound::Excluded(after) => (LIST_AFTER, after),
+        Bound::Unbounded => (LIST_FROM, ""),
+    };
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([collection, from])?;
     let mut found = BTreeMap::new();
     while found.len() < limit {
         let Some(row) = rows.next()? else { break };
