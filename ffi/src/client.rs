@@ -215,7 +215,7 @@ impl Client {
         exclusive: bool,
     ) -> Result<SubAckCode> {
         let operation = self.begin(State::SubscribeInProgress)?;
-        let slot = lock(&self.table).add(filter, qos, handler)?;
+        let slot = lock(&self.table).add(filter, qos, handler, exclusive)?;
         let outcome = self.ask_to_subscribe(&operation, filter, qos);
         let mut table = lock(&self.table);
         match &outcome {

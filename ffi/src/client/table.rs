@@ -35,10 +35,18 @@ impl Table {
         }
     }
 
-    /// Takes a slot and gives its number.
-    pub(super) fn add(&mut self, filter: &Str, qos: QoS, handler: Handler) -> Result<u64> {
+    /// Takes a slot and gives its number. With `exclusive` those of the same filter need no room:
+    /// this one is to replace them.
+    pub(super) fn add(
+        &mut self,
+        filter: &Str,
+        qos: QoS,
+        handler: Handler,
+        exclusive: bool,
+    ) -> Result<u64> {
         let parsed = SharedFilter::new(filter)?;
-        if self.slots.len() >= self.limit {
+        let stays = |slot: &&Slot| !exclusive || slot.filter != *filter;
+        if self.slots.iter().filter(stays).count() >= self.limit {
             return Err(Error::TooManySubscriptions(self.limit));
         }
         let number = self.next;
