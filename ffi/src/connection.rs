@@ -11,7 +11,7 @@ use iotedge_mqtt::{
 use crate::client::Settings;
 use crate::error::{Error, Result};
 use crate::tls;
-use crate::wire::{Filled, Wire};
+use crate::wire::{Filled, Patience, Wire};
 
 /// Calls within calls that wait for an answer, at most; each callback may make one.
 pub(crate) const MAX_DEPTH: usize = 16;
@@ -35,7 +35,7 @@ pub(crate) enum Step {
     Answered(Outcome),
     /// A message for the application.
     Message(Publish),
-    /// A packet that was worked on here.
+    /// A packet that was worked on here, or a part of one when the deadline had passed.
     Progress,
     /// Nothing until the deadline.
     Nothing,
@@ -99,6 +99,7 @@ impl Connection {
     }
 
     fn await_connack(&mut self, deadline: Instant) -> Result<()> {
+        let mut patience = Patience::until(deadline);
         loop {
             if let Some(packet) = self.next_packet()? {
                 return match packet {
@@ -108,7 +109,7 @@ impl Connection {
                     _ => Err(Error::UnexpectedState),
                 };
             }
-            if self.wire.fill(&mut self.buf, deadline)? == Filled::Nothing {
+            if self.wire.fill(&mut self.buf, &mut patience)? != Filled::Data {
                 return Err(Error::Timeout);
             }
         }
@@ -170,6 +171,7 @@ impl Connection {
 
     /// Looks until `deadline` for the answer to `id`, or for any packet.
     pub(crate) fn step(&mut self, id: Option<PacketId>, deadline: Instant) -> Result<Step> {
+        let mut patience = Patience::until(deadline);
         loop {
             if let Some(outcome) = id.and_then(|id| self.take_outcome(id)) {
                 return Ok(Step::Answered(outcome));
@@ -196,9 +198,10 @@ impl Connection {
             if self.broken {
                 return Err(Error::Read("the connection is broken".into()));
             }
-            match self.wire.fill(&mut self.buf, deadline) {
+            match self.wire.fill(&mut self.buf, &mut patience) {
                 Ok(Filled::Data) => {}
                 Ok(Filled::Nothing) => return Ok(Step::Nothing),
+                Ok(Filled::Late) => return Ok(Step::Progress),
                 Err(error) => {
                     self.broken = true;
                     return Err(match error {
@@ -210,22 +213,29 @@ impl Connection {
         }
     }
 
-    /// Sends PINGREQ when it is time, and says when to look again.
-    pub(crate) fn keep_alive(&mut self) -> Result<Option<Instant>> {
+    /// Looks until `deadline` for any packet, and sends PINGREQ when it is time. The last one's
+    /// answer is missing only when nothing is left to read: a program that was away for long finds
+    /// it behind everything else.
+    pub(crate) fn listen(&mut self, deadline: Instant) -> Result<Step> {
         let Some(interval) = self.keep_alive else {
-            return Ok(None);
+            return self.step(None, deadline);
         };
         let now = Instant::now();
-        if now >= self.ping_due {
-            if self.ping_outstanding {
+        let due = now >= self.ping_due;
+        if due && self.ping_outstanding {
+            let step = self.step(None, now)?;
+            if matches!(step, Step::Nothing) {
                 self.broken = true;
                 return Err(Error::KeepAlive);
             }
+            return Ok(step);
+        }
+        if due {
             self.send(&Packet::PingReq)?;
             self.ping_outstanding = true;
             self.ping_due = now + interval;
         }
-        Ok(Some(self.ping_due))
+        self.step(None, deadline.min(self.ping_due))
     }
 
     fn take_outcome(&mut self, id: PacketId) -> Option<Outcome> {

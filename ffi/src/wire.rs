@@ -20,7 +20,39 @@ pub(crate) enum Filled {
     Data,
     /// None until the deadline.
     Nothing,
+    /// The deadline has passed, and the look beyond it found something, but nothing whole.
+    Late,
 }
+
+/// Until when to wait for bytes. One look at the socket beyond it is granted, since a program that
+/// comes late shall find what came in time; not more, or a server that drips bytes would hold the
+/// caller as long as it likes.
+pub(crate) struct Patience {
+    deadline: Instant,
+    looked_late: bool,
+}
+
+impl Patience {
+    pub(crate) fn until(deadline: Instant) -> Self {
+        Self {
+            deadline,
+            looked_late: false,
+        }
+    }
+
+    /// How long the next look may take, if there may be one.
+    fn next_look(&mut self) -> Option<Duration> {
+        let left = left(self.deadline);
+        if left.is_none() && !self.looked_late {
+            self.looked_late = true;
+            return Some(SHORTEST);
+        }
+        left
+    }
+}
+
+/// A socket's time-out cannot be shorter.
+const SHORTEST: Duration = Duration::from_millis(1);
 
 pub(crate) struct Wire {
     tls: ClientConnection,
@@ -59,10 +91,11 @@ impl Wire {
             Error::Tls(_) => e,
             other => Error::Tls(format!("handshake: {other}")),
         };
+        let mut patience = Patience::until(deadline);
         while self.tls.is_handshaking() {
             self.flush(deadline).map_err(failed)?;
             if self.tls.is_handshaking()
-                && self.read_tls(deadline).map_err(failed)? == Filled::Nothing
+                && self.read_tls(&mut patience).map_err(failed)? != Filled::Data
             {
                 return Err(Error::Tls("handshake: no answer in time".into()));
             }
@@ -84,8 +117,9 @@ impl Wire {
         Ok(())
     }
 
-    /// Puts what comes until `deadline` behind `buf`, and returns as soon as something has.
-    pub(crate) fn fill(&mut self, buf: &mut BytesMut, deadline: Instant) -> Result<Filled> {
+    /// Puts what comes behind `buf`, and returns as soon as something has. Calls that go on to
+    /// fill do so with the same `patience`.
+    pub(crate) fn fill(&mut self, buf: &mut BytesMut, patience: &mut Patience) -> Result<Filled> {
         let mut chunk = [0_u8; 4096];
         loop {
             match self.tls.reader().read(&mut chunk) {
@@ -98,10 +132,11 @@ impl Wire {
                 Err(_) => return Err(Error::Read("closed by the server".into())),
             }
             if self.tls.wants_write() {
-                self.flush(deadline)?;
+                self.flush(patience.deadline)?;
             }
-            if self.read_tls(deadline)? == Filled::Nothing {
-                return Ok(Filled::Nothing);
+            match self.read_tls(patience)? {
+                Filled::Data => {}
+                other => return Ok(other),
             }
         }
     }
@@ -133,10 +168,11 @@ impl Wire {
     }
 
     /// Reads once from the socket.
-    fn read_tls(&mut self, deadline: Instant) -> Result<Filled> {
+    fn read_tls(&mut self, patience: &mut Patience) -> Result<Filled> {
         loop {
-            // At least one look, even when the deadline has passed.
-            let wait = left(deadline).unwrap_or(Duration::from_millis(1));
+            let Some(wait) = patience.next_look() else {
+                return Ok(Filled::Late);
+            };
             self.socket
                 .set_read_timeout(Some(wait))
                 .map_err(|e| Error::Read(e.to_string()))?;
@@ -152,7 +188,7 @@ impl Wire {
         }
         if let Err(error) = self.tls.process_new_packets() {
             // An alert for the peer may be waiting; the connection ends either way.
-            let _ = self.flush(deadline);
+            let _ = self.flush(patience.deadline);
             return Err(Error::Tls(error.to_string()));
         }
         Ok(Filled::Data)
@@ -162,7 +198,7 @@ impl Wire {
 /// What is left until `deadline`, not less than a socket's time-out can be.
 fn left(deadline: Instant) -> Option<Duration> {
     let left = deadline.saturating_duration_since(Instant::now());
-    (!left.is_zero()).then(|| left.max(Duration::from_millis(1)))
+    (!left.is_zero()).then(|| left.max(SHORTEST))
 }
 
 fn is_timeout(error: &io::Error) -> bool {
@@ -172,10 +208,15 @@ fn is_timeout(error: &io::Error) -> bool {
     )
 }
 
+/// Tries one address after the other. `timeout` is for all: an address may take its equal share of
+/// what is left, so that one that does not answer leaves time for those behind it.
 fn connect_any(addresses: &[SocketAddr], timeout: Duration) -> Result<TcpStream> {
+    let deadline = Instant::now() + timeout;
     let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "the host has no address");
-    for address in addresses {
-        match TcpStream::connect_timeout(address, timeout.max(Duration::from_millis(1))) {
+    for (address, to_try) in addresses.iter().zip((1..=addresses.len()).rev()) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let share = left / u32::try_from(to_try).unwrap_or(u32::MAX);
+        match TcpStream::connect_timeout(address, share.max(SHORTEST)) {
             Ok(socket) => return Ok(socket),
             Err(e) if matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
                 return Err(Error::Socket(e));
@@ -208,5 +249,43 @@ impl Write for NoSignal<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// A listener that answers nobody: its queue is full. The stream is what fills it.
+    #[allow(unsafe_code)]
+    fn deaf() -> (TcpListener, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        // SAFETY: the descriptor is open, and listening already; its queue becomes short.
+        assert_eq!(unsafe { libc::listen(listener.as_raw_fd(), 0) }, 0);
+        let first = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (listener, first)
+    }
+
+    #[test]
+    fn all_addresses_of_a_host_share_one_time_out() {
+        let (deaf, _first) = deaf();
+        let deaf = deaf.local_addr().unwrap();
+        let start = Instant::now();
+        let timeout = Duration::from_millis(400);
+        assert!(connect_any(&[deaf; 4], timeout).is_err());
+        let elapsed = start.elapsed();
+        assert!(elapsed >= timeout, "{elapsed:?}");
+        assert!(elapsed < 2 * timeout, "{elapsed:?}");
+    }
+
+    #[test]
+    fn an_address_that_does_not_answer_leaves_time_for_the_next() {
+        let (deaf, _first) = deaf();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addresses = [deaf.local_addr().unwrap(), listener.local_addr().unwrap()];
+        let socket = connect_any(&addresses, Duration::from_millis(400)).unwrap();
+        assert_eq!(socket.peer_addr().unwrap(), addresses[1]);
     }
 }

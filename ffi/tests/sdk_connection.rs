@@ -2,6 +2,7 @@
 #![allow(unsafe_code, clippy::unwrap_used, clippy::expect_used)] // C's side; helpers fail as tests
 
 use std::ffi::{c_char, c_int, c_void};
+use std::io::Write;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
@@ -308,6 +309,122 @@ fn a_ping_goes_out_after_the_keep_alive_time_and_no_answer_is_a_loss() {
     let elapsed = start.elapsed();
     assert!(elapsed >= Duration::from_millis(2900), "{elapsed:?}");
     assert!(pings.try_recv().is_ok());
+    server.finish();
+}
+
+#[test]
+fn an_answer_to_the_ping_that_lies_unread_is_no_loss() {
+    let (pinged, is_pinged) = channel();
+    let (leave, has_left) = channel();
+    let (answered, is_answered) = channel();
+    let server = Server::start(1, move |_, peer| {
+        peer.accept();
+        peer.grant();
+        assert_eq!(peer.receive(), Some(Packet::PingReq));
+        pinged.send(()).unwrap();
+        has_left.recv_timeout(server::PATIENCE).unwrap();
+        // More than one look at the socket finds at once.
+        peer.tell("t", &"x".repeat(40_000));
+        peer.send(&Packet::PingResp);
+        answered.send(()).unwrap();
+        assert_eq!(peer.receive(), Some(Packet::PingReq), "the next ping");
+        peer.send(&Packet::PingResp);
+        peer.tell("t", "alive");
+        peer.until_gone();
+    });
+    let seen = Seen::default();
+    let mut sdk = Sdk::new(server.port, server.certificates.dir());
+    sdk.init.disconnect_handler = Some(lost);
+    sdk.init.disconnect_handler_data = seen.data();
+    sdk.config.rx_buf_len = 100_000;
+    sdk.connect.keep_alive = 1;
+    sdk.up();
+    assert_eq!(sdk.subscribe("t", note, seen.data()), 0);
+    assert_eq!(sdk.run_until(&[0], || is_pinged.try_recv().is_ok()), 0);
+    leave.send(()).unwrap();
+    is_answered.recv_timeout(server::PATIENCE).unwrap();
+    // The program is busy until the next ping is due.
+    std::thread::sleep(Duration::from_millis(1100));
+    assert_eq!(sdk.run_until(&[0], || seen.len() == 2), 0);
+    assert_eq!(seen.all()[1], "t=alive");
+    drop(sdk);
+    server.finish();
+}
+
+#[test]
+fn a_missing_answer_is_seen_by_the_shortest_yields_too() {
+    let server = Server::start(1, |_, peer| {
+        peer.accept();
+        while peer.receive().is_some() {}
+    });
+    let mut sdk = Sdk::new(server.port, server.certificates.dir());
+    sdk.connect.keep_alive = 1;
+    sdk.up();
+    let start = Instant::now();
+    while sdk.run(1) == 0 {
+        assert!(start.elapsed() < server::PATIENCE, "waited too long");
+    }
+    assert_eq!(sdk.run(1), -13);
+    server.finish();
+}
+
+/// Calls until `false` comes or for so long that a test has failed, with a moment between.
+fn drip(mut next: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while start.elapsed() < server::PATIENCE && next() {
+        std::thread::sleep(Duration::from_micros(400));
+    }
+}
+
+/// Long after the time-outs of these tests, long before a dripping server ends.
+const TOO_LATE: Duration = Duration::from_secs(2);
+
+#[test]
+fn a_server_that_drips_bytes_does_not_prolong_the_handshake() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let dripping = std::thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        socket.set_nodelay(true).unwrap();
+        // A ServerHello of 60,000 bytes in records of 16,384.
+        let start = [2, 0, 0xea, 0x60].into_iter();
+        let hello = start.chain(std::iter::repeat_n(0, 60_000));
+        let record = [22, 3, 3, 0x40, 0].into_iter();
+        let mut bytes = record.chain(hello.take(16_384)).cycle();
+        drip(|| bytes.next().is_some_and(|b| socket.write_all(&[b]).is_ok()));
+    });
+    let certificates = Certificates::new();
+    let mut sdk = Sdk::new(port, certificates.dir());
+    sdk.init.tls_handshake_timeout_ms = 200;
+    assert_eq!(sdk.init(), 0);
+    let start = Instant::now();
+    assert_eq!(sdk.connect(), -4);
+    assert!(start.elapsed() < TOO_LATE, "{:?}", start.elapsed());
+    drop(sdk);
+    dripping.join().unwrap();
+}
+
+#[test]
+fn a_server_that_drips_bytes_does_not_prolong_a_call() {
+    let (done, is_done) = channel();
+    let server = Server::start(1, move |_, peer| {
+        peer.accept();
+        // PUBLISH of 200,000 bytes.
+        peer.send_raw(&[0x30, 0xc0, 0x9a, 0x0c, 0, 1, b't']);
+        drip(|| {
+            peer.send_raw(b"x");
+            is_done.try_recv().is_err()
+        });
+    });
+    let mut sdk = Sdk::new(server.port, server.certificates.dir());
+    sdk.init.command_timeout_ms = 200;
+    sdk.config.rx_buf_len = 300_000;
+    sdk.up();
+    let start = Instant::now();
+    assert_eq!(sdk.run(200), 0);
+    assert_eq!(sdk.publish("t", b"", 1), -28);
+    assert!(start.elapsed() < TOO_LATE, "{:?}", start.elapsed());
+    done.send(()).unwrap();
     server.finish();
 }
 

@@ -45,22 +45,18 @@ impl Client {
         deadline: Instant,
     ) -> Result<Outcome> {
         loop {
-            match self.look(Some(id), deadline)? {
+            let until = deadline.min(Instant::now() + SLICE);
+            match self.with_connection(|connection| connection.step(Some(id), until))? {
                 Step::Answered(outcome) => return Ok(outcome),
+                // The time that callbacks take is not the server's: another look follows.
                 Step::Message(message) => self.deliver(operation, &message)?,
-                Step::Progress => {}
-                Step::Nothing if Instant::now() >= deadline => return Err(Error::Timeout),
-                Step::Nothing => {}
+                _ if Instant::now() >= deadline => return Err(Error::Timeout),
+                Step::Progress | Step::Nothing => {}
             }
             if self.state() != operation.during() {
                 return Err(Error::NotConnected);
             }
         }
-    }
-
-    fn look(&self, id: Option<PacketId>, deadline: Instant) -> Result<Step> {
-        let until = deadline.min(Instant::now() + SLICE);
-        self.with_connection(|connection| connection.step(id, until))
     }
 
     /// Receives, delivers, keeps alive and reconnects for `timeout`, and at least once.
@@ -86,10 +82,8 @@ impl Client {
     fn listen(&self, deadline: Instant) -> Result<()> {
         let operation = self.begin(State::YieldInProgress)?;
         loop {
-            let step = self
-                .with_connection(|connection| connection.keep_alive())
-                .and_then(|due| self.look(None, due.map_or(deadline, |due| due.min(deadline))));
-            match step {
+            let until = deadline.min(Instant::now() + SLICE);
+            match self.with_connection(|connection| connection.listen(until)) {
                 Ok(Step::Message(message)) => {
                     if self.deliver(&operation, &message).is_err() {
                         return Ok(());

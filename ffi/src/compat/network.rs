@@ -12,7 +12,7 @@ use crate::boundary::{c_bytes, sized_bytes};
 use crate::client::Endpoint;
 use crate::error::Result;
 use crate::tls;
-use crate::wire::{Filled, Wire};
+use crate::wire::{Filled, Patience, Wire};
 
 const NETWORK_PHYSICAL_LAYER_CONNECTED: c_int = 6;
 const NETWORK_SSL_READ_TIMEOUT_ERROR: c_int = -11;
@@ -272,8 +272,9 @@ pub unsafe extern "C" fn iot_tls_read(
 }
 
 fn fill(line: &mut Line, len: usize, deadline: Instant) -> Result<()> {
+    let mut patience = Patience::until(deadline);
     while line.buf.len() < len {
-        if line.wire.fill(&mut line.buf, deadline)? == Filled::Nothing {
+        if line.wire.fill(&mut line.buf, &mut patience)? != Filled::Data {
             break;
         }
     }
