@@ -181,13 +181,16 @@ impl Task {
 
     /// Takes the broker's answers.
     pub(super) fn settle_inbound(&mut self) -> Result<(), End> {
+        let mut failed = false;
+        // All of them: no answer comes a second time.
         for (token, outcome) in self.sink.take() {
             let current = self.settle(token, outcome);
-            if current && outcome.is_err() {
-                return Err(End::Lost(
-                    "the store could not take an inbound message".into(),
-                ));
-            }
+            failed |= current && outcome.is_err();
+        }
+        if failed {
+            return Err(End::Lost(
+                "the store could not take an inbound message".into(),
+            ));
         }
         Ok(())
     }
