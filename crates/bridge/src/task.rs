@@ -71,6 +71,8 @@ pub(crate) struct Task {
     /// A mailbox had more and gave nothing: asked again after a moment.
     stalled: bool,
     window: Window<Sent>,
+    /// When the SUBSCRIBE without SUBACK was handed over.
+    subscribing: Option<tokio::time::Instant>,
     inbound: Inbound,
     sink: Arc<Sink>,
     blocked: std::collections::VecDeque<Blocked>,
@@ -119,6 +121,7 @@ impl Task {
             out,
             turn: 0,
             stalled: false,
+            subscribing: None,
             inbound: Inbound::default(),
             blocked: std::collections::VecDeque::new(),
             blocked_bytes: 0,
@@ -278,6 +281,7 @@ impl Task {
     fn disconnected(&mut self) {
         self.pass_on_acknowledgements();
         self.window.clear();
+        self.subscribing = None;
         self.acks_queued = 0;
         self.forget_blocked();
         self.inbound.disconnected();

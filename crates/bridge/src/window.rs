@@ -6,6 +6,8 @@
 
 use std::collections::VecDeque;
 
+use tokio::time::Instant;
+
 /// The upstream or the library did what the protocol does not know; the connection must end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Unexpected;
@@ -16,6 +18,8 @@ struct Slot<T> {
     cost: usize,
     /// Given by the library when it takes the request.
     packet_id: Option<u16>,
+    /// When it was written.
+    written: Option<Instant>,
 }
 
 /// Items in the order in which they were sent.
@@ -51,6 +55,11 @@ impl<T> Window<T> {
         self.slots.is_empty()
     }
 
+    /// Since when the oldest item on the wire waits for its PUBACK.
+    pub(crate) fn waits_since(&self) -> Option<Instant> {
+        self.slots.front()?.written
+    }
+
     /// An item was handed to the library.
     pub(crate) fn push(&mut self, item: T, cost: usize) {
         self.bytes += cost;
@@ -58,13 +67,16 @@ impl<T> Window<T> {
             item: Some(item),
             cost,
             packet_id: None,
+            written: None,
         });
     }
 
     /// The library has put the next request on the wire. QoS 0 (id 0) is done with that.
     pub(crate) fn published(&mut self, packet_id: u16) -> Result<Option<T>, Unexpected> {
         let at = self.numbered;
-        self.slots.get_mut(at).ok_or(Unexpected)?.packet_id = Some(packet_id);
+        let slot = self.slots.get_mut(at).ok_or(Unexpected)?;
+        slot.packet_id = Some(packet_id);
+        slot.written = Some(Instant::now());
         self.numbered += 1;
         Ok((packet_id == 0).then(|| self.take(at)).flatten())
     }

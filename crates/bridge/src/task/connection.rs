@@ -14,6 +14,8 @@ use super::{End, Task};
 const GRACE: Duration = Duration::from_secs(1);
 /// How long after that DISCONNECT may take.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// The slowest link that is no dead one, in bytes a second.
+const SLOWEST: u64 = 2048;
 /// When a stalled mailbox or a refusing broker is asked again.
 const AGAIN: Duration = Duration::from_millis(200);
 
@@ -56,31 +58,62 @@ impl Task {
         client: &AsyncClient,
         events: &mut EventLoop,
     ) -> Result<Event, End> {
-        // Pings make an event each keep-alive: silence for much longer is a hang.
-        let keep_alive = u64::from(self.shared.config.keep_alive);
-        let hang = Duration::from_secs(keep_alive * 2) + self.shared.config.connect_timeout;
-        let hang_at = Instant::now() + hang;
+        let begun = Instant::now();
         let poll = events.poll();
         tokio::pin!(poll);
         let mut desired = self.desired.clone();
         let notify = self.notify.clone();
         loop {
-            let timer = self.timer().unwrap_or(hang).min(hang);
+            // Pings make an event each keep-alive: silence for much longer is a hang.
+            let patience = self.patience();
+            let timer = self.timer().unwrap_or(patience).min(patience);
+            let until = self.next_deadline(begun).min(Instant::now() + timer);
             tokio::select! {
                 polled = &mut poll => {
                     return polled.map_err(|error| self.failed(&error));
                 }
                 () = notify.notified() => self.pump(client)?,
-                () = tokio::time::sleep_until(hang_at.min(Instant::now() + timer)) => {
-                    if Instant::now() >= hang_at {
-                        return Err(End::Lost("the connection hangs".into()));
-                    }
+                () = tokio::time::sleep_until(until) => {
+                    self.overdue(begun)?;
                     self.pump(client)?;
                     self.resubscribe(client)?;
                 }
                 _ = desired.changed() => return Err(End::Desired),
             }
         }
+    }
+
+    /// How long the upstream may leave anything unanswered. What is under way has its time on a
+    /// slow link.
+    fn patience(&self) -> Duration {
+        let config = &self.shared.config;
+        let bytes = u64::try_from(self.window.bytes()).unwrap_or(u64::MAX);
+        Duration::from_secs(u64::from(config.keep_alive) * 2 + bytes / SLOWEST)
+            + config.connect_timeout
+    }
+
+    /// When [`Task::overdue`] has something to say. `begun`: the last event.
+    fn next_deadline(&self, begun: Instant) -> Instant {
+        let waiting = [self.window.waits_since(), self.subscribing];
+        let first = waiting.into_iter().flatten().fold(begun, Instant::min);
+        first + self.patience()
+    }
+
+    /// Pings alone keep a connection up on which nothing else is answered.
+    fn overdue(&self, begun: Instant) -> Result<(), End> {
+        let (now, patience) = (Instant::now(), self.patience());
+        let late = |since: Option<Instant>| since.is_some_and(|since| now >= since + patience);
+        let seconds = patience.as_secs();
+        if late(self.window.waits_since()) {
+            return Err(End::Lost(format!("no PUBACK within {seconds} s")));
+        }
+        if late(self.subscribing) {
+            return Err(End::Lost(format!("no SUBACK within {seconds} s")));
+        }
+        if late(Some(begun)) {
+            return Err(End::Lost("the connection hangs".into()));
+        }
+        Ok(())
     }
 
     /// When something has to be tried again.
@@ -127,7 +160,9 @@ impl Task {
         }
         client
             .try_subscribe_many(filters)
-            .map_err(|e| End::Lost(format!("SUBSCRIBE: {e}")))
+            .map_err(|e| End::Lost(format!("SUBSCRIBE: {e}")))?;
+        self.subscribing.get_or_insert_with(Instant::now);
+        Ok(())
     }
 
     /// Asks again for subscriptions that were refused, when it is time.
@@ -145,6 +180,7 @@ impl Task {
     }
 
     fn subscribed(&mut self, ack: &SubAck) {
+        self.subscribing = None;
         let mut codes = ack.return_codes.iter();
         let refused: Vec<_> = self
             .incoming

@@ -57,7 +57,7 @@ impl Link {
     /// The next packet; `None` at the connection's end.
     pub async fn next(&mut self) -> Option<Packet> {
         loop {
-            match Packet::read(&mut self.buffer, 1 << 20) {
+            match Packet::read(&mut self.buffer, 1 << 26) {
                 Ok(packet) => return Some(packet),
                 Err(rumqttc::mqttbytes::Error::InsufficientBytes(_)) => {}
                 Err(error) => panic!("{error}"),

@@ -1,0 +1,67 @@
+//! An upstream that answers pings and little else, or reads slowly.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::upstream::{Link, Upstream};
+use common::{Setup, config, route, until};
+use iotedge_bridge::{Config, Direction};
+use iotedge_model::QoS;
+use rumqttc::mqttbytes::v4::{self, Packet};
+
+/// An answer may take three seconds with these.
+fn impatient(upstream: &Upstream, direction: Direction) -> Config {
+    let mut config = config(&upstream.url);
+    config.keep_alive = 1;
+    config.connect_timeout = Duration::from_secs(1);
+    config.routes.push(route(direction, "t/#"));
+    config
+}
+
+/// Answers pings until the other side closes.
+async fn only_pings(link: &mut Link) {
+    let closed = async {
+        while let Some(packet) = link.next().await {
+            if packet == Packet::PingReq {
+                link.send(|b| v4::PingResp.write(b).unwrap()).await;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(15), closed)
+        .await
+        .expect("the link stalls and says that it is connected");
+}
+
+#[tokio::test]
+async fn a_puback_that_never_comes_ends_the_connection() {
+    let upstream = Upstream::start().await;
+    let mut config = impatient(&upstream, Direction::Out);
+    config.backoff.base = Duration::from_secs(2);
+    config.backoff.max = Duration::from_secs(4);
+    let setup = Setup::start(config);
+    setup.mailbox().push("t/x", "1", QoS::AtLeastOnce);
+    let mut link = upstream.accept_ok().await;
+    link.publish().await;
+    only_pings(&mut link).await;
+    until("the reason", || setup.status().reason.contains("PUBACK")).await;
+    let mut link = upstream.accept_ok().await;
+    let again = link.publish().await;
+    link.ack(again.pkid).await;
+    until("acknowledged", || setup.mailbox().waiting() == 0).await;
+}
+
+#[tokio::test]
+async fn a_suback_that_never_comes_ends_the_connection() {
+    let upstream = Upstream::start().await;
+    let mut config = impatient(&upstream, Direction::In);
+    config.backoff.base = Duration::from_secs(2);
+    config.backoff.max = Duration::from_secs(4);
+    let setup = Setup::start(config);
+    let mut link = upstream.accept_ok().await;
+    only_pings(&mut link).await;
+    until("the reason", || setup.status().reason.contains("SUBACK")).await;
+    let mut link = upstream.accept_ok().await;
+    link.subscribed(true).await;
+}
