@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use crate::ShadowStore;
 use crate::core::{self, Limits, Rejection, ShadowError, Stored};
-use queue::{Job, Queue, Refused, Reply, Request};
+use queue::{Queue, Refused, Reply, Request};
 use worker::Worker;
 
 pub use http::ShadowHttp;
@@ -206,10 +206,12 @@ impl ShadowService {
         }
     }
 
-    /// Removes what is left of shadows that were deleted long ago. Reads everything: not for the
-    /// start of the daemon.
+    /// Removes what is left of shadows that were deleted long ago. Returns at once: the service's
+    /// thread reads everything in small steps, and answers between them what has come in. Does
+    /// nothing while an earlier call is at it; [`ShadowService::stop`] ends it. Once a day is often
+    /// enough.
     pub fn forget_tombstones(&self) {
-        self.queue.push(Job::ForgetTombstones);
+        self.queue.begin_forgetting();
     }
 
     /// Answers what has come in and ends the thread. To be called before the store is closed.

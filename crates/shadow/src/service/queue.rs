@@ -44,7 +44,10 @@ pub(super) enum Job {
         number: u64,
         outcome: Result<(), StorageFailure>,
     },
-    ForgetTombstones,
+    /// One step: the keys behind this one.
+    ForgetTombstones {
+        after: Option<String>,
+    },
 }
 
 /// The request is given back.
@@ -59,6 +62,8 @@ struct State {
     open: usize,
     /// Of them, by thing, those that were not refused at once.
     in_flight: HashMap<Arc<str>, usize>,
+    /// There is a step of forgetting tombstones, in `jobs` or in the worker's hands.
+    forgetting: bool,
     stopping: bool,
 }
 
@@ -110,6 +115,30 @@ impl Queue {
     pub(super) fn push(&self, job: Job) {
         self.lock().jobs.push_back(job);
         self.wake.notify_one();
+    }
+
+    /// Queues the first step of forgetting tombstones, unless it is under way.
+    pub(super) fn begin_forgetting(&self) {
+        let mut state = self.lock();
+        if state.forgetting || state.stopping {
+            return;
+        }
+        state.forgetting = true;
+        state.jobs.push_back(Job::ForgetTombstones { after: None });
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// A step is done. The next one, if there is any, waits behind all that has come in meanwhile.
+    pub(super) fn forgot(&self, next: Option<String>) {
+        let mut state = self.lock();
+        match next {
+            Some(after) if !state.stopping => {
+                let after = Some(after);
+                state.jobs.push_back(Job::ForgetTombstones { after });
+            }
+            _ => state.forgetting = false,
+        }
     }
 
     /// A request was answered.

@@ -83,7 +83,10 @@ impl Worker {
                         number,
                         outcome,
                     } => self.committed(&thing, number, outcome, &now, &mut ready),
-                    Job::ForgetTombstones => self.forget_tombstones(&now),
+                    Job::ForgetTombstones { after } => {
+                        let next = self.forget_tombstones(after.as_deref(), &now);
+                        self.queue.forgot(next);
+                    }
                 }
             }
             self.tell(ready);
@@ -250,30 +253,31 @@ impl Worker {
         }
     }
 
-    fn forget_tombstones(&self, now: &Now) {
-        const PAGE: usize = 100;
-        let mut after: Option<String> = None;
-        loop {
-            let page = match self.store.list("", after.as_deref(), PAGE) {
-                Ok(page) => page,
-                Err(e) => {
-                    internal("tombstones", &e);
-                    return;
-                }
-            };
-            for (key, body) in &page {
-                if !matches!(Stored::parse(body), Ok(Stored::Deleted(t)) if t.is_over(now)) {
-                    continue;
-                }
-                if let Err(e) = self.store.forget(key) {
-                    internal(key, &e);
-                }
+    /// One step through all keys; gives the key after which the next one goes on.
+    fn forget_tombstones(&self, after: Option<&str>, now: &Now) -> Option<String> {
+        // Few, since requests wait for the step: shadows are parsed, of 8 kB each at most.
+        const PAGE: usize = 32;
+        let page = match self.store.list("", after, PAGE) {
+            Ok(page) => page,
+            Err(e) => {
+                internal("tombstones", &e);
+                return None;
             }
-            if page.len() < PAGE {
-                return;
+        };
+        for (key, body) in &page {
+            if !matches!(Stored::parse(body), Ok(Stored::Deleted(t)) if t.is_over(now)) {
+                continue;
             }
-            after = page.into_iter().next_back().map(|(key, _)| key);
+            if let Err(e) = self.store.forget(key) {
+                internal(key, &e);
+                return None;
+            }
         }
+        let full = page.len() == PAGE;
+        page.into_iter()
+            .next_back()
+            .map(|(key, _)| key)
+            .filter(|_| full)
     }
 }
 
