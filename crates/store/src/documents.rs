@@ -90,6 +90,17 @@ impl Overlay {
         self.changes.get(collection)?.get(key)
     }
 
+    /// A change that waits is the newest again, when those after it were given up.
+    pub(crate) fn restore(&mut self, change: &Change) {
+        let changes = self.changes.entry(change.collection).or_default();
+        let newest = changes
+            .get(&change.key)
+            .is_none_or(|c| c.sequence < change.sequence);
+        if newest {
+            changes.insert(change.key.clone(), change.clone());
+        }
+    }
+
     /// The change is in the file, or was given up.
     pub(crate) fn settled(&mut self, change: &Change) {
         let Some(changes) = self.changes.get_mut(change.collection) else {

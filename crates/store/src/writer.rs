@@ -52,8 +52,14 @@ pub(crate) trait Engine: Send + 'static {
     /// Whether, after a full disk, the job is tried again; otherwise its waiter is told.
     fn keeps(&self, job: &Job<Self::Op>) -> bool;
 
-    /// The job was given up: its effects in memory must go.
-    fn undo(&mut self, job: &Job<Self::Op>);
+    /// The jobs were given up: their effects in memory must go. Jobs that rest on them, of those
+    /// kept and of those that wait, go with them: they are moved to `given_up`.
+    fn undo(
+        &mut self,
+        given_up: &mut Vec<Job<Self::Op>>,
+        kept: &mut Vec<Job<Self::Op>>,
+        waiting: &Waiting<'_, Self::Op>,
+    );
 
     /// Work for a quiet moment; says how long until there is more of it.
     fn chore(&mut self) -> Result<Option<Duration>, StoreError>;
@@ -82,6 +88,24 @@ impl<Op> Shared<Op> {
     fn lock(&self) -> MutexGuard<'_, State<Op>> {
         // The state is whole at every unlock; a panic elsewhere does not change that.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The jobs that came while a batch was written. Its lock is inside every lock that callers hold
+/// while they hand jobs in.
+pub(crate) struct Waiting<'a, Op>(&'a Shared<Op>);
+
+impl<Op> Waiting<'_, Op> {
+    /// Takes those that rest on what was given up, in their order.
+    pub(crate) fn take(&self, rests: impl Fn(&Op) -> bool) -> Vec<Job<Op>> {
+        let mut state = self.0.lock();
+        let (taken, left) = std::mem::take(&mut state.waiting)
+            .into_iter()
+            .partition(|job| rests(&job.op));
+        state.waiting = left;
+        let bytes: u64 = taken.iter().map(|job: &Job<Op>| job.cost).sum();
+        state.bytes = state.bytes.saturating_sub(bytes);
+        taken
     }
 }
 
@@ -336,10 +360,9 @@ fn commit<E: Engine>(
         return end(shared, batch, error);
     }
     tracing::warn!(event = event::STORE, %error, "a commit found no room");
-    let (kept, given_up): (Vec<_>, Vec<_>) = batch.into_iter().partition(|job| engine.keeps(job));
-    for job in &given_up {
-        engine.undo(job);
-    }
+    let (mut kept, mut given_up): (Vec<_>, Vec<_>) =
+        batch.into_iter().partition(|job| engine.keeps(job));
+    engine.undo(&mut given_up, &mut kept, &Waiting(shared));
     // What makes room goes alone, or what needs room would keep it out for ever.
     let again = if kept.is_empty() || given_up.is_empty() {
         Err(error.clone())

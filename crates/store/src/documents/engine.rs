@@ -1,5 +1,6 @@
 //! What the writer thread of `state.db` does.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -8,7 +9,7 @@ use rusqlite::Connection;
 
 use super::{Change, Overlay, write};
 use crate::space::Space;
-use crate::writer::{Engine, Job};
+use crate::writer::{Engine, Job, Waiting};
 use crate::{StoreError, file};
 
 /// Pause between probes of a full disk.
@@ -62,8 +63,39 @@ impl Engine for StateEngine {
         job.done.is_none()
     }
 
-    fn undo(&mut self, job: &Job<Change>) {
-        self.settled(std::iter::once(job));
+    /// A change was made from the one before it, which readers saw: when that is given up, so are
+    /// all later ones of the document. Under the overlay's lock, so that none comes in between.
+    fn undo(
+        &mut self,
+        given_up: &mut Vec<Job<Change>>,
+        kept: &mut Vec<Job<Change>>,
+        waiting: &Waiting<'_, Change>,
+    ) {
+        let mut overlay = self.overlay.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut first = HashMap::new();
+        for job in given_up.iter() {
+            let document = (job.op.collection, job.op.key.clone());
+            first.entry(document).or_insert(job.op.sequence);
+        }
+        let rests = |change: &Change| {
+            first
+                .get(&(change.collection, change.key.clone()))
+                .is_some_and(|sequence| change.sequence > *sequence)
+        };
+        let (later, rest) = std::mem::take(kept)
+            .into_iter()
+            .partition(|job| rests(&job.op));
+        *kept = rest;
+        let later: Vec<Job<Change>> = later;
+        given_up.extend(later);
+        given_up.extend(waiting.take(rests));
+        given_up.sort_by_key(|job| job.op.sequence);
+        for job in given_up.iter() {
+            overlay.settled(&job.op);
+        }
+        for job in kept.iter() {
+            overlay.restore(&job.op);
+        }
     }
 
     fn chore(&mut self) -> Result<Option<Duration>, StoreError> {
@@ -86,3 +118,6 @@ impl Engine for StateEngine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

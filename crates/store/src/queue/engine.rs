@@ -14,7 +14,7 @@ use super::mirror::{Mirror, Tallies, signed};
 use super::rows::Encoder;
 use super::{Op, Settled};
 use crate::space::Space;
-use crate::writer::{Engine, Job};
+use crate::writer::{Engine, Job, Waiting};
 use crate::{StoreError, TakerId, file};
 
 /// Rows of removed takers cleared away in one step.
@@ -141,8 +141,14 @@ impl Engine for QueueEngine {
         }
     }
 
-    fn undo(&mut self, job: &Job<Op>) {
-        self.settle(std::iter::once(job), &Tallies::new());
+    /// An operation rests on no other: what it needs is looked up when it is written.
+    fn undo(
+        &mut self,
+        given_up: &mut Vec<Job<Op>>,
+        _kept: &mut Vec<Job<Op>>,
+        _waiting: &Waiting<'_, Op>,
+    ) {
+        self.settle(given_up.iter(), &Tallies::new());
     }
 
     fn chore(&mut self) -> Result<Option<Duration>, StoreError> {
