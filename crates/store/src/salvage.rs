@@ -36,21 +36,43 @@ pub(crate) struct Found {
     pub(crate) next_message_id: u64,
 }
 
-/// Opens `queue.db` and reads what is needed from the start.
+/// Whether the data directory has been in use, so that an empty file in it has lost what it held:
+/// SQLite would take it for a new one. (A first start that is killed between the two files leaves
+/// the same traces: then a file that never held anything is reported.)
+pub(crate) fn was_used(dir: &Path) -> bool {
+    let filled = |path: &Path| path.metadata().is_ok_and(|found| found.len() > 0);
+    let files = [QUEUE.file, STATE.file];
+    let traces = |file: &str| filled(&dir.join(file)) || dir.join(format!("{file}-wal")).exists();
+    // The gateway's CA is made when the store has been opened.
+    files.into_iter().any(traces) || dir.join("ca").exists()
+}
+
+/// Why a file is not the new one that SQLite would take it for.
+fn emptied(path: &Path, used: bool) -> Option<StoreError> {
+    let empty = path.metadata().is_ok_and(|found| found.len() == 0);
+    (used && empty).then(|| StoreError::Damaged {
+        path: path.to_path_buf(),
+        reason: "the file is empty, and its directory was in use".into(),
+    })
+}
+
+/// Opens `queue.db` and reads what is needed from the start. `used`: [`was_used`].
 pub(crate) fn open_queue(
     path: &Path,
+    used: bool,
     opened: &mut Opened,
 ) -> Result<(Connection, Found), StoreError> {
-    open_queue_by_steps(path, opened, &|_| {})
+    open_queue_by_steps(path, used, opened, &|_| {})
 }
 
 /// `step` is told each time the directory has changed.
 fn open_queue_by_steps(
     path: &Path,
+    used: bool,
     opened: &mut Opened,
     step: &dyn Fn(&'static str),
 ) -> Result<(Connection, Found), StoreError> {
-    let place = Place::new(path, step);
+    let place = Place::new(path, used, step);
     let (connection, (part, found), salvage) = open(&place, &QUEUE, copy::QUEUE, read_queue)?;
     opened.takers = part.takers;
     opened.sessions = part.sessions;
@@ -63,14 +85,18 @@ fn open_queue_by_steps(
     Ok((connection, found))
 }
 
-/// Opens `state.db`.
-pub(crate) fn open_state(path: &Path, opened: &mut Opened) -> Result<Connection, StoreError> {
+/// Opens `state.db`. `used`: [`was_used`].
+pub(crate) fn open_state(
+    path: &Path,
+    used: bool,
+    opened: &mut Opened,
+) -> Result<Connection, StoreError> {
     let look = |connection: &Connection| {
         connection
             .prepare("SELECT id, collection, key, version, body, updated_at FROM documents")
             .map(drop)
     };
-    let place = Place::new(path, &|_| {});
+    let place = Place::new(path, used, &|_| {});
     let (connection, (), salvage) = open(&place, &STATE, copy::STATE, look)?;
     opened.damaged.extend(salvage);
     Ok(connection)
@@ -95,7 +121,11 @@ fn open<T>(
 ) -> Result<(Connection, T, Vec<Salvage>), StoreError> {
     // What an interrupted start left: a complete file takes its place, any other goes.
     let mut salvaged = Vec::from_iter(place.resume(schema.file, tables)?);
-    let outcome = match open_and_read(place.path, schema, &read) {
+    let first = match emptied(place.path, place.used) {
+        Some(damage) => Err(damage),
+        None => open_and_read(place.path, schema, &read),
+    };
+    let outcome = match first {
         Err(StoreError::Damaged { reason, .. }) => {
             tracing::error!(event = event::STORE, path = %place.path.display(), reason, "a damaged file is set aside");
             let report = salvage(place, schema, tables, reason)?;
@@ -170,8 +200,12 @@ fn build(
     fresh
         .execute_batch("PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF; BEGIN IMMEDIATE")
         .map_err(sql)?;
-    // Not even opened: then nothing of it can be read.
-    let old = Connection::open(place.path).ok().filter(leave_journal);
+    // Not even opened: then nothing of it can be read. Beside an empty file SQLite would remove the
+    // journal, which is to be set aside.
+    let old = match emptied(place.path, place.used) {
+        Some(_) => None,
+        None => Connection::open(place.path).ok().filter(leave_journal),
+    };
     for table in tables {
         let Copied { rows, complete } = match &old {
             Some(old) => copy::copy(old, &fresh, table).map_err(sql)?,

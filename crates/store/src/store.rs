@@ -50,7 +50,7 @@ impl Drop for Inner {
 
 impl Store {
     /// Opens `queue.db` and `state.db` in `dir`, which must exist. A damaged file is set aside and
-    /// salvaged.
+    /// salvaged; so is an empty one in a directory that was in use.
     ///
     /// # Errors
     /// [`StoreError::Busy`], [`StoreError::Newer`], [`StoreError::Foreign`], [`StoreError::Io`],
@@ -59,9 +59,10 @@ impl Store {
         let lock = DirectoryLock::take(dir)?;
         let space = Arc::new(Space::new(dir, options.max_bytes, options.min_free_disk));
         let mut opened = Opened::default();
+        let used = salvage::was_used(dir);
 
         let path = dir.join(QUEUE.file);
-        let (connection, found) = salvage::open_queue(&path, &mut opened)?;
+        let (connection, found) = salvage::open_queue(&path, used, &mut opened)?;
         let mirror = Mirror::new(&opened.takers, &found.removed, found.next_taker);
         let mirror = Arc::new(Mutex::new(mirror));
         opened.next_message_id = found.next_message_id;
@@ -82,7 +83,7 @@ impl Store {
         let queue = Writer::start(&path, options.linger, options.on_fatal.clone(), engine)?;
 
         let path = dir.join(STATE.file);
-        let connection = salvage::open_state(&path, &mut opened)?;
+        let connection = salvage::open_state(&path, used, &mut opened)?;
         space.committed(&connection, &path);
         let overlay = Arc::new(Mutex::new(Overlay::default()));
         let engine = StateEngine {

@@ -203,3 +203,48 @@ fn rows_that_are_not_as_they_were_written_are_passed_over_and_named() {
     assert!(account.balances(), "{account:?}");
     assert_eq!(account.dropped[&DropReason::Damaged], 4 + 3);
 }
+
+fn empty(path: &Path) {
+    std::fs::File::create(path).unwrap();
+}
+
+#[test]
+fn an_emptied_file_is_set_aside_and_reported() {
+    for (file, other) in [("queue.db", "state.db"), ("state.db", "queue.db")] {
+        // Known by the other file, by its own journal, by the CA beside it.
+        for trace in [other, &format!("{file}-wal"), "ca"] {
+            let dir = tempfile::tempdir().unwrap();
+            filled(dir.path());
+            empty(&dir.path().join(file));
+            if trace != other {
+                std::fs::remove_file(dir.path().join(other)).unwrap();
+                std::fs::write(dir.path().join(trace), "x").unwrap();
+            }
+            let (store, opened) = open(dir.path());
+            let [report] = &opened.damaged[..] else {
+                panic!("{file}, {trace}: {:?}", opened.damaged);
+            };
+            assert_eq!(report.file, file, "{trace}");
+            assert!(report.set_aside.exists() && !report.incomplete.is_empty());
+            if trace.ends_with("-wal") {
+                let wal = format!("{}-wal", report.set_aside.display());
+                assert_eq!(std::fs::read(wal).unwrap(), b"x");
+            }
+            if (file, trace) == ("queue.db", other) {
+                assert!(store.documents("things").get("a").unwrap().is_some());
+            }
+            store.close();
+            let (_, again) = open(dir.path());
+            assert!(again.damaged.is_empty(), "{file}, {trace}");
+        }
+    }
+}
+
+#[test]
+fn empty_files_in_a_new_directory_are_new() {
+    let dir = tempfile::tempdir().unwrap();
+    empty(&dir.path().join("queue.db"));
+    empty(&dir.path().join("state.db"));
+    let (_, opened) = open(dir.path());
+    assert!(opened.damaged.is_empty(), "{:?}", opened.damaged);
+}

@@ -17,6 +17,8 @@ const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
 /// One file's place in the data directory.
 pub(super) struct Place<'a> {
     pub(super) path: &'a Path,
+    /// Whether its directory was in use before this start.
+    pub(super) used: bool,
     step: &'a dyn Fn(&'static str),
 }
 
@@ -61,8 +63,8 @@ fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
 }
 
 impl<'a> Place<'a> {
-    pub(super) fn new(path: &'a Path, step: &'a dyn Fn(&'static str)) -> Self {
-        Self { path, step }
+    pub(super) fn new(path: &'a Path, used: bool, step: &'a dyn Fn(&'static str)) -> Self {
+        Self { path, used, step }
     }
 
     pub(super) fn step(&self, name: &'static str) {

@@ -60,7 +60,7 @@ fn child() {
         n => left.set(n - 1),
     };
     let path = Path::new(&dir).join(QUEUE.file);
-    open_queue_by_steps(&path, &mut Opened::default(), &die).unwrap();
+    open_queue_by_steps(&path, true, &mut Opened::default(), &die).unwrap();
 }
 
 /// Whether the child was killed; otherwise it came to its end.
@@ -79,7 +79,7 @@ fn dies_at(dir: &Path, step: u32) -> bool {
 
 fn is_salvaged_and_reported(dir: &Path, step: u32) {
     let mut opened = Opened::default();
-    let (connection, _) = open_queue(&dir.join(QUEUE.file), &mut opened).unwrap();
+    let (connection, _) = open_queue(&dir.join(QUEUE.file), true, &mut opened).unwrap();
     assert_eq!(opened.damaged.len(), 1, "step {step}");
     let report = &opened.damaged[0];
     assert!(report.set_aside.exists(), "step {step}");
@@ -97,7 +97,7 @@ fn is_salvaged_and_reported(dir: &Path, step: u32) {
         .collect();
     assert!(names.is_empty(), "step {step} left {names:?}");
     let mut again = Opened::default();
-    open_queue(&dir.join(QUEUE.file), &mut again).unwrap();
+    open_queue(&dir.join(QUEUE.file), true, &mut again).unwrap();
     assert!(again.damaged.is_empty(), "step {step}");
 }
 
@@ -135,7 +135,7 @@ fn a_report_that_can_not_be_read_does_not_keep_the_new_file_out() {
     let report = dir.path().join("queue.db.salvaged.json");
     std::fs::write(&report, b"\0\0").unwrap();
     let mut opened = Opened::default();
-    open_queue(&dir.path().join(QUEUE.file), &mut opened).unwrap();
+    open_queue(&dir.path().join(QUEUE.file), true, &mut opened).unwrap();
     assert!(opened.damaged[0].reason.contains("salvaged.json"));
     assert!(opened.takers[0].account.queued > MESSAGES / 2);
 }
