@@ -4,21 +4,21 @@
 #[path = "support/house.rs"]
 mod support;
 
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use iotedge_model::reserved::ShadowOperation;
 use iotedge_model::{Protocol, ThingName, TraceId};
-use iotedge_shadow::{Call, CommitDone, ShadowService, ShadowStore, StorageFailure};
+use iotedge_shadow::{Answer, Call, CommitDone, ShadowService, ShadowStore, StorageFailure};
 use support::{House, MemoryStore};
 
 /// A store whose lists wait for the test.
 struct SlowStore {
     inner: MemoryStore,
     log: Mutex<Vec<&'static str>>,
-    asked: Sender<()>,
+    asked: SyncSender<()>,
     go: Mutex<Receiver<()>>,
 }
 
@@ -51,15 +51,15 @@ struct Bench {
     house: House,
     store: Arc<SlowStore>,
     asked: Receiver<()>,
-    go: Option<Sender<()>>,
+    go: Option<SyncSender<()>>,
 }
 
 const DELETED: usize = 1000;
 
 /// Shadows that were deleted long ago, and one that is there.
 fn bench() -> Bench {
-    let (asked_tell, asked) = channel();
-    let (go, go_wait) = channel();
+    let (asked_tell, asked) = sync_channel(DELETED);
+    let (go, go_wait) = sync_channel(1);
     let store = Arc::new(SlowStore {
         inner: MemoryStore::default(),
         log: Mutex::default(),
@@ -122,11 +122,12 @@ fn refuses(service: &ShadowService) -> bool {
         trace: TraceId(1),
         protocol: Protocol::Mqtt,
     };
-    let (tell, told) = channel();
-    service.submit(
-        call,
-        Box::new(move |answer| drop(tell.send(answer.is_err()))),
-    );
+    let (tell, told) = sync_channel(1);
+    let reply = move |answer: Answer| {
+        // An answer that comes later is not waited for.
+        let _ = tell.send(answer.is_err());
+    };
+    service.submit(call, Box::new(reply));
     told.try_recv() == Ok(true)
 }
 
@@ -136,7 +137,7 @@ fn stopping_does_not_wait_for_all_steps() {
     bench.house.service.forget_tombstones();
     bench.wait_for_list();
     let service = bench.house.service.clone();
-    let (stopping, stops) = channel();
+    let (stopping, stops) = sync_channel(1);
     let stop = std::thread::spawn(move || {
         stopping.send(()).unwrap();
         service.stop();
