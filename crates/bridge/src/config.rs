@@ -164,6 +164,14 @@ pub enum ConfigError {
         /// The route's name.
         route: String,
     },
+    /// Two inbound routes for one topic: only one of them could have its messages.
+    #[error("routes {route:?} and {other:?}: both take some of the same topics of the upstream")]
+    Overlap {
+        /// A route's name.
+        route: String,
+        /// The other's.
+        other: String,
+    },
     /// Two routes or two upstreams of one name.
     #[error("{what} {name:?} is there twice")]
     Twice {
@@ -283,7 +291,40 @@ impl Config {
                 });
             }
         }
-        Ok(())
+        check_overlap(&self.routes)
+    }
+}
+
+fn check_overlap(routes: &[Route]) -> Result<(), ConfigError> {
+    let inbound = || routes.iter().filter(|r| r.direction == Direction::In);
+    for (at, route) in inbound().enumerate() {
+        let filter = format!("{}{}", route.remote_prefix, route.filter);
+        for other in inbound().skip(at + 1) {
+            let of_other = format!("{}{}", other.remote_prefix, other.filter);
+            if overlap(&filter, &of_other) {
+                return Err(ConfigError::Overlap {
+                    route: route.name.clone(),
+                    other: other.name.clone(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a topic exists that both filters match (MQTT 3.1.1, 4.7).
+fn overlap(a: &str, b: &str) -> bool {
+    if a.starts_with('$') != b.starts_with('$') {
+        // A wildcard does not begin a reserved topic (4.7.2).
+        return false;
+    }
+    let (mut a, mut b) = (a.split('/'), b.split('/'));
+    loop {
+        match (a.next(), b.next()) {
+            (Some("#"), _) | (_, Some("#")) | (None, None) => return true,
+            (Some(x), Some(y)) if x == y || x == "+" || y == "+" => {}
+            _ => return false,
+        }
     }
 }
 
@@ -329,6 +370,48 @@ impl std::fmt::Debug for Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn inbound(name: &str, remote_prefix: &str, filter: &str) -> Route {
+        Route {
+            name: name.into(),
+            direction: Direction::In,
+            filter: filter.into(),
+            qos: QoS::AtLeastOnce,
+            local_prefix: String::new(),
+            remote_prefix: remote_prefix.into(),
+            on_full: OnFull::Reject,
+            max_bytes: 1,
+            max_messages: 1,
+        }
+    }
+
+    #[test]
+    fn inbound_routes_that_share_a_topic_are_refused() {
+        let check = |a: (&str, &str), b: (&str, &str)| {
+            check_overlap(&[inbound("a", a.0, a.1), inbound("b", b.0, b.1)])
+        };
+        for (a, b) in [
+            (("", "#"), ("", "x/y")),
+            (("x/", "+"), ("", "x/y")),
+            (("x/", "#"), ("", "x")),
+            (("", "+/y"), ("", "x/+")),
+            (("", "x/#"), ("x/", "y/z")),
+        ] {
+            let refused = ConfigError::Overlap {
+                route: "a".into(),
+                other: "b".into(),
+            };
+            assert_eq!(check(a, b), Err(refused), "{a:?} {b:?}");
+        }
+        for (a, b) in [
+            (("", "x/y"), ("", "x/z")),
+            (("", "x/+"), ("", "x")),
+            (("a/", "#"), ("b/", "#")),
+            (("", "#"), ("", "$SYS/x")),
+        ] {
+            assert_eq!(check(a, b), Ok(()), "{a:?} {b:?}");
+        }
+    }
 
     #[test]
     fn urls_are_taken_apart() {
