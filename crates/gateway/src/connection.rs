@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use iotedge_model::Principal;
+use iotedge_model::{Principal, TraceId};
 use iotedge_mqtt::{Decoder, Role};
 use iotedge_telemetry::event;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -34,6 +34,8 @@ pub(crate) struct Peer {
     pub(crate) listener: SocketAddr,
     /// When CONNECT must have come.
     pub(crate) deadline: Instant,
+    /// Ties together what the log says of the connection.
+    pub(crate) trace: TraceId,
 }
 
 /// From the first byte to the last.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use iotedge_model::Principal;
+use iotedge_model::{Principal, TraceId};
 use iotedge_telemetry::event;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -120,6 +120,7 @@ async fn serve(
             principal: principal.clone(),
             listener: config.address,
             deadline,
+            trace: TraceId::unique(),
         };
         return speak(socket, peer, &config, context, stopped).await;
     };
@@ -168,6 +169,7 @@ async fn serve(
         principal,
         listener: config.address,
         deadline,
+        trace: TraceId::unique(),
     };
     speak(stream, peer, &config, context, stopped).await;
 }

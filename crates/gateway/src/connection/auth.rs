@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use iotedge_model::{Action, Principal, Topic};
+use iotedge_model::{Action, Principal, Topic, TraceId};
 use iotedge_ports::{AuthRequest, Authorizer, Decision};
 use iotedge_telemetry::event;
 
@@ -18,6 +18,7 @@ pub(crate) struct Permissions {
     principal: Arc<Principal>,
     client_id: Arc<str>,
     source_ip: IpAddr,
+    trace: TraceId,
     generation: u64,
     publish: HashMap<Topic, bool>,
     receive: HashMap<Topic, bool>,
@@ -29,6 +30,7 @@ impl Permissions {
         principal: Arc<Principal>,
         client_id: Arc<str>,
         source_ip: IpAddr,
+        trace: TraceId,
     ) -> Self {
         let generation = authorizer.generation();
         Self {
@@ -36,6 +38,7 @@ impl Permissions {
             principal,
             client_id,
             source_ip,
+            trace,
             generation,
             publish: HashMap::new(),
             receive: HashMap::new(),
@@ -57,6 +60,7 @@ impl Permissions {
                 tracing::warn!(
                     event = event::POLICY_DENIED,
                     principal_id = %self.principal,
+                    trace_id = %self.trace,
                     client_id = %self.client_id,
                     action = %action,
                     resource,

@@ -128,6 +128,7 @@ pub(crate) async fn refuse<W: AsyncWrite + Unpin>(
         remote = %peer.remote,
         listener = %peer.listener,
         principal_id = %peer.principal,
+        trace_id = %peer.trace,
         "{refused}"
     );
     if let Some(reason) = refused.connack(terms.version) {
@@ -185,6 +186,7 @@ pub(crate) fn attach(
         peer.principal.clone(),
         client_id.shared(),
         peer.remote.ip(),
+        peer.trace,
     );
     if !permissions.ask(Action::Connect, client_id.as_str()) {
         return Err(Refused::Connect);
@@ -221,6 +223,7 @@ pub(crate) fn attach(
         event = event::CONNECT,
         remote = %peer.remote,
         principal_id = %peer.principal,
+        trace_id = %peer.trace,
         client_id = %client_id,
         protocol_level = terms.version.level(),
         session_present = connected.session_present,

@@ -195,6 +195,7 @@ impl Pump {
                 event = event::PUBLISH_IN,
                 client_id = %self.client_id,
                 principal_id = %self.peer.principal,
+                trace_id = %self.peer.trace,
                 "a publish was refused with {code}: {}", objection.what
             );
             if let Some(token) = self.note_id(publish)? {
@@ -279,6 +280,7 @@ impl Pump {
             event = event::PUBLISH_IN,
             client_id = %self.client_id,
             principal_id = %self.peer.principal,
+            trace_id = %self.peer.trace,
             "a publish was refused with {code}: {}", refusal(reason).1
         );
         self.inbound.ready_with(token, code);
@@ -292,6 +294,7 @@ impl Pump {
             event = event::PUBLISH_IN,
             client_id = %self.client_id,
             principal_id = %self.peer.principal,
+            trace_id = %self.peer.trace,
             "a publish was refused and the connection closed without PUBACK: {what}"
         );
         End::lost(text, code)

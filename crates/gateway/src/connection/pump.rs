@@ -178,6 +178,7 @@ impl Pump {
             event = event::DISCONNECT,
             remote = %self.peer.remote,
             principal_id = %self.peer.principal,
+            trace_id = %self.peer.trace,
             client_id = %self.client_id,
             reason = end.reason,
             "disconnected"
@@ -390,6 +391,7 @@ impl Pump {
             event = event::PROTOCOL_ERROR,
             remote = %self.peer.remote,
             principal_id = %self.peer.principal,
+            trace_id = %self.peer.trace,
             client_id = %self.client_id,
             "closed: {what}"
         );
