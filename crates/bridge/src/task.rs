@@ -232,11 +232,13 @@ impl Task {
         // All that can be under way at once fits, so that handing over never waits.
         let capacity = usize::from(self.shared.config.max_in_flight) + MAX_ACKS + 8;
         let (client, mut events) = AsyncClient::new(options, capacity);
-        let timeout = self.shared.config.connect_timeout.as_secs();
-        events.network_options.set_connection_timeout(timeout);
+        // The library takes this one for writing a packet too, which may last.
+        let writing = connection::writing_timeout(&self.shared.config);
+        events.network_options.set_connection_timeout(writing);
         events.network_options.set_tcp_nodelay(true);
+        let connecting = tokio::time::timeout(self.shared.config.connect_timeout, events.poll());
         let first = tokio::select! {
-            first = events.poll() => first,
+            first = connecting => first.unwrap_or(Err(ConnectionError::NetworkTimeout)),
             _ = self.desired.changed() => return End::Desired,
         };
         match first {

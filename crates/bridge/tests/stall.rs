@@ -65,3 +65,24 @@ async fn a_suback_that_never_comes_ends_the_connection() {
     let mut link = upstream.accept_ok().await;
     link.subscribed(true).await;
 }
+
+#[tokio::test]
+async fn a_large_message_may_take_longer_than_connecting() {
+    let upstream = Upstream::start().await;
+    let mut config = config(&upstream.url);
+    config.connect_timeout = Duration::from_secs(1);
+    config.max_packet_bytes = 64 << 20;
+    config.routes.push(route(Direction::Out, "t/#"));
+    let setup = Setup::start(config);
+    let mut link = upstream.accept_ok().await;
+    // More than the sockets' buffers hold.
+    setup
+        .mailbox()
+        .push("t/x", vec![0; 32 << 20], QoS::AtLeastOnce);
+    // The slow link.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let publish = link.publish().await;
+    link.ack(publish.pkid).await;
+    until("acknowledged", || setup.mailbox().waiting() == 0).await;
+    assert_eq!(setup.status().connects, 1);
+}

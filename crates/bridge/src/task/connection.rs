@@ -19,6 +19,13 @@ const SLOWEST: u64 = 2048;
 /// When a stalled mailbox or a refusing broker is asked again.
 const AGAIN: Duration = Duration::from_millis(200);
 
+/// How long writing one packet may take, in seconds.
+pub(super) fn writing_timeout(config: &crate::Config) -> u64 {
+    let connecting = config.connect_timeout.as_secs();
+    let bytes = u64::try_from(config.max_packet_bytes).unwrap_or(u64::MAX);
+    (bytes / SLOWEST).max(connecting).max(60)
+}
+
 impl Task {
     pub(super) async fn connected(&mut self, client: &AsyncClient, events: &mut EventLoop) -> End {
         if let Err(end) = self.subscribe(client) {
