@@ -86,3 +86,20 @@ async fn a_large_message_may_take_longer_than_connecting() {
     until("acknowledged", || setup.mailbox().waiting() == 0).await;
     assert_eq!(setup.status().connects, 1);
 }
+
+#[tokio::test]
+async fn a_link_lost_while_it_ends_is_not_connected_again() {
+    use iotedge_ports::UpstreamPort as _;
+    let upstream = Upstream::start().await;
+    let mut config = config(&upstream.url);
+    config.routes.push(route(Direction::Out, "t/#"));
+    let setup = Setup::start(config);
+    setup.mailbox().push("t/x", "1", QoS::AtLeastOnce);
+    let mut link = upstream.accept_ok().await;
+    link.publish().await;
+    assert!(setup.bridge.pause("cloud"));
+    drop(link);
+    let again = tokio::time::timeout(Duration::from_secs(4), upstream.accept_ok()).await;
+    assert!(again.is_err(), "a paused link came again");
+    assert_eq!(setup.status().state, iotedge_ports::LinkState::Paused);
+}

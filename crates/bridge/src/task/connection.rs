@@ -212,16 +212,16 @@ impl Task {
     async fn leave(&mut self, client: &AsyncClient, events: &mut EventLoop) {
         let waited = tokio::time::timeout(GRACE, async {
             while !self.window.is_empty() {
-                let Ok(event) = events.poll().await else {
-                    return;
-                };
-                if self.on_event(event).is_err() {
-                    return;
-                }
+                let event = events.poll().await.map_err(|error| self.failed(&error))?;
+                self.on_event(event)?;
             }
+            Ok::<_, End>(())
         });
-        // Late ones go again at the next connection.
-        let _ = waited.await;
+        // Late ones go again at the next connection. After an error the library would connect
+        // again by itself.
+        if let Ok(Err(_)) = waited.await {
+            return;
+        }
         if client.try_disconnect().is_err() {
             return;
         }
