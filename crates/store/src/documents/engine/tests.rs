@@ -118,3 +118,13 @@ fn a_change_before_one_that_found_no_room_stays() {
     assert_eq!(bench.put("lamp", "third").recv().unwrap(), Ok(()));
     assert_eq!(bench.body(), (3, "third".into()));
 }
+
+#[test]
+fn a_change_that_still_waits_for_room_is_seen_when_the_one_after_it_failed() {
+    let bench = bench(Duration::from_millis(200));
+    let large = bytes::Bytes::from(vec![b'x'; LARGE]);
+    let lazy = bench.shadows.put("lamp", large.clone(), Expect::Any, None);
+    assert_eq!(lazy, Ok(2));
+    is_full(&bench.put("lamp", "third"));
+    assert_eq!(bench.body(), (2, large));
+}
