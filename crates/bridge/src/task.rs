@@ -51,8 +51,15 @@ pub(crate) enum End {
     Refused(String),
 }
 
+/// The largest remaining length that there is (MQTT 3.1.1, 2.2.3).
+const MAX_PROTOCOL_BYTES: usize = 268_435_455;
 /// Acknowledgements of inbound messages that the client library holds at most.
 const MAX_ACKS: usize = 128;
+
+/// A PUBLISH: fixed header, the topic's length and the packet id are nine bytes at most.
+fn packet_bytes(topic: &str, payload: &[u8]) -> usize {
+    topic.len() + payload.len() + 9
+}
 
 pub(crate) struct Task {
     shared: Arc<Shared>,
@@ -209,7 +216,9 @@ impl Task {
         }
         options.set_keep_alive(Duration::from_secs(u64::from(config.keep_alive)));
         options.set_clean_session(config.clean_session);
-        options.set_max_packet_size(config.max_packet_bytes, config.max_packet_bytes);
+        // Inbound the protocol's limit: what the library can not read it can not acknowledge, and
+        // it would come again for ever.
+        options.set_max_packet_size(MAX_PROTOCOL_BYTES, config.max_packet_bytes);
         // The library gives packet ids 1 to this in turn, to SUBSCRIBE too: above the window by
         // what subscriptions can take of it, no id is met again while it waits.
         options.set_inflight(config.max_in_flight.saturating_add(64));

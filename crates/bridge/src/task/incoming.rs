@@ -31,12 +31,19 @@ impl Task {
             .and_then(|(at, _)| Some((*at, self.shared.config.routes.get(*at)?)));
         let Some((route, rules)) = found else {
             // A subscription of an earlier configuration that the session upstream still has.
-            self.pass_over(&publish);
+            self.pass_over(&publish, "it belongs to no route");
             return Ok(());
         };
+        if super::packet_bytes(&publish.topic, &publish.payload)
+            > self.shared.config.max_packet_bytes
+        {
+            self.count_drop(route, DropReason::TooLarge);
+            self.pass_over(&publish, "it is larger than max_packet_bytes");
+            return Ok(());
+        }
         let Ok(topic) = map(&publish.topic, &rules.remote_prefix, &rules.local_prefix) else {
             self.count_drop(route, DropReason::BadTopic);
-            self.pass_over(&publish);
+            self.pass_over(&publish, "its topic has no valid name here");
             return Ok(());
         };
         let trace = (u128::from(self.dice()) << 64) | u128::from(self.dice());
@@ -76,12 +83,14 @@ impl Task {
     }
 
     /// Acknowledged in its place, for nothing.
-    fn pass_over(&mut self, publish: &Publish) {
+    fn pass_over(&mut self, publish: &Publish, reason: &str) {
         tracing::warn!(
             event = iotedge_telemetry::event::UPSTREAM,
             upstream = self.shared.config.name,
             topic = publish.topic,
-            "an inbound message belongs to no route"
+            bytes = publish.payload.len(),
+            reason,
+            "an inbound message is passed over"
         );
         if publish.qos != rumqttc::QoS::AtMostOnce {
             let token = self.inbound.push(usize::MAX, 0, receipt(publish));

@@ -96,8 +96,7 @@ impl Task {
             discard(DropReason::BadTopic);
             return Ok(());
         };
-        // Fixed header, the topic's length and the packet id: nine bytes at most.
-        let size = topic.as_str().len() + message.payload.len() + 9;
+        let size = super::packet_bytes(topic.as_str(), &message.payload);
         if size > config.max_packet_bytes {
             discard(DropReason::TooLarge);
             return Ok(());
