@@ -19,8 +19,10 @@ use crate::{ConfigError, Direction, tls};
 mod connection;
 mod incoming;
 mod outgoing;
+mod suspect;
 
 use incoming::Blocked;
+use suspect::Suspect;
 
 /// An outbound route's place in the task.
 pub(crate) struct OutRoute {
@@ -47,6 +49,8 @@ pub(crate) enum End {
     Desired,
     /// It failed.
     Lost(String),
+    /// We ended it: what comes in can not be taken now.
+    Held(String),
     /// The upstream or our own files say no.
     Refused(String),
 }
@@ -78,6 +82,7 @@ pub(crate) struct Task {
     /// A mailbox had more and gave nothing: asked again after a moment.
     stalled: bool,
     window: Window<Sent>,
+    suspect: Suspect,
     /// When the SUBSCRIBE without SUBACK was handed over.
     subscribing: Option<tokio::time::Instant>,
     inbound: Inbound,
@@ -128,6 +133,7 @@ impl Task {
             out,
             turn: 0,
             stalled: false,
+            suspect: Suspect::default(),
             subscribing: None,
             inbound: Inbound::default(),
             blocked: std::collections::VecDeque::new(),
@@ -168,8 +174,21 @@ impl Task {
             }
             self.shared.link().connecting(self.now());
             let end = self.connect().await;
+            self.blame(&end);
             self.disconnected();
             self.ended(end).await;
+        }
+    }
+
+    /// Remembers which message was the oldest on a connection that the other side or the network
+    /// ended.
+    fn blame(&mut self, end: &End) {
+        if !matches!(end, End::Lost(_)) {
+            return;
+        }
+        // Ids of what is not in the store name nothing.
+        if let Some(sent) = self.window.oldest().filter(|s| s.delivery.durable) {
+            self.suspect.blame((sent.route, sent.delivery.message.id));
         }
     }
 
@@ -178,7 +197,7 @@ impl Task {
         let (now, dice) = (self.now(), self.dice());
         match &end {
             End::Desired => return,
-            End::Lost(reason) => self.shared.link().lost(reason, now, dice),
+            End::Lost(reason) | End::Held(reason) => self.shared.link().lost(reason, now, dice),
             End::Refused(reason) => self.shared.link().refused(reason, now, dice),
         }
         self.log();

@@ -55,6 +55,11 @@ impl<T> Window<T> {
         self.slots.is_empty()
     }
 
+    /// The oldest that is not acknowledged.
+    pub(crate) fn oldest(&self) -> Option<&T> {
+        self.slots.front()?.item.as_ref()
+    }
+
     /// Since when the oldest item on the wire waits for its PUBACK.
     pub(crate) fn waits_since(&self) -> Option<Instant> {
         self.slots.front()?.written

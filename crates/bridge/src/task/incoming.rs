@@ -161,7 +161,7 @@ impl Task {
         self.blocked_bytes += blocked.message.cost();
         self.blocked.push_back(blocked);
         if self.blocked.len() > MAX_BLOCKED || self.blocked_bytes > MAX_BLOCKED_BYTES {
-            return Err(End::Lost(
+            return Err(End::Held(
                 "the local broker takes no messages: the upstream keeps them".into(),
             ));
         }
@@ -197,7 +197,7 @@ impl Task {
             failed |= current && outcome.is_err();
         }
         if failed {
-            return Err(End::Lost(
+            return Err(End::Held(
                 "the store could not take an inbound message".into(),
             ));
         }

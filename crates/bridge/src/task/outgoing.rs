@@ -6,6 +6,7 @@ use iotedge_model::{DropReason, QoS};
 use iotedge_ports::{Delivery, DrainLimit, DrainState};
 use rumqttc::AsyncClient;
 
+use super::suspect::Key;
 use super::{End, Sent, Task};
 use crate::mapping::map;
 
@@ -34,6 +35,11 @@ impl Task {
     /// Fills the window from the mailboxes, a portion each in turn.
     fn send(&mut self, client: &AsyncClient) -> Result<(), End> {
         self.stalled = false;
+        if let Some(suspect) = self.suspect.alone() {
+            if !self.send_alone(client, suspect)? {
+                return Ok(());
+            }
+        }
         let mut idle = 0;
         while idle < self.out.len() && self.has_room() {
             let route = self.turn % self.out.len();
@@ -63,6 +69,57 @@ impl Task {
             }
         }
         Ok(())
+    }
+
+    /// Sends what connections were lost over, alone; gives it up in the end. `false`: nothing else
+    /// may go now.
+    fn send_alone(&mut self, client: &AsyncClient, suspect: Key) -> Result<bool, End> {
+        // SUBACK first: a connection that a subscription ends is not this message's doing.
+        if !self.window.is_empty() || self.subscribing.is_some() {
+            return Ok(false);
+        }
+        let (route, id) = suspect;
+        let Some(out) = self.out.get(route) else {
+            return Ok(true);
+        };
+        out.ready.store(false, Ordering::Release);
+        let mut drained = Vec::new();
+        let limit = DrainLimit {
+            messages: 1,
+            bytes: MAX_BYTES,
+        };
+        let state = out.mailbox.drain(limit, &mut drained);
+        if state == DrainState::More {
+            out.ready.store(true, Ordering::Release);
+        }
+        let Some(delivery) = drained.pop() else {
+            self.stalled = state == DrainState::More;
+            if !self.stalled {
+                self.suspect.acquit(suspect);
+            }
+            return Ok(!self.stalled);
+        };
+        if delivery.message.id == id && self.suspect.is_given_up() {
+            tracing::error!(
+                event = iotedge_telemetry::event::UPSTREAM,
+                upstream = self.shared.config.name,
+                topic = delivery.message.topic.as_str(),
+                bytes = delivery.message.payload.len(),
+                "a message is given up: the connection is lost each time it is sent"
+            );
+            out.mailbox
+                .discard(&[delivery], DropReason::UpstreamRefused);
+            self.suspect.acquit(suspect);
+            return Ok(true);
+        }
+        let other = delivery.message.id != id;
+        self.send_one(client, route, delivery)?;
+        if other || self.window.is_empty() {
+            // It is gone in another way.
+            self.suspect.acquit(suspect);
+            return Ok(true);
+        }
+        Ok(false)
     }
 
     fn has_room(&self) -> bool {
@@ -140,6 +197,7 @@ impl Task {
     }
 
     fn delivered(&mut self, sent: Sent) {
+        self.suspect.acquit((sent.route, sent.delivery.message.id));
         if let Some(route) = self.out.get_mut(sent.route) {
             route.acked.push(sent.delivery);
         }
