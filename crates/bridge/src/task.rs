@@ -21,7 +21,7 @@ mod incoming;
 mod outgoing;
 mod suspect;
 
-use incoming::Blocked;
+use incoming::{Blocked, Refused};
 use suspect::Suspect;
 
 /// An outbound route's place in the task.
@@ -89,6 +89,7 @@ pub(crate) struct Task {
     sink: Arc<Sink>,
     blocked: std::collections::VecDeque<Blocked>,
     blocked_bytes: usize,
+    refused: Option<Refused>,
     /// Inbound acknowledgements handed to the library and not on the wire yet.
     acks_queued: usize,
     random: RandomState,
@@ -138,6 +139,7 @@ impl Task {
             inbound: Inbound::default(),
             blocked: std::collections::VecDeque::new(),
             blocked_bytes: 0,
+            refused: None,
             acks_queued: 0,
             random: RandomState::new(),
             rolls: 0,

@@ -3,6 +3,9 @@
 
 mod common;
 
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
 use common::upstream::Upstream;
 use common::{Setup, Takes, config, route, until};
 use iotedge_bridge::Direction;
@@ -39,4 +42,58 @@ async fn answers_behind_a_failed_one_are_not_lost() {
     );
     let books = &setup.status().routes[0];
     assert_eq!((books.accepted, books.delivered, books.queued), (2, 2, 0));
+}
+
+/// Waits for tries that began after now.
+async fn tried_again(setup: &Setup) {
+    let refused = || setup.broker.refused.load(Ordering::SeqCst);
+    let before = refused();
+    until("tried again", || refused() >= before + 2).await;
+}
+
+#[tokio::test]
+async fn what_the_local_broker_never_takes_is_dropped_in_the_end() {
+    let upstream = Upstream::start().await;
+    let mut config = config(&upstream.url);
+    config.routes.push(route(Direction::In, "#"));
+    let setup = Setup::start(config);
+    let broker = &setup.broker;
+    *broker.takes.lock().unwrap() = Takes::NotNow;
+    let mut link = upstream.accept_ok().await;
+    link.subscribed(true).await;
+    link.deliver("a", "never", rumqttc::QoS::AtLeastOnce, 1)
+        .await;
+    // A store that takes nothing can be mended by waiting.
+    tried_again(&setup).await;
+    setup.clock.advance(Duration::from_secs(3600));
+    tried_again(&setup).await;
+    assert!(setup.status().routes[0].dropped.is_empty());
+    *broker.takes.lock().unwrap() = Takes::Not;
+    tried_again(&setup).await;
+    setup.clock.advance(Duration::from_secs(300));
+    tried_again(&setup).await;
+    drop(link);
+    // The same message on the next connection: its time goes on.
+    let mut link = upstream.accept_ok().await;
+    link.subscribed(true).await;
+    link.deliver("a", "never", rumqttc::QoS::AtLeastOnce, 2)
+        .await;
+    tried_again(&setup).await;
+    assert!(setup.status().routes[0].dropped.is_empty());
+    setup.clock.advance(Duration::from_secs(300));
+    assert_eq!(
+        link.next().await,
+        Some(Packet::PubAck(rumqttc::PubAck::new(2)))
+    );
+    *broker.takes.lock().unwrap() = Takes::AtOnce;
+    link.deliver("a", "next", rumqttc::QoS::AtLeastOnce, 3)
+        .await;
+    assert_eq!(
+        link.next().await,
+        Some(Packet::PubAck(rumqttc::PubAck::new(3)))
+    );
+    assert_eq!(broker.payloads(), ["next"]);
+    let books = &setup.status().routes[0];
+    assert_eq!(books.dropped.get("queue-full"), Some(&1));
+    assert_eq!((books.accepted, books.delivered, books.queued), (2, 1, 0));
 }

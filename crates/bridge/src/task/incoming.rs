@@ -1,5 +1,6 @@
 //! From the upstream into the local broker.
 
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use iotedge_model::{DropReason, Message, MessageId, QoS, TraceId, UnixMillis};
@@ -14,12 +15,24 @@ use crate::mapping::map;
 const MAX_BLOCKED: usize = 1000;
 /// Their bytes.
 const MAX_BLOCKED_BYTES: usize = 8 << 20;
+/// How long one message may hold up those behind it, in milliseconds. A full queue may have room
+/// by then; what is larger than the whole quota never has.
+const MAX_REFUSED: u64 = 10 * 60 * 1000;
 
 /// A message that the local broker did not take yet.
 pub(crate) struct Blocked {
     route: usize,
     token: u64,
     message: Message,
+}
+
+/// What the local broker refuses for its quota, and since when. Connections that are lost
+/// meanwhile do not change it.
+pub(crate) struct Refused {
+    /// Of topic and payload: on another connection the same message has another packet id.
+    hash: u64,
+    /// Monotonic milliseconds.
+    since: u64,
 }
 
 impl Task {
@@ -76,7 +89,7 @@ impl Task {
             token,
             message,
         };
-        if !self.blocked.is_empty() || !self.accept(&blocked) {
+        if !self.blocked.is_empty() || self.accept(&blocked).is_err() {
             return self.block(blocked);
         }
         Ok(())
@@ -130,8 +143,8 @@ impl Task {
         }
     }
 
-    /// Hands a message to the broker; `false`: not taken.
-    fn accept(&mut self, blocked: &Blocked) -> bool {
+    /// Hands a message to the broker.
+    fn accept(&mut self, blocked: &Blocked) -> Result<(), Refusal> {
         let sink: Arc<dyn AckSink> = self.sink.clone();
         let ack = Some((sink, blocked.token));
         let mut batch = [Publication::new(blocked.message.clone(), ack)];
@@ -143,16 +156,16 @@ impl Task {
         self.broker.publish(&mut batch);
         let [publication] = batch;
         match publication.outcome {
-            PublishOutcome::Pending => true,
+            PublishOutcome::Pending => Ok(()),
             PublishOutcome::Done { .. } => {
                 self.settle(blocked.token, Ok(()));
-                true
+                Ok(())
             }
-            PublishOutcome::Refused(_) => {
+            PublishOutcome::Refused(refusal) => {
                 if let Some(books) = self.shared.books.get(blocked.route) {
                     books.settled(bytes, false);
                 }
-                false
+                Err(refusal)
             }
         }
     }
@@ -171,13 +184,51 @@ impl Task {
     /// Tries again what the broker refused, in order.
     pub(super) fn retry_blocked(&mut self) -> Result<(), End> {
         while let Some(blocked) = self.blocked.pop_front() {
-            if !self.accept(&blocked) {
-                self.blocked.push_front(blocked);
-                return Ok(());
+            match self.accept(&blocked) {
+                Ok(()) => self.refused = None,
+                Err(refusal) if self.may_be_taken_later(&blocked, refusal) => {
+                    self.blocked.push_front(blocked);
+                    return Ok(());
+                }
+                Err(_) => self.give_up(&blocked),
             }
             self.blocked_bytes -= blocked.message.cost();
         }
         Ok(())
+    }
+
+    /// Whether what the broker refused is worth another try.
+    fn may_be_taken_later(&mut self, blocked: &Blocked, refusal: Refusal) -> bool {
+        if refusal != Refusal::QuotaExceeded {
+            self.refused = None;
+            return true;
+        }
+        let message = &blocked.message;
+        let content = (message.topic.as_str(), &message.payload[..]);
+        let (hash, now) = (self.random.hash_one(content), self.now().mono);
+        match &self.refused {
+            Some(refused) if refused.hash == hash => {
+                now.saturating_sub(refused.since) < MAX_REFUSED
+            }
+            _ => {
+                self.refused = Some(Refused { hash, since: now });
+                true
+            }
+        }
+    }
+
+    /// Acknowledged upstream, so that it does not come again.
+    fn give_up(&mut self, blocked: &Blocked) {
+        tracing::error!(
+            event = iotedge_telemetry::event::UPSTREAM,
+            upstream = self.shared.config.name,
+            topic = blocked.message.topic.as_str(),
+            bytes = blocked.message.payload.len(),
+            "an inbound message is given up: the local broker refused it for its quota too long"
+        );
+        self.refused = None;
+        self.count_drop(blocked.route, DropReason::QueueFull);
+        self.inbound.settle(blocked.token, Ok(()));
     }
 
     /// The upstream sends these again on the next connection.

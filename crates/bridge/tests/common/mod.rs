@@ -2,6 +2,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -24,6 +25,29 @@ impl Clock for SystemClock {
             wall: UnixMillis(wall.as_millis() as u64),
             trusted: true,
         }
+    }
+}
+
+/// The system's clock, as far ahead as a test says.
+pub struct AheadClock {
+    system: SystemClock,
+    ahead: AtomicU64,
+}
+
+impl AheadClock {
+    pub fn advance(&self, by: Duration) {
+        let millis = by.as_millis() as u64;
+        self.ahead.fetch_add(millis, Ordering::SeqCst);
+    }
+}
+
+impl Clock for AheadClock {
+    fn now(&self) -> Now {
+        let ahead = self.ahead.load(Ordering::SeqCst);
+        let mut now = self.system.now();
+        now.mono += ahead;
+        now.wall.0 += ahead;
+        now
     }
 }
 
@@ -124,6 +148,8 @@ pub enum Takes {
     AtOnce,
     Later,
     Not,
+    /// Its store is full.
+    NotNow,
 }
 
 type Waiting = (Arc<dyn AckSink>, u64);
@@ -135,6 +161,7 @@ pub struct MemoryBroker {
     pub takes: Mutex<Takes>,
     pub taken: Mutex<Vec<Message>>,
     pub waiting: Mutex<Vec<Waiting>>,
+    pub refused: AtomicU64,
 }
 
 impl MemoryBroker {
@@ -177,7 +204,14 @@ impl BrokerPort for MemoryBroker {
         for publication in batch {
             let message = publication.message.take().unwrap();
             publication.outcome = match *self.takes.lock().unwrap() {
-                Takes::Not => PublishOutcome::Refused(Refusal::QuotaExceeded),
+                Takes::NotNow => {
+                    self.refused.fetch_add(1, Ordering::SeqCst);
+                    PublishOutcome::Refused(Refusal::StoreUnavailable)
+                }
+                Takes::Not => {
+                    self.refused.fetch_add(1, Ordering::SeqCst);
+                    PublishOutcome::Refused(Refusal::QuotaExceeded)
+                }
                 Takes::AtOnce => {
                     self.taken.lock().unwrap().push(message);
                     PublishOutcome::Done { matched: true }
@@ -260,6 +294,7 @@ pub fn route(direction: Direction, filter: &str) -> Route {
 pub struct Setup {
     pub broker: Arc<MemoryBroker>,
     pub bridge: Bridge,
+    pub clock: Arc<AheadClock>,
     _dir: tempfile::TempDir,
 }
 
@@ -277,14 +312,20 @@ impl Setup {
             takes: Mutex::new(Takes::AtOnce),
             taken: Mutex::default(),
             waiting: Mutex::default(),
+            refused: AtomicU64::new(0),
         });
         let port: Arc<dyn BrokerPort> = broker.clone();
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock(Instant::now()));
+        let ahead = Arc::new(AheadClock {
+            system: SystemClock(Instant::now()),
+            ahead: AtomicU64::new(0),
+        });
+        let clock: Arc<dyn Clock> = ahead.clone();
         let runtime = tokio::runtime::Handle::current();
         let bridge = Bridge::start(vec![config], &port, &clock, store, &runtime).unwrap();
         Self {
             broker,
             bridge,
+            clock: ahead,
             _dir: dir,
         }
     }
