@@ -33,7 +33,8 @@ pub struct Config {
     pub clean_session: bool,
     /// How many messages may wait for their PUBACK.
     pub max_in_flight: u16,
-    /// Largest packet in bytes, both ways; a larger one out is dropped with the reason `too-large`.
+    /// Largest packet in bytes, both ways; a larger one is dropped with the reason `too-large`
+    /// (and acknowledged, when it came in).
     /// AWS IoT takes payloads of 131,072 bytes.
     pub max_packet_bytes: usize,
     /// How long name resolution, TCP, TLS and CONNACK may take together; whole seconds.

@@ -1,5 +1,5 @@
 //! An upstream that answers pings and little else, or reads slowly.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 
