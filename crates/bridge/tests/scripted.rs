@@ -368,3 +368,17 @@ async fn credentials_session_and_keep_alive_are_in_connect() {
         ("me", "secret")
     );
 }
+
+#[test]
+fn a_configuration_with_overlapping_inbound_routes_is_refused() {
+    let mut config = config("mqtt://host");
+    config.routes.push(route(Direction::In, "a/#"));
+    config.routes.push(route(Direction::Out, "a/+"));
+    assert_eq!(config.check(), Ok(()));
+    config.routes.push(route(Direction::In, "a/b"));
+    let error = config.check().unwrap_err().to_string();
+    assert!(
+        error.contains("in:a/#") && error.contains("in:a/b"),
+        "{error}"
+    );
+}
