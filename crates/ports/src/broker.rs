@@ -271,6 +271,10 @@ pub trait Mailbox: Send + Sync {
     /// These will not be delivered: rows go, drops are counted with the reason.
     fn discard(&self, deliveries: &[Delivery], reason: DropReason);
 
+    /// The other side will never take these: rows are kept aside as dead letters with the reason,
+    /// counted as `upstream-refused`.
+    fn bury(&self, deliveries: &[Delivery], reason: &str);
+
     /// Starts again at the oldest row that is not acknowledged. What was drained and
     /// not acknowledged comes out again, in order, marked `dup`.
     fn rewind(&self);

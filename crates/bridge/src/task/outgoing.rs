@@ -105,10 +105,10 @@ impl Task {
                 upstream = self.shared.config.name,
                 topic = delivery.message.topic.as_str(),
                 bytes = delivery.message.payload.len(),
-                "a message is given up: the connection is lost each time it is sent"
+                "a message is kept aside as a dead letter: the connection is lost each time it is sent"
             );
             out.mailbox
-                .discard(&[delivery], DropReason::UpstreamRefused);
+                .bury(&[delivery], "the connection was lost each time it was sent");
             self.suspect.acquit(suspect);
             return Ok(true);
         }

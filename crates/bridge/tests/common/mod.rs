@@ -137,6 +137,10 @@ impl Mailbox for MemoryMailbox {
         }
     }
 
+    fn bury(&self, deliveries: &[Delivery], _reason: &str) {
+        self.discard(deliveries, DropReason::UpstreamRefused);
+    }
+
     fn rewind(&self) {
         self.state.lock().unwrap().cursor = 0;
     }

@@ -171,6 +171,14 @@ impl Mailbox for RouteBox {
         }
     }
 
+    fn bury(&self, deliveries: &[Delivery], reason: &str) {
+        let ids = self.done(deliveries);
+        if !ids.is_empty() {
+            METRICS.dropped(DropReason::UpstreamRefused, ids.len() as u64);
+            self.feed.env.store.bury(self.taker, &ids, reason, None);
+        }
+    }
+
     fn rewind(&self) {
         let mut out = self.out();
         let mut state = self.feed.lock();
