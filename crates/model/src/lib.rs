@@ -10,6 +10,7 @@ mod drop_reason;
 pub mod json;
 mod message;
 mod name;
+mod percent;
 mod principal;
 pub mod reserved;
 mod time;
@@ -22,6 +23,7 @@ pub use message::{
     Message, MessageId, PayloadFormat, Properties, Protocol, QoS, Source, TraceId, UserProperty,
 };
 pub use name::{ClientId, NameError, ShadowName, ThingName};
+pub use percent::percent_decode;
 pub use principal::{CertificateId, Principal, PrincipalKind};
 pub use time::{Now, UnixMillis};
 pub use topic::{SharedFilter, Topic, TopicError, TopicFilter, matches};

@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use iotedge_model::{Action, Message, MessageId, QoS, Source, Topic, UnixMillis, reserved};
+use iotedge_model::{
+    Action, Message, MessageId, QoS, Source, Topic, UnixMillis, percent_decode, reserved,
+};
 use iotedge_ports::{
     AckSink, AuthRequest, Decision, Failure, HttpRequest, HttpResponse, Method, Publication,
     PublishOutcome, Refusal,
@@ -11,7 +13,7 @@ use iotedge_ports::{
 use iotedge_telemetry::{METRICS, Metric, event};
 use tokio::sync::oneshot;
 
-use super::request::{decode, error};
+use super::request::error;
 use crate::Context;
 
 /// How long a QoS 1 publish waits for its commit before the client is told to try again.
@@ -110,7 +112,8 @@ fn check(context: &Context, request: &HttpRequest, encoded: &str) -> Result<(Top
     if request.method != Method::Post {
         return Err((405, "MethodNotAllowedException", "Publish with POST".into()));
     }
-    let text = decode(encoded).ok_or_else(|| invalid("The topic is not URL-encoded".into()))?;
+    let text =
+        percent_decode(encoded).ok_or_else(|| invalid("The topic is not URL-encoded".into()))?;
     let topic = Topic::new(&text).map_err(|e| invalid(e.to_string()))?;
     let qos = match request.query("qos") {
         None | Some("0") => QoS::AtMostOnce,

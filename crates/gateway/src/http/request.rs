@@ -5,7 +5,7 @@ use std::time::Duration;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::Request;
 use hyper::body::{Body as _, Incoming};
-use iotedge_model::TraceId;
+use iotedge_model::{TraceId, percent_decode};
 use iotedge_ports::{HttpRequest, HttpResponse, Method};
 
 use crate::Context;
@@ -87,27 +87,11 @@ fn parse_query(query: &str) -> Option<Vec<(String, String)>> {
         .map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             Some((
-                decode(&name.replace('+', " "))?,
-                decode(&value.replace('+', " "))?,
+                percent_decode(&name.replace('+', " "))?,
+                percent_decode(&value.replace('+', " "))?,
             ))
         })
         .collect()
-}
-
-/// Percent-decoding to UTF-8; `None` for a broken escape or text.
-pub(super) fn decode(text: &str) -> Option<String> {
-    let mut bytes = text.bytes();
-    let mut out = Vec::with_capacity(text.len());
-    while let Some(byte) = bytes.next() {
-        if byte != b'%' {
-            out.push(byte);
-            continue;
-        }
-        let high = char::from(bytes.next()?).to_digit(16)?;
-        let low = char::from(bytes.next()?).to_digit(16)?;
-        out.push(u8::try_from(high * 16 + low).ok()?);
-    }
-    String::from_utf8(out).ok()
 }
 
 #[cfg(test)]
@@ -125,6 +109,6 @@ mod tests {
             ])
         );
         assert_eq!(parse_query("a=%4"), None);
-        assert_eq!(decode("%ff"), None);
+        assert_eq!(percent_decode("%ff"), None);
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use iotedge_model::reserved::ShadowOperation;
-use iotedge_model::{Action, PrincipalKind, Protocol, ShadowName, ThingName};
+use iotedge_model::{Action, PrincipalKind, Protocol, ShadowName, ThingName, percent_decode};
 use iotedge_ports::{
     AuthRequest, Authorizer, BoxFuture, Decision, HttpMount, HttpRequest, HttpResponse, Method,
 };
@@ -40,24 +40,8 @@ fn route(method: Method, path: &str) -> Option<Route<'_>> {
     (!thing.contains('/')).then_some(Route::Shadow(operation, thing))
 }
 
-/// Undoes percent-encoding; `None` when it is none or gives no UTF-8.
-fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let mut digit = || char::from(rest.next()?).to_digit(16);
-        let (high, low) = (digit()?, digit()?);
-        bytes.push(u8::try_from(high * 16 + low).ok()?);
-    }
-    String::from_utf8(bytes).ok()
-}
-
 fn thing_name(encoded: &str) -> Result<ThingName, ShadowError> {
-    let text = decode(encoded).ok_or(ShadowError::InvalidParameter(
+    let text = percent_decode(encoded).ok_or(ShadowError::InvalidParameter(
         "the thing name is not well encoded",
     ))?;
     ThingName::new(&text).map_err(ShadowError::InvalidName)
