@@ -30,6 +30,8 @@ pub enum Auth {
 
 /// One listener.
 pub struct Listener {
+    /// The address as configured: its name in logs, events and policies.
+    pub name: Arc<str>,
     /// Where.
     pub address: SocketAddr,
     /// What it speaks.

@@ -13,29 +13,81 @@ mod pump;
 mod subscribe;
 mod terms;
 
-use std::net::SocketAddr;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use iotedge_model::{Principal, TraceId};
+use iotedge_model::{Principal, Protocol, Source, TraceId};
 use iotedge_mqtt::{Decoder, Role};
 use iotedge_telemetry::event;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::Context;
+use crate::{Context, Listener};
 
 /// Who is on the other end.
 #[derive(Clone)]
 pub(crate) struct Peer {
-    pub(crate) remote: SocketAddr,
+    pub(crate) remote: Remote,
     pub(crate) principal: Arc<Principal>,
-    pub(crate) listener: SocketAddr,
+    pub(crate) listener: Arc<Listener>,
+    /// The label of metrics.
+    pub(crate) protocol: Protocol,
     /// When CONNECT must have come.
     pub(crate) deadline: Instant,
     /// Ties together what the log says of the connection.
     pub(crate) trace: TraceId,
+}
+
+impl Peer {
+    pub(crate) fn new(
+        remote: Remote,
+        principal: Arc<Principal>,
+        listener: Arc<Listener>,
+        deadline: Instant,
+    ) -> Self {
+        Self {
+            remote,
+            principal,
+            listener,
+            protocol: Protocol::Mqtt,
+            deadline,
+            trace: TraceId::unique(),
+        }
+    }
+
+    /// Where its messages come from.
+    pub(crate) fn source(&self) -> Source {
+        match self.protocol {
+            Protocol::WebSocket => Source::WebSocket,
+            _ => Source::Mqtt,
+        }
+    }
+}
+
+/// The other end's address; a process of this machine has none.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Remote(pub(crate) Option<SocketAddr>);
+
+impl Remote {
+    pub(crate) fn address(self) -> Option<SocketAddr> {
+        self.0
+    }
+
+    pub(crate) fn ip(self) -> Option<IpAddr> {
+        self.0.map(|address| address.ip())
+    }
+}
+
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(address) => address.fmt(f),
+            None => f.write_str("local"),
+        }
+    }
 }
 
 /// From the first byte to the last.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use iotedge_model::{Principal, TraceId};
+use iotedge_model::Principal;
 use iotedge_telemetry::event;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::{Auth, Listener, ListenerProtocol};
-use crate::connection::Peer;
+use crate::connection::{Peer, Remote};
 use crate::{Context, certificate_id, connection, http};
 
 /// Why a listener could not be opened.
@@ -105,6 +105,7 @@ async fn serve(
     context: Arc<Context>,
     stopped: watch::Receiver<bool>,
 ) {
+    let remote = Remote(Some(remote));
     // Small packets must not wait for the peer's delayed acknowledgement.
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%remote, %error, "TCP_NODELAY could not be set");
@@ -112,17 +113,12 @@ async fn serve(
     let deadline = Instant::now() + context.limits.connect_timeout;
     let Some(tls) = &config.tls else {
         let Auth::Anonymous(principal) = &config.auth else {
-            tracing::error!(listener = %config.address, "certificates need TLS");
+            tracing::error!(listener = %config.name, "certificates need TLS");
             return;
         };
-        let peer = Peer {
-            remote,
-            principal: principal.clone(),
-            listener: config.address,
-            deadline,
-            trace: TraceId::unique(),
-        };
-        return speak(socket, peer, &config, context, stopped).await;
+        let principal = principal.clone();
+        let peer = Peer::new(remote, principal, config, deadline);
+        return speak(socket, peer, context, stopped).await;
     };
     let acceptor = TlsAcceptor::from(tls());
     let handshake = acceptor.accept(socket);
@@ -135,14 +131,14 @@ async fn serve(
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             tracing::warn!(
-                event = event::CONNECT_REFUSED, %remote, listener = %config.address,
+                event = event::CONNECT_REFUSED, %remote, listener = %config.name,
                 "TLS handshake failed: {error}"
             );
             return;
         }
         Err(_) => {
             tracing::warn!(
-                event = event::CONNECT_REFUSED, %remote, listener = %config.address,
+                event = event::CONNECT_REFUSED, %remote, listener = %config.name,
                 "no TLS handshake within {:?}", context.limits.connect_timeout
             );
             return;
@@ -157,33 +153,22 @@ async fn serve(
         (Auth::Certificate, Some(der)) => Arc::new(Principal::certificate(certificate_id(der))),
         (Auth::Certificate, None) => {
             tracing::warn!(
-                event = event::CONNECT_REFUSED, %remote, listener = %config.address,
+                event = event::CONNECT_REFUSED, %remote, listener = %config.name,
                 "no client certificate"
             );
             return;
         }
         (Auth::Anonymous(principal), _) => principal.clone(),
     };
-    let peer = Peer {
-        remote,
-        principal,
-        listener: config.address,
-        deadline,
-        trace: TraceId::unique(),
-    };
-    speak(stream, peer, &config, context, stopped).await;
+    let peer = Peer::new(remote, principal, config, deadline);
+    speak(stream, peer, context, stopped).await;
 }
 
-async fn speak<S>(
-    stream: S,
-    peer: Peer,
-    config: &Listener,
-    context: Arc<Context>,
-    stopped: watch::Receiver<bool>,
-) where
+async fn speak<S>(stream: S, peer: Peer, context: Arc<Context>, stopped: watch::Receiver<bool>)
+where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    match config.protocol {
+    match peer.listener.protocol {
         ListenerProtocol::Mqtt => connection::run(stream, peer, context, stopped).await,
         ListenerProtocol::Http => http::run(stream, peer, context, stopped).await,
     }

@@ -171,6 +171,7 @@ fn one_listener(
         None
     };
     Ok(Listener {
+        name: Arc::from(config.address.to_string()),
         address: config.address,
         protocol,
         tls,

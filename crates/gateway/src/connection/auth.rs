@@ -17,7 +17,7 @@ pub(crate) struct Permissions {
     authorizer: Arc<dyn Authorizer>,
     principal: Arc<Principal>,
     client_id: Arc<str>,
-    source_ip: IpAddr,
+    source_ip: Option<IpAddr>,
     trace: TraceId,
     generation: u64,
     publish: HashMap<Topic, bool>,
@@ -29,7 +29,7 @@ impl Permissions {
         authorizer: Arc<dyn Authorizer>,
         principal: Arc<Principal>,
         client_id: Arc<str>,
-        source_ip: IpAddr,
+        source_ip: Option<IpAddr>,
         trace: TraceId,
     ) -> Self {
         let generation = authorizer.generation();
@@ -50,7 +50,7 @@ impl Permissions {
         let request = AuthRequest {
             principal: &self.principal,
             client_id: &self.client_id,
-            source_ip: Some(self.source_ip),
+            source_ip: self.source_ip,
             action,
             resource,
         };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use iotedge_model::{Action, ClientId, Protocol, QoS, Topic, TraceId, reserved};
+use iotedge_model::{Action, ClientId, QoS, Topic, TraceId, reserved};
 use iotedge_mqtt::{
     ConnAck, ConnAckProperties, Connect, DecodeError, Decoder, LastWill, Packet, ReasonCode, Str,
     Version, WillProperties,
@@ -122,11 +122,11 @@ pub(crate) async fn refuse<W: AsyncWrite + Unpin>(
     refused: &Refused,
     terms: &Terms,
 ) {
-    METRICS.count(refused.metric(), Protocol::Mqtt);
+    METRICS.count(refused.metric(), peer.protocol);
     tracing::warn!(
         event = event::CONNECT_REFUSED,
         remote = %peer.remote,
-        listener = %peer.listener,
+        listener = %peer.listener.name,
         principal_id = %peer.principal,
         trace_id = %peer.trace,
         "{refused}"
@@ -206,8 +206,8 @@ pub(crate) fn attach(
         protocol_level: terms.version.level(),
         keep_alive: connect.keep_alive,
         receive_maximum: terms.receive_maximum,
-        remote: Some(peer.remote),
-        listener: Arc::from(peer.listener.to_string()),
+        remote: peer.remote.address(),
+        listener: peer.listener.name.clone(),
         handle: handle.clone(),
     };
     let connected = context
@@ -218,7 +218,7 @@ pub(crate) fn attach(
             ConnectRefused::TooMany => Refused::TooMany,
             ConnectRefused::Stopping => Refused::Stopping,
         })?;
-    METRICS.count(Metric::ConnectSuccess, Protocol::Mqtt);
+    METRICS.count(Metric::ConnectSuccess, peer.protocol);
     tracing::info!(
         event = event::CONNECT,
         remote = %peer.remote,

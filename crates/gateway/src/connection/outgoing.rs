@@ -1,6 +1,6 @@
 //! What the client gets: deliveries from its mailbox to its socket.
 
-use iotedge_model::{DropReason, Protocol};
+use iotedge_model::DropReason;
 use iotedge_mqtt::{EncodeError, PublishHead, PublishPropertiesRef};
 use iotedge_ports::{DrainLimit, DrainState, Outgoing};
 use iotedge_telemetry::{METRICS, Metric};
@@ -41,7 +41,7 @@ impl Pump {
     fn deliver(&mut self, outgoing: &Outgoing) -> bool {
         let topic = &outgoing.delivery.message.topic;
         if !self.permissions.may_receive(topic) {
-            METRICS.count(Metric::PublishOutAuthError, Protocol::Mqtt);
+            METRICS.count(Metric::PublishOutAuthError, self.peer.protocol);
             self.mailbox.discard(outgoing, DropReason::Policy);
             return false;
         }
@@ -51,7 +51,7 @@ impl Pump {
             self.write_v311(outgoing)
         };
         match written {
-            Ok(()) => METRICS.count(Metric::PublishOutSuccess, Protocol::Mqtt),
+            Ok(()) => METRICS.count(Metric::PublishOutSuccess, self.peer.protocol),
             Err(error) => {
                 tracing::debug!(
                     client_id = %self.client_id,

@@ -1,6 +1,5 @@
 //! What each packet does.
 
-use iotedge_model::Protocol;
 use iotedge_mqtt::{Ack, Disconnect, Packet, ReasonCode};
 use iotedge_ports::EndKind;
 use iotedge_telemetry::{METRICS, Metric};
@@ -21,7 +20,7 @@ impl Pump {
             Packet::Subscribe(subscribe) => self.subscribe(&subscribe)?,
             Packet::Unsubscribe(unsubscribe) => self.unsubscribe(&unsubscribe)?,
             Packet::PingReq => {
-                METRICS.count(Metric::PingSuccess, Protocol::Mqtt);
+                METRICS.count(Metric::PingSuccess, self.peer.protocol);
                 self.send(&Packet::PingResp);
             }
             Packet::Disconnect(disconnect) => return Err(self.disconnect(&disconnect)),

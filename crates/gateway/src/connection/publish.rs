@@ -8,9 +8,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use iotedge_model::{
-    Action, Message, MessageId, Protocol, QoS, Source, Topic, TraceId, UnixMillis, reserved,
-};
+use iotedge_model::{Action, Message, MessageId, QoS, Topic, TraceId, UnixMillis, reserved};
 use iotedge_mqtt::{Publish, ReasonCode, Received};
 use iotedge_ports::{Publication, PublishOutcome, Refusal};
 use iotedge_telemetry::{METRICS, Metric, event};
@@ -65,7 +63,7 @@ impl Pump {
             hops: 0,
             principal: self.peer.principal.clone(),
             client_id: self.client_id.shared(),
-            source: Source::Mqtt,
+            source: self.peer.source(),
             topic,
             payload,
             qos: publish.qos,
@@ -187,7 +185,7 @@ impl Pump {
         } else {
             Metric::PublishInClientError
         };
-        METRICS.count(metric, Protocol::Mqtt);
+        METRICS.count(metric, self.peer.protocol);
         if let (true, QoS::AtLeastOnce, Some(code)) =
             (self.terms.is_v5(), publish.qos, objection.ack)
         {
@@ -227,19 +225,19 @@ impl Pump {
             }
             match (publication.outcome, token) {
                 (PublishOutcome::Done { matched }, token) => {
-                    METRICS.count(Metric::PublishInSuccess, Protocol::Mqtt);
+                    METRICS.count(Metric::PublishInSuccess, self.peer.protocol);
                     if let Some((token, _)) = token {
                         self.taken(token, matched);
                     }
                 }
                 (PublishOutcome::Pending, token) => {
-                    METRICS.count(Metric::PublishInSuccess, Protocol::Mqtt);
+                    METRICS.count(Metric::PublishInSuccess, self.peer.protocol);
                     if let Some((token, bytes)) = token {
                         self.hold(token, bytes);
                     }
                 }
                 (PublishOutcome::Refused(reason), token) => {
-                    METRICS.count(Metric::PublishInServerError, Protocol::Mqtt);
+                    METRICS.count(Metric::PublishInServerError, self.peer.protocol);
                     if let Some((token, _)) = token {
                         if !self.refuse_alone(token, reason) {
                             refused = Some(reason);

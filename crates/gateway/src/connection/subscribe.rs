@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use iotedge_model::{Action, Protocol, QoS, SharedFilter};
+use iotedge_model::{Action, QoS, SharedFilter};
 use iotedge_mqtt::{
     Packet, ReasonCode, SubAck, SubAckCode, Subscribe, SubscriptionOptions, UnsubAck, Unsubscribe,
 };
@@ -54,7 +54,7 @@ impl Pump {
             .collect();
         for code in &codes {
             if matches!(code, SubAckCode::Granted(_)) {
-                METRICS.count(Metric::SubscribeSuccess, Protocol::Mqtt);
+                METRICS.count(Metric::SubscribeSuccess, self.peer.protocol);
             }
         }
         let subscriptions = allowed
@@ -86,7 +86,7 @@ impl Pump {
         match SharedFilter::new(text) {
             Ok(filter) => Ok(Some(filter)),
             Err(error) => {
-                METRICS.count(Metric::SubscribeClientError, Protocol::Mqtt);
+                METRICS.count(Metric::SubscribeClientError, self.peer.protocol);
                 if self.terms.is_v5() {
                     return Ok(None);
                 }
@@ -107,11 +107,11 @@ impl Pump {
             return Ok(Err(ReasonCode::TopicFilterInvalid));
         };
         if filter.share.is_some() && self.terms.is_v5() {
-            METRICS.count(Metric::SubscribeClientError, Protocol::Mqtt);
+            METRICS.count(Metric::SubscribeClientError, self.peer.protocol);
             return Ok(Err(ReasonCode::SharedSubscriptionsNotSupported));
         }
         if !self.permissions.ask(Action::Subscribe, text) {
-            METRICS.count(Metric::SubscribeAuthError, Protocol::Mqtt);
+            METRICS.count(Metric::SubscribeAuthError, self.peer.protocol);
             return Ok(Err(ReasonCode::NotAuthorized));
         }
         Ok(Ok(Subscription {
@@ -149,7 +149,7 @@ impl Pump {
             .broker
             .unsubscribe(self.connection, &filters, ack);
         let count = removed.iter().filter(|r| **r).count() as u64;
-        METRICS.add(Metric::UnsubscribeSuccess, Protocol::Mqtt, count);
+        METRICS.add(Metric::UnsubscribeSuccess, self.peer.protocol, count);
         let mut removed = removed.into_iter().map(|was_there| {
             if was_there {
                 ReasonCode::Success

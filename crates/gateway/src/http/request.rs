@@ -75,7 +75,7 @@ pub(super) async fn read(
         query,
         body,
         principal: peer.principal.clone(),
-        remote: Some(peer.remote),
+        remote: peer.remote.address(),
         trace,
     })
 }

@@ -104,6 +104,7 @@ impl House {
             },
         };
         let listener = |protocol| Listener {
+            name: "test".into(),
             address: "127.0.0.1:0".parse().unwrap(),
             protocol,
             tls: None,
