@@ -17,6 +17,9 @@ GUARDED = allow(
 
 
 class OurBroker:
+    # A version 5 client learns why it is thrown out, always and with the fitting code.
+    tells_why = True
+
     def __init__(self, folder):
         self._folder = folder
         self._binaries = Binaries()
@@ -58,6 +61,8 @@ class OurBroker:
 
 
 class MosquittoBroker(Mosquitto):
+    tells_why = False
+
     def __init__(self, folder):
         super().__init__(folder / "mosquitto", name="mosquitto")
         self.guarded_port, self.ws_port = free_port(), free_port()

@@ -1,23 +1,83 @@
-"""MQTT 5 by the byte: what it has beyond `wire`."""
+"""MQTT 5 by the byte: what it has beyond `wire`.
+
+Whatever a server says is read strictly: flags, properties, reason codes and strings that its packet
+cannot have fail the test that reads it.
+"""
 
 import dataclasses
 import struct
 
 from conformance import wire
-from conformance.wire import packet, text, two
+from conformance.wire import (
+    CONNACK,
+    DISCONNECT,
+    PINGRESP,
+    PUBACK,
+    PUBCOMP,
+    PUBLISH,
+    PUBREC,
+    PUBREL,
+    SUBACK,
+    UNSUBACK,
+    packet,
+    text,
+    two,
+)
 
-DISCONNECT = wire.DISCONNECT
+AUTH = 15
 
-# Identifiers of properties (2.2.2.2) by how their values are written.
-MESSAGE_EXPIRY, CONTENT_TYPE, SUBSCRIPTION_ID = 0x02, 0x03, 0x0B
-SESSION_EXPIRY, ASSIGNED_ID, AUTH_METHOD, WILL_DELAY = 0x11, 0x12, 0x15, 0x18
-RECEIVE_MAXIMUM, ALIAS_MAXIMUM, ALIAS, MAXIMUM_QOS = 0x21, 0x22, 0x23, 0x24
-USER, MAXIMUM_PACKET, SHARED_AVAILABLE = 0x26, 0x27, 0x2A
+# Identifiers of properties (2.2.2.2).
+PAYLOAD_FORMAT, MESSAGE_EXPIRY, CONTENT_TYPE = 0x01, 0x02, 0x03
+RESPONSE_TOPIC, CORRELATION, SUBSCRIPTION_ID = 0x08, 0x09, 0x0B
+SESSION_EXPIRY, ASSIGNED_ID, SERVER_KEEP_ALIVE = 0x11, 0x12, 0x13
+AUTH_METHOD, AUTH_DATA, REQUEST_PROBLEM = 0x15, 0x16, 0x17
+WILL_DELAY, REQUEST_RESPONSE, RESPONSE_INFORMATION = 0x18, 0x19, 0x1A
+SERVER_REFERENCE, REASON_STRING, RECEIVE_MAXIMUM = 0x1C, 0x1F, 0x21
+ALIAS_MAXIMUM, ALIAS, MAXIMUM_QOS, RETAIN_AVAILABLE = 0x22, 0x23, 0x24, 0x25
+USER, MAXIMUM_PACKET, WILDCARD_AVAILABLE = 0x26, 0x27, 0x28
+ID_AVAILABLE, SHARED_AVAILABLE = 0x29, 0x2A
 
 _BYTES = {0x01, 0x17, 0x19, 0x24, 0x25, 0x28, 0x29, 0x2A}
 _TWO = {0x13, 0x21, 0x22, 0x23}
 _FOUR = {0x02, 0x11, 0x18, 0x27}
-_TEXTS = {0x03, 0x08, 0x09, 0x12, 0x15, 0x16, 0x1A, 0x1C, 0x1F}
+_TEXTS = {0x03, 0x08, 0x12, 0x15, 0x1A, 0x1C, 0x1F}
+_BINARY = {0x09, 0x16}
+
+_ACKS = {REASON_STRING, USER}
+# The properties of what a server sends (table 2-4).
+_MAY_HAVE = {
+    CONNACK: {
+        SESSION_EXPIRY, ASSIGNED_ID, SERVER_KEEP_ALIVE, AUTH_METHOD, AUTH_DATA,
+        RESPONSE_INFORMATION, SERVER_REFERENCE, REASON_STRING, RECEIVE_MAXIMUM, ALIAS_MAXIMUM,
+        MAXIMUM_QOS, RETAIN_AVAILABLE, USER, MAXIMUM_PACKET, WILDCARD_AVAILABLE, ID_AVAILABLE,
+        SHARED_AVAILABLE,
+    },
+    PUBLISH: {
+        PAYLOAD_FORMAT, MESSAGE_EXPIRY, CONTENT_TYPE, RESPONSE_TOPIC, CORRELATION,
+        SUBSCRIPTION_ID, ALIAS, USER,
+    },
+    PUBACK: _ACKS, PUBREC: _ACKS, PUBREL: _ACKS, PUBCOMP: _ACKS, SUBACK: _ACKS, UNSUBACK: _ACKS,
+    DISCONNECT: {REASON_STRING, USER, SERVER_REFERENCE},
+    AUTH: {AUTH_METHOD, AUTH_DATA, REASON_STRING, USER},
+}
+
+_PUBLISHED = {0, 0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99}
+_RELEASED = {0, 0x92}
+# The reason codes of what a server sends (the table in each packet's section).
+CODES = {
+    CONNACK: {
+        0, 0x80, 0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87, 0x88, 0x89, 0x8A, 0x8C, 0x90, 0x95,
+        0x97, 0x99, 0x9A, 0x9B, 0x9C, 0x9D, 0x9F,
+    },
+    PUBACK: _PUBLISHED, PUBREC: _PUBLISHED, PUBREL: _RELEASED, PUBCOMP: _RELEASED,
+    SUBACK: {0, 1, 2, 0x80, 0x83, 0x87, 0x8F, 0x91, 0x97, 0x9E, 0xA1, 0xA2},
+    UNSUBACK: {0, 0x11, 0x80, 0x83, 0x87, 0x8F, 0x91},
+    DISCONNECT: {
+        0, 0x80, 0x81, 0x82, 0x83, 0x87, 0x89, 0x8B, 0x8D, 0x8E, 0x8F, 0x90, 0x93, 0x94, 0x95,
+        0x96, 0x97, 0x98, 0x99, 0x9A, 0x9B, 0x9C, 0x9D, 0x9E, 0x9F, 0xA0, 0xA1, 0xA2,
+    },
+    AUTH: {0, 0x18, 0x19},
+}
 
 
 def properties(*pairs):
@@ -52,37 +112,55 @@ class _Reader:
     def number(self, size):
         return int.from_bytes(self.take(size), "big")
 
+    def binary(self):
+        return self.take(self.number(2))
+
     def text(self):
-        return self.take(self.number(2)).decode()
+        value = self.binary().decode()
+        assert "\0" not in value, "U+0000 in a string"
+        return value
 
     def varint(self):
-        value, shift = 0, 0
+        value, size = 0, 0
         while True:
             digit = self.number(1)
-            value |= (digit & 0x7F) << shift
-            shift += 7
+            value |= (digit & 0x7F) << 7 * size
+            size += 1
             if not digit & 0x80:
+                assert size == len(wire.length(value)), "a variable byte integer longer than it need be"
                 return value
 
-    def properties(self):
+    def code(self, kind):
+        code = self.number(1)
+        assert code in CODES[kind], f"packet type {kind} with reason code {code:#x}"
+        return code
+
+    def properties(self, kind):
         inner, out = _Reader(self.take(self.varint())), []
         while inner.data:
-            id = inner.number(1)
-            if id in _BYTES:
-                value = inner.number(1)
-            elif id in _TWO:
-                value = inner.number(2)
-            elif id in _FOUR:
-                value = inner.number(4)
-            elif id == SUBSCRIPTION_ID:
-                value = inner.varint()
-            elif id == USER:
-                value = (inner.text(), inner.text())
-            else:
-                assert id in _TEXTS, f"property {id:#x}"
-                value = inner.text()
-            out.append((id, value))
+            id = inner.varint()
+            assert id in _MAY_HAVE[kind], f"packet type {kind} with property {id:#x}"
+            again = id == USER or kind == PUBLISH and id == SUBSCRIPTION_ID
+            assert again or id not in dict(out), f"property {id:#x} twice"
+            out.append((id, inner.value(id)))
         return out
+
+    def value(self, id):
+        if id in _BYTES:
+            value = self.number(1)
+            assert value < 2, f"property {id:#x} of {value}"
+        elif id in _TWO:
+            value = self.number(2)
+        elif id in _FOUR:
+            value = self.number(4)
+        elif id == SUBSCRIPTION_ID:
+            value = self.varint()
+        elif id == USER:
+            value = (self.text(), self.text())
+        else:
+            value = self.binary() if id in _BINARY else self.text()
+        assert value != 0 or id not in (RECEIVE_MAXIMUM, MAXIMUM_PACKET, ALIAS, SUBSCRIPTION_ID), id
+        return value
 
 
 @dataclasses.dataclass
@@ -91,6 +169,7 @@ class Said:
 
     kind: int
     flags: int = 0
+    body: bytes = b""
     session_present: bool = False
     packet_id: int = 0
     topic: str = ""
@@ -107,44 +186,97 @@ class Said:
         return value
 
     @property
+    def size(self):
+        """Bytes of the whole packet."""
+        return 1 + len(wire.length(len(self.body))) + len(self.body)
+
+    @property
+    def qos(self):
+        return self.flags >> 1 & 3
+
+    @property
+    def dup(self):
+        return bool(self.flags & 8)
+
+    @property
     def retain(self):
         return bool(self.flags & 1)
 
 
 def read(raw):
     """A `wire` packet as a `Said`."""
-    it, said = _Reader(raw.body), Said(raw.kind, raw.flags)
-    if raw.kind == wire.CONNACK:
-        said.session_present, said.code = bool(it.number(1)), it.number(1)
-        said.properties = it.properties()
-    elif raw.kind == wire.PUBLISH:
-        said.topic = it.text()
-        said.packet_id = it.number(2) if raw.flags & 6 else 0
-        said.properties, said.payload = it.properties(), it.data
-    elif raw.kind in (wire.SUBACK, wire.UNSUBACK):
-        said.packet_id, said.properties = it.number(2), it.properties()
-        said.codes = list(it.data)
-    elif raw.kind in (wire.PUBACK, DISCONNECT):
-        said.packet_id = it.number(2) if raw.kind == wire.PUBACK else 0
-        said.code = it.number(1) if it.data else 0
-        said.properties = it.properties() if it.data else []
+    it, said = _Reader(raw.body), Said(raw.kind, raw.flags, raw.body)
+    if raw.kind != PUBLISH:
+        assert raw.flags == (2 if raw.kind == PUBREL else 0), f"flags {raw.flags:#x} in {raw}"
+    if raw.kind == CONNACK:
+        _read_connack(it, said)
+    elif raw.kind == PUBLISH:
+        _read_publish(it, said)
+    elif raw.kind in (SUBACK, UNSUBACK):
+        said.packet_id, said.properties = it.number(2), it.properties(raw.kind)
+        said.codes = [it.code(raw.kind) for _ in range(len(it.data))]
+    elif raw.kind in (PUBACK, PUBREC, PUBREL, PUBCOMP, DISCONNECT, AUTH):
+        said.packet_id = it.number(2) if raw.kind not in (DISCONNECT, AUTH) else 0
+        said.code = it.code(raw.kind) if it.data else 0
+        said.properties = it.properties(raw.kind) if it.data else []
+    else:
+        assert raw.kind == PINGRESP, f"a server does not send {raw}"
+    assert not it.data, f"{it.data!r} behind the last field"
     return said
 
 
-def connect(client_id, *pairs, clean=True, keep_alive=60, will=None):
-    """`will` is (topic, payload, qos, (identifier, value) pairs)."""
+def _read_connack(it, said):
+    flags = it.number(1)
+    assert flags < 2, f"CONNACK flags {flags:#x}"
+    said.session_present = bool(flags)
+    if len(said.body) == 2:
+        # 3.1.1's, for a version that is not supported.
+        said.code = it.number(1)
+    else:
+        said.code, said.properties = it.code(CONNACK), it.properties(CONNACK)
+
+
+def _read_publish(it, said):
+    assert said.qos < 3 and not (said.dup and said.qos == 0), f"PUBLISH flags {said.flags:#x}"
+    said.topic = it.text()
+    assert not set("+#") & set(said.topic), f"PUBLISH to {said.topic!r}"
+    said.packet_id = it.number(2) if said.qos else 0
+    assert said.packet_id or not said.qos, "packet id 0"
+    said.properties = it.properties(PUBLISH)
+    said.payload, it.data = it.data, b""
+
+
+def connect(client_id, *pairs, clean=True, keep_alive=60, will=None, will_retain=False, user=None,
+            password=None, level=5, name="MQTT", set_flags=0, clear_flags=0, tail=b""):
+    """`will` is (topic, payload, qos, (identifier, value) pairs).
+
+    `set_flags` and `clear_flags` lie about the payload; `tail` is put behind it.
+    """
     flags, payload = (2 if clean else 0), text(client_id)
     if will:
         topic, message, qos, will_pairs = will
-        flags |= 4 | qos << 3
+        flags |= 4 | qos << 3 | (0x20 if will_retain else 0)
         payload += properties(*will_pairs) + text(topic) + text(message)
-    head = text("MQTT") + bytes([5, flags]) + two(keep_alive) + properties(*pairs)
-    return packet(wire.CONNECT, 0, head + payload)
+    if user is not None:
+        flags |= 0x80
+        payload += text(user)
+    if password is not None:
+        flags |= 0x40
+        payload += text(password)
+    flags = (flags | set_flags) & ~clear_flags
+    head = text(name) + bytes([level, flags]) + two(keep_alive) + properties(*pairs)
+    return packet(wire.CONNECT, 0, head + payload + tail)
 
 
-def publish(topic, payload=b"", *pairs, qos=0, packet_id=1, retain=False):
+def publish(topic, payload=b"", *pairs, qos=0, packet_id=1, retain=False, dup=False):
     body = text(topic) + (two(packet_id) if qos else b"") + properties(*pairs) + payload
-    return packet(wire.PUBLISH, qos << 1 | int(retain), body)
+    return packet(PUBLISH, (8 if dup else 0) | qos << 1 | int(retain), body)
+
+
+def ack(kind, packet_id, code=None, *pairs):
+    """PUBACK, PUBREC, PUBREL or PUBCOMP; without a code in its short form."""
+    tail = b"" if code is None else bytes([code]) + properties(*pairs)
+    return packet(kind, 2 if kind == PUBREL else 0, two(packet_id) + tail)
 
 
 def subscribe(filters, *pairs, packet_id=1):
@@ -153,56 +285,87 @@ def subscribe(filters, *pairs, packet_id=1):
     return packet(wire.SUBSCRIBE, 2, two(packet_id) + properties(*pairs) + body)
 
 
-def unsubscribe(filters, packet_id=1):
-    return packet(wire.UNSUBSCRIBE, 2, two(packet_id) + b"\0" + b"".join(map(text, filters)))
+def unsubscribe(filters, *pairs, packet_id=1):
+    body = two(packet_id) + properties(*pairs) + b"".join(map(text, filters))
+    return packet(wire.UNSUBSCRIBE, 2, body)
 
 
 def disconnect(code=0, *pairs):
     return packet(DISCONNECT, 0, bytes([code]) + properties(*pairs))
 
 
-class Client:
-    """A connection of the bench that speaks version 5."""
+def auth(code, *pairs):
+    return packet(AUTH, 0, bytes([code]) + properties(*pairs))
 
-    def __init__(self, connection):
-        self._connection = connection
-        self.send = connection.send
 
-    def receive(self):
-        return read(self._connection.receive())
+class Client(wire.Client):
+    """A connection that speaks version 5. What it receives are `Said`s."""
 
-    def expect(self, kind):
-        return read(self._connection.expect(kind))
+    # Whether the server under test says why it closes; a bare close is allowed to it (4.13).
+    tells_why = True
 
-    def closed(self):
-        """What is still said before the connection is closed."""
-        return [read(raw) for raw in self._connection.closed()]
+    def _take(self):
+        found = super()._take()
+        return read(found) if found else None
+
+    def connect(self, client_id, *pairs, **how):
+        """CONNECT and its CONNACK, which must be a yes."""
+        self.send(connect(client_id, *pairs, **how))
+        answer = self.expect(CONNACK)
+        assert answer.code == 0, f"CONNECT refused with {answer}"
+        self.session_present, self.connect_answer = answer.session_present, answer
+        return answer
 
     def subscribe(self, *filters, pairs=()):
-        self.send(subscribe(filters, *pairs))
-        return self.expect(wire.SUBACK).codes
+        """Subscribes to (filter, options) pairs; the codes of SUBACK."""
+        packet_id = self.new_id()
+        self.send(subscribe(filters, *pairs, packet_id=packet_id))
+        answer = self.await_packet(SUBACK)
+        assert answer.packet_id == packet_id
+        return answer.codes
 
-    def publish(self, topic, payload=b"", *pairs, retain=False):
-        """QoS 1; the reason code of PUBACK."""
-        self.send(publish(topic, payload, *pairs, qos=1, retain=retain))
-        return self.expect(wire.PUBACK).code
+    def unsubscribe(self, *filters):
+        """The codes of UNSUBACK."""
+        packet_id = self.new_id()
+        self.send(unsubscribe(filters, packet_id=packet_id))
+        answer = self.await_packet(UNSUBACK)
+        assert answer.packet_id == packet_id
+        return answer.codes
 
-    def take(self):
-        got = self.expect(wire.PUBLISH)
-        if got.packet_id:
-            self.send(wire.puback(got.packet_id))
-        return got
+    def publish(self, topic, payload=b"", *pairs, qos=1, packet_id=None, **how):
+        """A message with all its acknowledgements; the reason code of the first."""
+        packet_id = packet_id or self.new_id()
+        self.send(publish(topic, payload, *pairs, qos=qos, packet_id=packet_id, **how))
+        if qos == 0:
+            return 0
+        answer = self.await_packet(PUBACK if qos == 1 else PUBREC)
+        assert answer.packet_id == packet_id
+        if qos == 2 and answer.code < 0x80:
+            self.send(wire.pubrel(packet_id))
+            done = self.await_packet(PUBCOMP)
+            assert (done.packet_id, done.code) == (packet_id, 0)
+        return answer.code
+
+    def thrown_out(self, code, kind=DISCONNECT):
+        """With this reason code and no other word; None: without any word."""
+        said = [(one.kind, one.code) for one in self.closed()]
+        if self.tells_why:
+            assert said == ([] if code is None else [(kind, code)])
+        else:
+            assert said == [] or said[0][0] == kind and said[0][1] >= 0x80 and len(said) == 1
 
     def leave(self, code=0, *pairs):
+        """DISCONNECT, and gone from the broker when this returns."""
         self.send(disconnect(code, *pairs))
         assert self.closed() == []
+        self.close()
 
 
-def hello(mqtt, name, *pairs, **how):
+def hello(mqtt, name, *pairs, port=None, **how):
     """CONNECT of a client of this test; the client and its CONNACK."""
-    client = Client(mqtt.open(how.pop("port", None)))
+    client = mqtt.open(port)
     client.send(connect(mqtt.id(name) if name else "", *pairs, **how))
-    return client, client.expect(wire.CONNACK)
+    return client, client.expect(CONNACK)
 
 
 def client(mqtt, name, *pairs, **how):

@@ -1,0 +1,119 @@
+"""The clients of one test, for both versions."""
+
+import itertools
+
+from conformance import wire, wire5
+
+
+class Bench:
+    """The clients of one test. Client ids and topics of different tests have nothing in common."""
+
+    speaks = wire.Client
+    _numbers = itertools.count(1)
+
+    def __init__(self, broker):
+        self.broker = broker
+        self._name = f"t{next(self._numbers)}"
+        self._clients = []
+        self._guests = itertools.count(1)
+
+    def id(self, name=""):
+        """A client id of this test's own, of letters and digits only."""
+        return f"{self._name}x{name}"
+
+    def topic(self, name="a"):
+        """A topic or filter of this test's own: `NAME` below a level that nobody else uses."""
+        return f"open/{self._name}/{name}"
+
+    def open(self, port=None):
+        """A connection on which nothing has been said."""
+        client = self.speaks(port or self.broker.port)
+        self._clients.append(client)
+        return client
+
+    def client(self, name=None, port=None, **how):
+        """A connected client; without a name, a new one."""
+        client = self.open(port)
+        client.connect(self.id(name or f"guest{next(self._guests)}"), **how)
+        return client
+
+    def subscriber(self, *filters, name=None, **how):
+        """A connected client with subscriptions (filter, qos), all granted as asked."""
+        client = self.client(name, **how)
+        assert client.subscribe(*filters) == [qos for _, qos in filters]
+        return client
+
+    def away(self, name, *filters):
+        """A stored session with these subscriptions and no connection."""
+        self.subscriber(*filters, name=name, clean=False).leave()
+
+    def back(self, name, **how):
+        """The stored session again."""
+        client = self.client(name, clean=False, **how)
+        assert client.session_present
+        return client
+
+    def ends(self, *data, **how):
+        """A client that says this after CONNECT is thrown out without another word."""
+        client = self.client(**how)
+        client.send(*data)
+        client.thrown_out()
+
+    def refused(self, *data):
+        """A connection that begins with this is closed; what was said on it."""
+        client = self.open()
+        client.send(*data)
+        return client.closed()
+
+    def close(self):
+        for client in self._clients:
+            client.close()
+
+
+class Bench5(Bench):
+    """The same in version 5. What names a client takes properties behind the name, as
+    (identifier, value) pairs."""
+
+    speaks = wire5.Client
+    # Seconds that a session outlives its connection, where a test does not say.
+    STAYS = (wire5.SESSION_EXPIRY, 3600)
+
+    def open(self, port=None):
+        client = super().open(port)
+        client.tells_why = self.broker.tells_why
+        return client
+
+    def client(self, name=None, *pairs, port=None, **how):
+        """A connected client; without a name, a new one."""
+        client = self.open(port)
+        client.connect(self.id(name or f"guest{next(self._guests)}"), *pairs, **how)
+        return client
+
+    def subscriber(self, *filters, name=None, pairs=(), **how):
+        """A connected client with subscriptions (filter, options), all granted as asked; `pairs`
+        are CONNECT's properties."""
+        client = self.client(name, *pairs, **how)
+        assert client.subscribe(*filters) == [options & 3 for _, options in filters]
+        return client
+
+    def away(self, name, *filters, **how):
+        """A stored session with these subscriptions and no connection."""
+        self.subscriber(*filters, name=name, pairs=[self.STAYS], **how).leave()
+
+    def back(self, name, *pairs, **how):
+        """The stored session again."""
+        client = self.client(name, *(pairs or [self.STAYS]), clean=False, **how)
+        assert client.session_present
+        return client
+
+    def ends(self, *data, code, **how):
+        """A client that says this after CONNECT is thrown out, and told this reason code."""
+        client = self.client(**how)
+        client.send(*data)
+        client.thrown_out(code)
+
+    def refused(self, *data, code):
+        """A connection that begins with this is closed, and told this reason code."""
+        client = self.open()
+        client.send(*data)
+        client.thrown_out(code, wire.CONNACK)
