@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use crate::queue::mirror::signed;
 use crate::queue::read::Readers;
-use crate::writer::{Job, Writer};
+use crate::writer::{Job, Operation, Writer};
 use crate::{Done, StoreError};
 
 pub(crate) mod engine;
@@ -66,6 +66,17 @@ pub(crate) struct Change {
     pub(crate) updated_at: UnixMillis,
     /// Tells changes of one document apart: a deletion keeps the version.
     pub(crate) sequence: u64,
+}
+
+/// No change may be left out: each has its version.
+impl Operation for Change {
+    type Key = std::convert::Infallible;
+
+    fn key(&self) -> Option<Self::Key> {
+        None
+    }
+
+    fn absorb(&mut self, _other: Self) {}
 }
 
 impl Change {

@@ -14,7 +14,7 @@ pub enum StoreError {
         /// Its words.
         reason: String,
     },
-    /// SQLite found the file broken. The next start sets it aside and salvages it.
+    /// SQLite found the file broken, or the disk does not give a part of it back. The next start sets it aside and salvages it.
     #[error("{} is damaged: {reason}", path.display())]
     Damaged {
         /// The file.
@@ -88,6 +88,9 @@ impl StoreError {
     pub(crate) fn sqlite(path: &Path, error: &rusqlite::Error) -> Self {
         let path = path.to_path_buf();
         let reason = error.to_string();
+        if is_unreadable(error) {
+            return Self::Damaged { path, reason };
+        }
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::DiskFull {
                 path,
@@ -113,4 +116,20 @@ impl StoreError {
             reason: error.to_string(),
         }
     }
+}
+
+/// The disk has the bytes no more (a dying card answers EIO, file systems with checksums their own
+/// error): for the file that is damage like any other, and the rest of it can still be saved.
+fn is_unreadable(error: &rusqlite::Error) -> bool {
+    use rusqlite::ffi;
+    let code = error.sqlite_error().map(|e| e.extended_code);
+    matches!(
+        code,
+        Some(
+            ffi::SQLITE_IOERR_READ
+                | ffi::SQLITE_IOERR_SHORT_READ
+                | ffi::SQLITE_IOERR_CORRUPTFS
+                | ffi::SQLITE_IOERR_DATA
+        )
+    )
 }

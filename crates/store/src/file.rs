@@ -35,10 +35,14 @@ impl DirectoryLock {
     }
 }
 
-fn marker(path: &Path) -> PathBuf {
+pub(crate) fn suffixed(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(".suspect");
+    name.push(suffix);
     PathBuf::from(name)
+}
+
+fn marker(path: &Path) -> PathBuf {
+    suffixed(path, ".suspect")
 }
 
 /// Notes that SQLite called the file broken, so that the next start examines it whole.
@@ -150,6 +154,26 @@ pub(crate) fn reader(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
+/// Readers that overlap keep SQLite from beginning its journal anew, so that it grows without end:
+/// above this many bytes new readers are turned to the file and those in the journal waited for.
+const JOURNAL: u64 = 16 << 20;
+
+/// Keeps the journal to a size. To be called after a commit, whose outcome it does not touch: what
+/// is wrong with the file the next commit will say.
+pub(crate) fn bound_journal(connection: &Connection, path: &Path) {
+    let journal = std::fs::metadata(suffixed(path, "-wal"));
+    if journal.map_or(0, |found| found.len()) <= JOURNAL {
+        return;
+    }
+    // Busy, when a reader does not end within the time limit, is an answer and no error.
+    let outcome = connection
+        .prepare_cached("PRAGMA wal_checkpoint(TRUNCATE)")
+        .and_then(|mut statement| statement.query_row([], |_| Ok(())));
+    if let Err(error) = outcome {
+        tracing::warn!(event = event::STORE, path = %path.display(), %error, "the journal could not be begun anew");
+    }
+}
+
 /// A commit of nothing much, to see whether there is room again.
 pub(crate) fn probe(connection: &Connection) -> rusqlite::Result<()> {
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
@@ -169,4 +193,44 @@ pub(crate) fn vacuum_step(connection: &Connection) -> rusqlite::Result<Option<Du
     let mut rows = statement.query([])?;
     while rows.next()?.is_some() {}
     Ok(Some(Duration::from_millis(100)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema;
+
+    #[test]
+    fn readers_that_overlap_do_not_let_the_journal_grow() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("queue.db");
+        let writer = open(&path, &schema::QUEUE).unwrap();
+        writer
+            .execute_batch("CREATE TABLE filler(x); INSERT INTO filler VALUES (zeroblob(1000000))")
+            .unwrap();
+        let journal = suffixed(&path, "-wal");
+        let begin = |at: usize| {
+            let reader = reader(&path).unwrap();
+            let look = "BEGIN; SELECT count(*) FROM filler";
+            reader.execute_batch(look).unwrap();
+            (at, reader)
+        };
+        let mut last = begin(0);
+        for round in 1..80 {
+            writer
+                .execute_batch("UPDATE filler SET x = zeroblob(1000000)")
+                .unwrap();
+            // The next one begins before the last one ends.
+            let next = begin(round);
+            last.1.execute_batch("COMMIT").unwrap();
+            last = next;
+            if round % 10 == 0 {
+                last.1.execute_batch("COMMIT").unwrap();
+                bound_journal(&writer, &path);
+                last = begin(round);
+            }
+        }
+        let size = journal.metadata().unwrap().len();
+        assert!(size < JOURNAL + (11 << 20), "{size} bytes");
+    }
 }

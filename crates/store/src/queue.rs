@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use iotedge_model::{ClientId, DropReason, MessageId, UnixMillis};
 
+use crate::writer::Operation;
 use crate::{Append, SessionRecord, SubscriptionRecord, TakerId, TakerKind};
 
 pub(crate) mod batch;
@@ -117,5 +118,22 @@ impl Op {
             _ => 0,
         };
         u64::try_from(bytes).unwrap_or(u64::MAX) + 128
+    }
+}
+
+impl Operation for Op {
+    type Key = (TakerId, DropReason);
+
+    fn key(&self) -> Option<Self::Key> {
+        match self {
+            Self::CountDrop { taker, reason, .. } => Some((*taker, *reason)),
+            _ => None,
+        }
+    }
+
+    fn absorb(&mut self, other: Self) {
+        if let (Self::CountDrop { n, .. }, Self::CountDrop { n: more, .. }) = (self, other) {
+            *n = n.saturating_add(more);
+        }
     }
 }

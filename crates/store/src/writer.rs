@@ -1,6 +1,7 @@
 //! One thread that writes one file: takes all that waits, commits it in one transaction, then
 //! tells everyone in order.
 
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -28,6 +29,19 @@ pub(crate) struct Job<Op> {
     pub(crate) urgent: bool,
 }
 
+/// What a writer is asked to do.
+pub(crate) trait Operation: Send + Sized + 'static {
+    /// What operations must have in common to become one.
+    type Key: Eq + std::hash::Hash + Send;
+
+    /// `Some` when nobody waits for this operation and it may be added to one before it, whatever
+    /// lies between: a counter. So a full disk does not fill the memory with them.
+    fn key(&self) -> Option<Self::Key>;
+
+    /// Adds one of the same key.
+    fn absorb(&mut self, other: Self);
+}
+
 /// An operation that came after the writer's end.
 pub(crate) struct Refused<Op> {
     pub(crate) job: Job<Op>,
@@ -44,7 +58,7 @@ impl<Op> Refused<Op> {
 
 /// What the thread does with operations.
 pub(crate) trait Engine: Send + 'static {
-    type Op: Send + 'static;
+    type Op: Operation;
 
     /// One transaction. On an error nothing of it is in the file.
     fn commit(&mut self, batch: &[Job<Self::Op>]) -> Result<(), StoreError>;
@@ -65,8 +79,10 @@ pub(crate) trait Engine: Send + 'static {
     fn chore(&mut self) -> Result<Option<Duration>, StoreError>;
 }
 
-struct State<Op> {
+struct State<Op: Operation> {
     waiting: Vec<Job<Op>>,
+    /// Where in `waiting` one of each key is.
+    keyed: HashMap<Op::Key, usize>,
     bytes: u64,
     urgent_since: Option<Instant>,
     lazy_since: Option<Instant>,
@@ -76,7 +92,28 @@ struct State<Op> {
     ended: Option<StoreError>,
 }
 
-struct Shared<Op> {
+impl<Op: Operation> State<Op> {
+    /// Adds a job to those that wait; the bytes that this takes.
+    fn add(&mut self, job: Job<Op>) -> u64 {
+        let cost = job.cost;
+        if let (Some(key), None) = (job.op.key(), &job.done) {
+            let at = *self.keyed.entry(key).or_insert(self.waiting.len());
+            if let Some(first) = self.waiting.get_mut(at) {
+                first.op.absorb(job.op);
+                return 0;
+            }
+        }
+        self.waiting.push(job);
+        cost
+    }
+
+    fn take(&mut self) -> Vec<Job<Op>> {
+        self.keyed.clear();
+        std::mem::take(&mut self.waiting)
+    }
+}
+
+struct Shared<Op: Operation> {
     path: PathBuf,
     linger: Duration,
     on_fatal: Option<OnFatal>,
@@ -84,7 +121,7 @@ struct Shared<Op> {
     arrived: Condvar,
 }
 
-impl<Op> Shared<Op> {
+impl<Op: Operation> Shared<Op> {
     fn lock(&self) -> MutexGuard<'_, State<Op>> {
         // The state is whole at every unlock; a panic elsewhere does not change that.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -93,16 +130,17 @@ impl<Op> Shared<Op> {
 
 /// The jobs that came while a batch was written. Its lock is inside every lock that callers hold
 /// while they hand jobs in.
-pub(crate) struct Waiting<'a, Op>(&'a Shared<Op>);
+pub(crate) struct Waiting<'a, Op: Operation>(&'a Shared<Op>);
 
-impl<Op> Waiting<'_, Op> {
+impl<Op: Operation> Waiting<'_, Op> {
     /// Takes those that rest on what was given up, in their order.
     pub(crate) fn take(&self, rests: impl Fn(&Op) -> bool) -> Vec<Job<Op>> {
         let mut state = self.0.lock();
-        let (taken, left) = std::mem::take(&mut state.waiting)
-            .into_iter()
-            .partition(|job| rests(&job.op));
-        state.waiting = left;
+        let (taken, left): (Vec<_>, Vec<_>) =
+            state.take().into_iter().partition(|job| rests(&job.op));
+        for job in left {
+            state.add(job);
+        }
         let bytes: u64 = taken.iter().map(|job: &Job<Op>| job.cost).sum();
         state.bytes = state.bytes.saturating_sub(bytes);
         taken
@@ -110,12 +148,12 @@ impl<Op> Waiting<'_, Op> {
 }
 
 /// The caller's end of a writer thread.
-pub(crate) struct Writer<Op> {
+pub(crate) struct Writer<Op: Operation> {
     shared: Arc<Shared<Op>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-impl<Op: Send + 'static> Writer<Op> {
+impl<Op: Operation> Writer<Op> {
     pub(crate) fn start<E: Engine<Op = Op>>(
         path: &Path,
         linger: Duration,
@@ -128,6 +166,7 @@ impl<Op: Send + 'static> Writer<Op> {
             on_fatal,
             state: Mutex::new(State {
                 waiting: Vec::new(),
+                keyed: HashMap::new(),
                 bytes: 0,
                 urgent_since: None,
                 lazy_since: None,
@@ -169,9 +208,8 @@ impl<Op: Send + 'static> Writer<Op> {
             *since = Some(Instant::now());
         }
         let before = state.bytes;
-        state.bytes += job.cost;
+        state.bytes += state.add(job);
         let filled = before < ENOUGH && state.bytes >= ENOUGH;
-        state.waiting.push(job);
         drop(state);
         if first || filled {
             self.shared.arrived.notify_one();
@@ -208,7 +246,7 @@ impl<Op: Send + 'static> Writer<Op> {
     }
 }
 
-impl<Op> Drop for Writer<Op> {
+impl<Op: Operation> Drop for Writer<Op> {
     fn drop(&mut self) {
         self.shared.lock().closing = true;
         self.shared.arrived.notify_one();
@@ -222,7 +260,7 @@ enum Taken<Op> {
 }
 
 /// Waits until something is due.
-fn take<Op>(shared: &Shared<Op>, chore_at: Option<Instant>) -> Taken<Op> {
+fn take<Op: Operation>(shared: &Shared<Op>, chore_at: Option<Instant>) -> Taken<Op> {
     let mut state = shared.lock();
     loop {
         let now = Instant::now();
@@ -234,7 +272,7 @@ fn take<Op>(shared: &Shared<Op>, chore_at: Option<Instant>) -> Taken<Op> {
             state.bytes = 0;
             state.urgent_since = None;
             state.lazy_since = None;
-            return Taken::Batch(std::mem::take(&mut state.waiting));
+            return Taken::Batch(state.take());
         }
         if chore_at.is_some_and(|at| at <= now) {
             return Taken::Chore;
@@ -256,7 +294,7 @@ fn take<Op>(shared: &Shared<Op>, chore_at: Option<Instant>) -> Taken<Op> {
     }
 }
 
-fn due<Op>(state: &State<Op>, linger: Duration, now: Instant) -> Option<Instant> {
+fn due<Op: Operation>(state: &State<Op>, linger: Duration, now: Instant) -> Option<Instant> {
     if state.closing && !state.waiting.is_empty() {
         return Some(now);
     }
@@ -287,7 +325,7 @@ fn body<E: Engine>(shared: &Shared<E::Op>, mut engine: E) {
         let mut state = shared.lock();
         state.ended = Some(error.clone());
         state.bytes = 0;
-        std::mem::take(&mut state.waiting)
+        state.take()
     };
     tell(left, &Err(error.clone()));
     if error != StoreError::Closed {
@@ -379,14 +417,18 @@ fn commit<E: Engine>(
 }
 
 /// The writer can not go on.
-fn end<Op>(shared: &Shared<Op>, batch: Vec<Job<Op>>, error: StoreError) -> Result<(), StoreError> {
+fn end<Op: Operation>(
+    shared: &Shared<Op>,
+    batch: Vec<Job<Op>>,
+    error: StoreError,
+) -> Result<(), StoreError> {
     shared.lock().ended = Some(error.clone());
     tell(batch, &Err(error.clone()));
     Err(error)
 }
 
 /// Puts jobs back in front, to be tried again after a pause.
-fn keep<Op>(shared: &Shared<Op>, kept: Vec<Job<Op>>, error: StoreError) {
+fn keep<Op: Operation>(shared: &Shared<Op>, kept: Vec<Job<Op>>, error: StoreError) {
     let mut state = shared.lock();
     if state.closing {
         // The last chance has passed: say so to everyone.
@@ -399,7 +441,10 @@ fn keep<Op>(shared: &Shared<Op>, kept: Vec<Job<Op>>, error: StoreError) {
     if !kept.is_empty() {
         state.lazy_since = Some(now);
     }
-    state.bytes += kept.iter().map(|job| job.cost).sum::<u64>();
-    let arrived = std::mem::replace(&mut state.waiting, kept);
-    state.waiting.extend(arrived);
+    let arrived = state.take();
+    state.bytes = kept
+        .into_iter()
+        .chain(arrived)
+        .map(|job| state.add(job))
+        .sum();
 }

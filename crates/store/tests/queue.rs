@@ -366,3 +366,34 @@ fn a_panic_in_a_callback_ends_the_writer_and_is_reported() {
     assert_eq!(told.recv().unwrap(), Err(error.clone()));
     assert_eq!(store.health(), Err(error));
 }
+
+#[test]
+fn drops_that_are_counted_while_the_writer_is_held_up_take_no_memory_each() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let takers = ["a", "b"].map(|name| store.create_taker(TakerKind::Route, name));
+    commit(&store);
+    // The writer waits in this callback.
+    let (go, gone) = std::sync::mpsc::sync_channel::<()>(1);
+    let (tell, told) = wait();
+    let hold = Box::new(move |outcome| {
+        gone.recv().unwrap();
+        tell(outcome);
+    });
+    store.flush(hold);
+    while store.pending_bytes() > 0 {
+        std::thread::yield_now();
+    }
+    for n in 0..10_000 {
+        store.count_drop(takers[n % 2], DropReason::QueueFull, 1);
+    }
+    assert!(store.pending_bytes() < 1_000, "{}", store.pending_bytes());
+    go.send(()).unwrap();
+    told.recv().unwrap().unwrap();
+    commit(&store);
+    for taker in takers {
+        let books = store.account(taker);
+        assert_eq!(books.dropped[&DropReason::QueueFull], 5_000);
+        assert!(books.balances());
+    }
+}

@@ -51,6 +51,7 @@ class Daemon:
         self.ports = {name: free_port() for name in ("mqtt", "mqtts", "https", "admin")}
         self.process = None
         self.starts = 0
+        self.environment = {}
         self.policies = {"open": ALLOW_ALL, **(policies or {})}
         self.rules = dict(rules or {})
         extra = listener or {}
@@ -101,7 +102,9 @@ class Daemon:
         """Starts it and waits for nothing."""
         self.starts += 1
         argv = [self.binaries.iotedged, "--config", self.file]
-        self.process = Process(argv, f"iotedged#{self.starts}", cwd=self.folder)
+        self.process = Process(
+            argv, f"iotedged#{self.starts}", cwd=self.folder, env=self.environment
+        )
         return self.process
 
     def start(self, deadline=20.0):

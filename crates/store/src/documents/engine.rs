@@ -46,6 +46,7 @@ impl Engine for StateEngine {
             self.settled(batch.iter());
             self.full = false;
             self.space.committed(&self.connection, &self.path);
+            file::bound_journal(&self.connection, &self.path);
             return Ok(());
         };
         let error = self.space.error(&self.path, &error);

@@ -122,6 +122,7 @@ impl Engine for QueueEngine {
                 self.settle(batch.iter(), &booked);
                 self.full = false;
                 self.space.committed(&self.connection, &self.path);
+                file::bound_journal(&self.connection, &self.path);
                 Ok(())
             }
             Err(error) => {

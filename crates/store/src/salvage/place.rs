@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::copy::Table;
+use crate::file::suffixed;
 use crate::{Salvage, StoreError};
 
 /// What SQLite keeps beside a file.
@@ -30,12 +31,6 @@ struct Report {
     recovered: BTreeMap<String, u64>,
     incomplete: Vec<String>,
     lost_rows: u64,
-}
-
-fn suffixed(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
 }
 
 fn io<T>(path: &Path, outcome: std::io::Result<T>) -> Result<T, StoreError> {
