@@ -124,6 +124,68 @@ pub enum EndKind {
     Lost,
 }
 
+/// Why a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DisconnectReason {
+    /// It sent DISCONNECT, or closed its WebSocket.
+    ClientInitiated,
+    /// It said what it must not say.
+    ClientError,
+    /// The network took it away.
+    ConnectionLost,
+    /// Another connection took its client id over.
+    DuplicateClientId,
+    /// Its policies did not allow what it did.
+    AuthError,
+    /// It may not be here any more: its certificate was revoked or switched off.
+    ForbiddenAccess,
+    /// It was silent for one and a half times its keep-alive.
+    KeepAliveTimeout,
+    /// It did not take its messages.
+    SlowConsumer,
+    /// A queue that its message was bound for was full.
+    QuotaExceeded,
+    /// The store took nothing.
+    StoreUnavailable,
+    /// Something failed here.
+    ServerError,
+    /// The daemon stops.
+    ShuttingDown,
+    /// An operator closed it.
+    AdministrativeAction,
+}
+
+impl DisconnectReason {
+    /// The name in logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SlowConsumer => "SLOW_CONSUMER",
+            Self::QuotaExceeded => "QUOTA_EXCEEDED",
+            Self::StoreUnavailable => "STORE_UNAVAILABLE",
+            Self::ShuttingDown => "SERVER_SHUTTING_DOWN",
+            Self::AdministrativeAction => "ADMINISTRATIVE_ACTION",
+            _ => self.event_value(),
+        }
+    }
+
+    /// `disconnectReason` of the lifecycle event: one of the values that AWS IoT documents.
+    pub fn event_value(self) -> &'static str {
+        match self {
+            Self::ClientInitiated => "CLIENT_INITIATED_DISCONNECT",
+            Self::ClientError => "CLIENT_ERROR",
+            Self::ConnectionLost => "CONNECTION_LOST",
+            Self::DuplicateClientId => "DUPLICATE_CLIENTID",
+            Self::AuthError => "AUTH_ERROR",
+            Self::ForbiddenAccess => "FORBIDDEN_ACCESS",
+            Self::KeepAliveTimeout => "MQTT_KEEP_ALIVE_TIMEOUT",
+            Self::QuotaExceeded => "THROTTLED",
+            Self::StoreUnavailable | Self::ServerError => "SERVER_ERROR",
+            Self::SlowConsumer | Self::ShuttingDown => "SERVER_INITIATED_DISCONNECT",
+            Self::AdministrativeAction => "API_INITIATED_DISCONNECT",
+        }
+    }
+}
+
 /// What a connection gives back when it ends.
 pub struct Detached {
     /// Which.
@@ -133,8 +195,8 @@ pub struct Detached {
     /// Seconds that the client asked for in its DISCONNECT, instead of what it asked for in its
     /// CONNECT (MQTT 5, 3.14.2.2.2).
     pub session_expiry: Option<u32>,
-    /// Text for logs and lifecycle events, for example `CLIENT_INITIATED_DISCONNECT`.
-    pub reason: &'static str,
+    /// Why, for its lifecycle event.
+    pub reason: DisconnectReason,
 }
 
 /// What becomes of retained messages on SUBSCRIBE (MQTT 5, 3.8.3.1).

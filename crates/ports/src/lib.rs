@@ -16,9 +16,9 @@ mod upstream;
 pub use auth::{AuthRequest, Authorizer, Decision, PrincipalStatus};
 pub use broker::{
     AttachRoute, BrokerPort, ClientHandle, CloseReason, ConnectRefused, ConnectRequest, Connected,
-    ConnectionId, Delivery, Detached, DrainLimit, DrainState, EndKind, Mailbox, Outgoing, Pressure,
-    Publication, PublishOutcome, Refusal, RetainHandling, Service, SessionMailbox,
-    SubscribeOptions, SubscribeResult, Subscription, Wake, Will,
+    ConnectionId, Delivery, Detached, DisconnectReason, DrainLimit, DrainState, EndKind, Mailbox,
+    Outgoing, Pressure, Publication, PublishOutcome, Refusal, RetainHandling, Service,
+    SessionMailbox, SubscribeOptions, SubscribeResult, Subscription, Wake, Will,
 };
 pub use clock::Clock;
 pub use completion::{AckSink, Completion, Failure, Part};

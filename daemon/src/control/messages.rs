@@ -11,8 +11,8 @@ use iotedge_model::{
 };
 use iotedge_ports::{
     AckSink, BrokerPort as _, ClientHandle, CloseReason, ConnectRequest, ConnectionId, Detached,
-    DrainLimit, EndKind, Failure as StoreFailure, Publication, PublishOutcome, Refusal,
-    SubscribeOptions, SubscribeResult, Subscription, Wake,
+    DisconnectReason, DrainLimit, EndKind, Failure as StoreFailure, Publication, PublishOutcome,
+    Refusal, SubscribeOptions, SubscribeResult, Subscription, Wake,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -149,7 +149,7 @@ impl Drop for Attached<'_> {
             connection: self.connection,
             end: EndKind::ClientInitiated,
             session_expiry: None,
-            reason: "CLIENT_INITIATED_DISCONNECT",
+            reason: DisconnectReason::ClientInitiated,
         });
     }
 }

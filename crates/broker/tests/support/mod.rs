@@ -15,8 +15,8 @@ use iotedge_model::{
 };
 use iotedge_ports::{
     AckSink, BrokerPort, ClientHandle, Clock, CloseReason, ConnectRefused, ConnectRequest,
-    Connected, Detached, DrainLimit, DrainState, EndKind, Failure, Outgoing, Publication,
-    PublishOutcome, SubscribeOptions, Subscription, Wake, Will,
+    Connected, Detached, DisconnectReason, DrainLimit, DrainState, EndKind, Failure, Outgoing,
+    Publication, PublishOutcome, SubscribeOptions, Subscription, Wake, Will,
 };
 use iotedge_store::{Options, Store};
 
@@ -331,7 +331,11 @@ impl Client {
             connection: self.connected.connection,
             end,
             session_expiry: None,
-            reason: "test",
+            reason: if end == EndKind::Lost {
+                DisconnectReason::ConnectionLost
+            } else {
+                DisconnectReason::ClientInitiated
+            },
         });
     }
 }

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use iotedge_mqtt::{Disconnect, DisconnectProperties, Packet, ReasonCode, Str};
-use iotedge_ports::{BrokerPort, CloseReason, ConnectionId, Detached, EndKind};
+use iotedge_ports::{BrokerPort, CloseReason, ConnectionId, Detached, DisconnectReason, EndKind};
 
 /// Why a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct End {
     pub(super) kind: EndKind,
     /// For logs and lifecycle events.
-    pub(super) reason: &'static str,
+    pub(super) reason: DisconnectReason,
     /// What version 5's DISCONNECT says (MQTT 5, 3.14.2.1); none is sent with what is no error.
     pub(super) code: ReasonCode,
     /// The client has changed how long its session lives.
@@ -19,7 +19,7 @@ pub(super) struct End {
 
 impl End {
     /// The server ends it.
-    pub(super) fn lost(reason: &'static str, code: ReasonCode) -> Self {
+    pub(super) fn lost(reason: DisconnectReason, code: ReasonCode) -> Self {
         Self {
             kind: EndKind::Lost,
             reason,
@@ -30,22 +30,31 @@ impl End {
 
     /// There is nobody left to tell.
     pub(super) fn broken() -> Self {
-        Self::lost("CONNECTION_LOST", ReasonCode::Success)
+        Self::lost(DisconnectReason::ConnectionLost, ReasonCode::Success)
     }
 
     pub(super) fn closed(reason: CloseReason) -> Self {
-        let (text, code) = match reason {
-            CloseReason::SessionTakenOver => ("DUPLICATE_CLIENTID", ReasonCode::SessionTakenOver),
-            CloseReason::SlowConsumer => ("SLOW_CONSUMER", ReasonCode::QuotaExceeded),
-            CloseReason::NotAuthorized => ("FORBIDDEN_ACCESS", ReasonCode::NotAuthorized),
-            CloseReason::ServerShuttingDown => {
-                ("SERVER_SHUTTING_DOWN", ReasonCode::ServerShuttingDown)
+        let (reason, code) = match reason {
+            CloseReason::SessionTakenOver => (
+                DisconnectReason::DuplicateClientId,
+                ReasonCode::SessionTakenOver,
+            ),
+            CloseReason::SlowConsumer => {
+                (DisconnectReason::SlowConsumer, ReasonCode::QuotaExceeded)
             }
-            CloseReason::AdministrativeAction => {
-                ("ADMINISTRATIVE_ACTION", ReasonCode::AdministrativeAction)
+            CloseReason::NotAuthorized => {
+                (DisconnectReason::ForbiddenAccess, ReasonCode::NotAuthorized)
             }
+            CloseReason::ServerShuttingDown => (
+                DisconnectReason::ShuttingDown,
+                ReasonCode::ServerShuttingDown,
+            ),
+            CloseReason::AdministrativeAction => (
+                DisconnectReason::AdministrativeAction,
+                ReasonCode::AdministrativeAction,
+            ),
         };
-        Self::lost(text, code)
+        Self::lost(reason, code)
     }
 
     /// The DISCONNECT that goes before the connection is closed, where there is one.

@@ -1,7 +1,7 @@
 //! What each packet does.
 
 use iotedge_mqtt::{Ack, Disconnect, Packet, ReasonCode};
-use iotedge_ports::EndKind;
+use iotedge_ports::{DisconnectReason, EndKind};
 use iotedge_telemetry::{METRICS, Metric};
 
 use super::end::End;
@@ -64,7 +64,7 @@ impl Pump {
             } else {
                 EndKind::ClientInitiatedWithWill
             },
-            reason: "CLIENT_INITIATED_DISCONNECT",
+            reason: DisconnectReason::ClientInitiated,
             // Nothing is said to a client that has gone.
             code: ReasonCode::Success,
             session_expiry: asked.map(|s| s.min(self.context.limits.session_expiry_max)),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use iotedge_model::{Action, Message, MessageId, QoS, Topic, TraceId, UnixMillis, reserved};
 use iotedge_mqtt::{Publish, ReasonCode, Received};
-use iotedge_ports::{Publication, PublishOutcome, Refusal};
+use iotedge_ports::{DisconnectReason, Publication, PublishOutcome, Refusal};
 use iotedge_telemetry::{METRICS, Metric, event};
 use tokio::time::Instant;
 
@@ -204,7 +204,7 @@ impl Pump {
         }
         Err(if objection.denied {
             // As AWS IoT does; 3.1.1 has no way to say no ([MQTT-3.3.5-2]).
-            End::lost("FORBIDDEN_ACCESS", objection.code)
+            End::lost(DisconnectReason::AuthError, objection.code)
         } else {
             self.protocol_error(&objection.what, objection.code)
         })
@@ -287,7 +287,7 @@ impl Pump {
 
     /// 3.1.1 has no negative acknowledgement (decision 5): closed, and sent again later.
     fn refused(&self, reason: Refusal) -> End {
-        let (text, what, code) = refusal(reason);
+        let (reason, what, code) = refusal(reason);
         tracing::warn!(
             event = event::PUBLISH_IN,
             client_id = %self.client_id,
@@ -295,29 +295,29 @@ impl Pump {
             trace_id = %self.peer.trace,
             "a publish was refused and the connection closed without PUBACK: {what}"
         );
-        End::lost(text, code)
+        End::lost(reason, code)
     }
 }
 
-fn refusal(reason: Refusal) -> (&'static str, &'static str, ReasonCode) {
+fn refusal(reason: Refusal) -> (DisconnectReason, &'static str, ReasonCode) {
     match reason {
         Refusal::QuotaExceeded => (
-            "QUOTA_EXCEEDED",
+            DisconnectReason::QuotaExceeded,
             "a queue that it is bound for is full",
             ReasonCode::QuotaExceeded,
         ),
         Refusal::StoreUnavailable => (
-            "STORE_UNAVAILABLE",
+            DisconnectReason::StoreUnavailable,
             "the store takes nothing",
             ReasonCode::ImplementationSpecificError,
         ),
         Refusal::Stopping => (
-            "SERVER_SHUTTING_DOWN",
+            DisconnectReason::ShuttingDown,
             "the gateway stops",
             ReasonCode::ServerShuttingDown,
         ),
         Refusal::Detached => (
-            "DUPLICATE_CLIENTID",
+            DisconnectReason::DuplicateClientId,
             "its session was taken over",
             ReasonCode::SessionTakenOver,
         ),

@@ -8,7 +8,8 @@ use bytes::BytesMut;
 use iotedge_model::{Action, ClientId};
 use iotedge_mqtt::{Decoder, Inbound, Packet, ReasonCode};
 use iotedge_ports::{
-    ConnectionId, Failure, Outgoing, Pressure, Publication, SessionMailbox, Subscription, Wake,
+    ConnectionId, DisconnectReason, Failure, Outgoing, Pressure, Publication, SessionMailbox,
+    Subscription, Wake,
 };
 use iotedge_telemetry::event;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -108,7 +109,7 @@ impl Pump {
             detach: Some(Detach {
                 broker: context.broker.clone(),
                 connection: connected.connection,
-                end: End::lost("INTERNAL_ERROR", ReasonCode::UnspecifiedError),
+                end: End::lost(DisconnectReason::ServerError, ReasonCode::UnspecifiedError),
             }),
             inbound: Inbound::new(limit),
             // One and a half times the keep-alive ([MQTT-3.1.2-24]).
@@ -180,7 +181,7 @@ impl Pump {
             principal_id = %self.peer.principal,
             trace_id = %self.peer.trace,
             client_id = %self.client_id,
-            reason = end.reason,
+            reason = end.reason.as_str(),
             "disconnected"
         );
         if self.terms.is_v5() {
@@ -312,10 +313,13 @@ impl Pump {
             .is_some_and(|keep_alive| now >= received + keep_alive)
         {
             let code = ReasonCode::KeepAliveTimeout;
-            return Some(End::lost("MQTT_KEEP_ALIVE_TIMEOUT", code));
+            return Some(End::lost(DisconnectReason::KeepAliveTimeout, code));
         }
         if now >= written + self.context.limits.write_timeout && !self.output.is_empty() {
-            return Some(End::lost("SLOW_CONSUMER", ReasonCode::QuotaExceeded));
+            return Some(End::lost(
+                DisconnectReason::SlowConsumer,
+                ReasonCode::QuotaExceeded,
+            ));
         }
         None
     }
@@ -395,7 +399,7 @@ impl Pump {
             client_id = %self.client_id,
             "closed: {what}"
         );
-        End::lost("CLIENT_ERROR", code)
+        End::lost(DisconnectReason::ClientError, code)
     }
 
     /// Writes a small packet behind what is to be sent.
@@ -413,7 +417,8 @@ impl Pump {
                 Packet::ConnAck(_) => ReasonCode::Success,
                 _ => ReasonCode::PacketTooLarge,
             };
-            self.unsaid.get_or_insert(End::lost("CLIENT_ERROR", code));
+            self.unsaid
+                .get_or_insert(End::lost(DisconnectReason::ClientError, code));
         }
     }
 
@@ -480,7 +485,10 @@ impl Pump {
         }
         if failed {
             // No acknowledgement may leave for what is not kept; the client sends it again.
-            return Some(End::lost("SERVER_ERROR", ReasonCode::UnspecifiedError));
+            return Some(End::lost(
+                DisconnectReason::ServerError,
+                ReasonCode::UnspecifiedError,
+            ));
         }
         None
     }
