@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use iotedge_model::{DropReason, Message, Now, QoS, Source};
+use iotedge_model::{DropReason, Message, Now, QoS, Source, TraceId};
 use iotedge_ports::{
     AckSink, ClientHandle, CloseReason, Completion, ConnectRefused, ConnectRequest, Connected,
     ConnectionId, Delivery, Detached, EndKind, Failure, Part, RetainHandling, SubscribeResult,
@@ -140,6 +140,7 @@ impl Shared {
             principal: request.principal.clone(),
             protocol_level: request.protocol_level,
             expiry: request.session_expiry,
+            identifier: TraceId::unique().0,
             created_at: self.clock.now().wall,
             ended_at: None,
             ended_trusted: false,

@@ -30,8 +30,8 @@
 //!     come back at every start.
 //! 11. **A dead letter leaves its queue once**: it is counted as dropped in the transaction that
 //!     buries it, and as accepted again in the one that revives it.
-//! 12. **Ready without scanning.** Opening reads takers, sessions and retained messages; queues
-//!     are neither counted nor read.
+//! 12. **Ready without scanning.** Opening reads takers, sessions, retained messages and wills;
+//!     queues are neither counted nor read.
 //!
 //! Calls do not wait for the disk, but for [`Store::read`], [`Store::oldest`] and the reads of
 //! [`Documents`]. What waits for a commit is in memory, bounded by what callers admit:
@@ -57,4 +57,5 @@ pub use store::Store;
 pub use types::{
     Account, Append, Depth, Done, OnFatal, Opened, Options, QueuedRow, RetainedChange, RowState,
     Salvage, SessionRecord, SubscriptionRecord, TakerId, TakerInfo, TakerKind, TakerRow,
+    WillRecord,
 };

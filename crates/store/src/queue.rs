@@ -3,10 +3,10 @@
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
-use iotedge_model::{ClientId, DropReason, MessageId, UnixMillis};
+use iotedge_model::{ClientId, DropReason, MessageId, Topic, UnixMillis};
 
 use crate::writer::Operation;
-use crate::{Append, SessionRecord, SubscriptionRecord, TakerId, TakerKind};
+use crate::{Append, SessionRecord, SubscriptionRecord, TakerId, TakerKind, WillRecord};
 
 pub(crate) mod batch;
 pub(crate) mod dead;
@@ -103,6 +103,14 @@ pub(crate) enum Op {
         client_id: Arc<str>,
         text: Arc<str>,
     },
+    PutWill(Box<WillRecord>),
+    RemoveWill {
+        id: MessageId,
+    },
+    RemoveRetained {
+        topic: Topic,
+        id: MessageId,
+    },
 }
 
 impl Op {
@@ -114,6 +122,7 @@ impl Op {
                 .map(|e| e.message.cost() + e.takers.len() * size_of::<crate::TakerRow>())
                 .sum(),
             Self::Settle { ids, .. } | Self::Bury { ids, .. } => ids.len() * size_of::<MessageId>(),
+            Self::PutWill(will) => will.message.cost(),
             Self::MarkSent { sent, .. } => sent.len() * size_of::<(MessageId, NonZeroU16)>(),
             _ => 0,
         };

@@ -77,6 +77,7 @@ fn open_queue_by_steps(
     opened.takers = part.takers;
     opened.sessions = part.sessions;
     opened.retained = part.retained;
+    opened.wills = part.wills;
     opened.unreadable = part.unreadable;
     opened.damaged.extend(salvage);
     // Ids up to the next block's end may be given away before the next commit that counts them.

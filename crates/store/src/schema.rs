@@ -11,7 +11,7 @@ pub(crate) struct Schema {
 pub(crate) const QUEUE: Schema = Schema {
     file: "queue.db",
     application_id: 0x496f_4571,
-    migrations: &[QUEUE_1],
+    migrations: &[QUEUE_1, QUEUE_2],
 };
 
 pub(crate) const STATE: Schema = Schema {
@@ -67,6 +67,14 @@ const QUEUE_1: &str = concat!(
     envelope!(),
     ") STRICT;
     INSERT INTO takers(id, kind, name) VALUES (0, 'removed', '');"
+);
+
+/// What lifecycle events call a session, and wills that outlive the process.
+const QUEUE_2: &str = concat!(
+    "ALTER TABLE sessions ADD COLUMN identifier BLOB;
+    CREATE TABLE wills(id INTEGER PRIMARY KEY, delay INTEGER NOT NULL, ",
+    envelope!(),
+    ") STRICT;"
 );
 
 const STATE_1: &str = "CREATE TABLE documents(id INTEGER PRIMARY KEY, collection TEXT NOT NULL,

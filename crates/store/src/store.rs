@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use iotedge_model::{ClientId, DropReason, MessageId, UnixMillis};
+use iotedge_model::{ClientId, DropReason, MessageId, Topic, UnixMillis};
 
 use crate::documents::engine::StateEngine;
 use crate::documents::{Documents, Overlay, StateFile};
@@ -19,7 +19,8 @@ use crate::space::Space;
 use crate::writer::{Job, Writer};
 use crate::{
     Account, Append, DeadLetter, DeadLetterError, Depth, Done, Opened, Options, QueuedRow,
-    SessionRecord, StoreError, SubscriptionRecord, TakerId, TakerInfo, TakerKind, backup, salvage,
+    SessionRecord, StoreError, SubscriptionRecord, TakerId, TakerInfo, TakerKind, WillRecord,
+    backup, salvage,
 };
 
 /// The part of `store.max_bytes` that dead letters may have: enough to see what went wrong, too
@@ -385,6 +386,25 @@ impl Store {
         let (client_id, text) = (Arc::from(client_id), Arc::from(text));
         let mirror = self.mirror();
         self.push(mirror, Op::RemoveSubscription { client_id, text }, done);
+    }
+
+    /// Keeps a will until [`Store::remove_will`], whatever becomes of its session.
+    pub fn put_will(&self, will: WillRecord, done: Option<Done>) {
+        let mirror = self.mirror();
+        self.push(mirror, Op::PutWill(Box::new(will)), done);
+    }
+
+    /// Removes a will by the id of its message.
+    pub fn remove_will(&self, id: MessageId, done: Option<Done>) {
+        let mirror = self.mirror();
+        self.push(mirror, Op::RemoveWill { id }, done);
+    }
+
+    /// Removes the retained message of `topic` if it is still the one with this id.
+    pub fn remove_retained(&self, topic: &Topic, id: MessageId, done: Option<Done>) {
+        let topic = topic.clone();
+        let mirror = self.mirror();
+        self.push(mirror, Op::RemoveRetained { topic, id }, done);
     }
 
     /// Calls `done` when everything handed in so far is in `queue.db`.

@@ -233,6 +233,8 @@ pub struct SessionRecord {
     pub protocol_level: u8,
     /// Seconds that it outlives its connection; `u32::MAX` never ends.
     pub expiry: u32,
+    /// What lifecycle events call it: globally unique; 0 for one of a version that had none.
+    pub identifier: u128,
     /// When it began.
     pub created_at: UnixMillis,
     /// When its last connection ended; `None` while connected (or when the daemon was killed).
@@ -246,6 +248,16 @@ pub struct SessionRecord {
     /// Packet ids of its QoS 2 PUBLISHes whose PUBREL has not come, ascending: another PUBLISH with
     /// one of them is the same message again. [`crate::Store::put_session`] ignores them.
     pub unreleased: Vec<u16>,
+}
+
+/// A will that outlives the process: of a session that outlives its connection.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WillRecord {
+    /// Seconds between the end of the connection and the will (MQTT 5, 3.1.3.2.2).
+    pub delay: u32,
+    /// What is to be published, under the number that [`crate::Store::remove_will`] takes. The
+    /// session is that of its client id.
+    pub message: Message,
 }
 
 /// One subscription of a durable session.
@@ -293,7 +305,9 @@ pub struct Opened {
     pub sessions: Vec<SessionRecord>,
     /// All retained messages.
     pub retained: Vec<Message>,
-    /// Sessions, subscriptions, retained messages and takers whose rows SQLite reads but which are
+    /// All wills, in the order of their numbers.
+    pub wills: Vec<WillRecord>,
+    /// Sessions, subscriptions, retained messages, wills and takers whose rows SQLite reads but which are
     /// not as they were written: what and why. They are passed over.
     pub unreadable: Vec<String>,
     /// The first message id to give.

@@ -154,7 +154,7 @@ fn a_newer_file_and_a_foreign_file_are_refused_and_left_alone() {
             error,
             StoreError::Newer {
                 found: 99,
-                known: 1,
+                known: 2,
                 ..
             }
         ),
@@ -163,10 +163,64 @@ fn a_newer_file_and_a_foreign_file_are_refused_and_left_alone() {
     set("PRAGMA user_version = 0");
     let error = Store::open(dir.path(), Options::default()).err().unwrap();
     assert!(matches!(error, StoreError::Foreign { .. }), "{error}");
-    set("PRAGMA user_version = 1");
+    set("PRAGMA user_version = 2");
     let (_, opened) = open(dir.path());
     assert!(opened.damaged.is_empty());
     assert_eq!(opened.takers[0].account.queued, MESSAGES);
+}
+
+/// As the first version left it, with a session, its subscription and a retained message.
+fn of_version_1(dir: &Path) {
+    filled(dir);
+    let (store, _) = open(dir);
+    let client = iotedge_model::ClientId::new("c").unwrap();
+    let record = common::session(&store, &client);
+    store.put_session(record, None);
+    store.close();
+    let connection = rusqlite::Connection::open(dir.join("queue.db")).unwrap();
+    connection
+        .execute_batch(
+            "ALTER TABLE sessions DROP COLUMN identifier; DROP TABLE wills;
+             INSERT INTO retained SELECT id, trace, hops, principal, source, client_id, topic, qos,
+                 retain, accepted_at, trusted, expiry, properties, payload
+                 FROM messages WHERE id = 9;
+             PRAGMA user_version = 1",
+        )
+        .unwrap();
+}
+
+#[test]
+fn a_file_of_the_first_version_is_brought_up_to_date_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    of_version_1(dir.path());
+    let (store, opened) = open(dir.path());
+    assert!(opened.damaged.is_empty() && opened.unreadable.is_empty());
+    assert_eq!(opened.retained.len(), 1);
+    let [session] = &opened.sessions[..] else {
+        panic!("{:?}", opened.sessions);
+    };
+    assert_eq!((session.client_id.as_str(), session.identifier), ("c", 0));
+    store.put_session(common::session(&store, &session.client_id), None);
+    drop(store);
+    let (_store, opened) = open(dir.path());
+    assert_eq!(opened.sessions[0].identifier, 7 << 100);
+}
+
+#[test]
+fn a_damaged_file_of_the_first_version_keeps_its_sessions() {
+    let dir = tempfile::tempdir().unwrap();
+    of_version_1(dir.path());
+    let path = dir.path().join("queue.db");
+    let middle = std::fs::metadata(&path).unwrap().len() / 2 / 4096 * 4096;
+    overwrite(&path, middle, 4096);
+    std::fs::File::create(dir.path().join("queue.db.suspect")).unwrap();
+    let (_store, opened) = open(dir.path());
+    let [report] = &opened.damaged[..] else {
+        panic!("{:?}", opened.damaged);
+    };
+    assert!(!report.incomplete.contains(&"wills"), "{report:?}");
+    assert_eq!(opened.sessions.len(), 1);
+    assert_eq!(opened.retained.len(), 1);
 }
 
 #[test]
@@ -179,7 +233,7 @@ fn rows_that_are_not_as_they_were_written_are_passed_over_and_named() {
             "INSERT INTO takers(id, kind, name) VALUES (77, 'of the future', 'x');
              INSERT INTO drops VALUES (1, 'of the future', 3);
              UPDATE takers SET accepted = accepted + 3 WHERE id = 1;
-             INSERT INTO sessions VALUES ('c', 5, 'no principal', 4, 0, 0, NULL, 0, 0);
+             INSERT INTO sessions VALUES ('c', 5, 'no principal', 4, 0, 0, NULL, 0, 0, NULL);
              UPDATE messages SET topic = 'a/+' WHERE id IN (1, 2, 3, 7);
              INSERT INTO retained SELECT id, trace, hops, principal, 'no source', client_id,
                  topic, qos, retain, accepted_at, trusted, expiry, properties, payload

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{append, commit, message, open, row, session, wait};
-use iotedge_model::{DropReason, MessageId, QoS};
+use iotedge_model::{DropReason, MessageId, QoS, Topic};
 use iotedge_store::{
-    Append, Options, RetainedChange, Store, StoreError, SubscriptionRecord, TakerKind,
+    Append, Options, RetainedChange, Store, StoreError, SubscriptionRecord, TakerKind, WillRecord,
 };
 
 fn ids(store: &Store, taker: iotedge_store::TakerId) -> Vec<u64> {
@@ -283,6 +283,70 @@ fn retained_messages_are_set_replaced_and_cleared() {
     store.close();
     let (_store, opened) = open(dir.path());
     assert_eq!(opened.retained, [message(3, "a", "3")]);
+}
+
+#[test]
+fn a_retained_message_is_removed_only_if_it_is_still_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options {
+        linger: Duration::from_millis(100),
+        min_free_disk: 0,
+        ..Options::default()
+    };
+    let (store, _) = Store::open(dir.path(), options).unwrap();
+    let set = |id, topic: &str| {
+        let message = message(id, topic, "x");
+        let entry = Append::new(Arc::new(message), vec![], Some(RetainedChange::Set));
+        store.append(vec![entry], None);
+    };
+    let remove = |id, topic: &str| {
+        store.remove_retained(&Topic::new(topic).unwrap(), MessageId(id), None);
+    };
+    // `a` and `b` in transactions of their own, `c` and `d` in one.
+    set(1, "a");
+    set(2, "b");
+    commit(&store);
+    set(3, "b");
+    commit(&store);
+    remove(1, "a");
+    remove(2, "b");
+    commit(&store);
+    set(4, "c");
+    remove(4, "c");
+    set(5, "d");
+    remove(4, "d");
+    store.close();
+    let (_store, opened) = open(dir.path());
+    let mut left: Vec<u64> = opened.retained.iter().map(|m| m.id.0).collect();
+    left.sort_unstable();
+    assert_eq!(left, [3, 5]);
+}
+
+#[test]
+fn a_will_is_kept_until_it_is_removed_whatever_becomes_of_its_session() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let client = iotedge_model::ClientId::new("c").unwrap();
+    store.put_session(session(&store, &client), None);
+    let will = |id| {
+        let mut message = message(id, "will", "gone");
+        message.client_id = client.shared();
+        message.source = iotedge_model::Source::Will;
+        WillRecord { delay: 30, message }
+    };
+    for id in [1, 2, 3] {
+        store.put_will(will(id), None);
+    }
+    store.remove_will(MessageId(1), None);
+    store.remove_session("c", None);
+    store.close();
+    let (store, opened) = open(dir.path());
+    assert!(opened.sessions.is_empty());
+    assert_eq!(opened.wills, [will(2), will(3)]);
+    store.remove_will(MessageId(2), None);
+    store.remove_will(MessageId(3), None);
+    store.close();
+    assert!(open(dir.path()).1.wills.is_empty());
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::num::NonZeroU16;
 use std::sync::{Arc, OnceLock};
 
-use iotedge_model::{DropReason, Message, Topic};
+use iotedge_model::{DropReason, Message, MessageId, Topic};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::dead::{BURIED, DeadBytes};
@@ -15,6 +15,7 @@ use super::{Ending, Op, Settled};
 use crate::types::id_column;
 use crate::{
     Append, RetainedChange, RowState, SessionRecord, SubscriptionRecord, TakerId, TakerRow,
+    WillRecord,
 };
 
 type Sql<T> = rusqlite::Result<T>;
@@ -140,6 +141,14 @@ impl<'a> Batch<'a> {
                     None => Ok(()),
                 }
             }
+            Op::PutWill(will) => self.put_will(will),
+            Op::RemoveWill { id } => {
+                self.connection
+                    .prepare_cached("DELETE FROM wills WHERE id = ?1")?
+                    .execute([id_column(*id)])?;
+                Ok(())
+            }
+            Op::RemoveRetained { topic, id } => self.remove_retained(topic, *id),
             Op::PutSubscription { client_id, record } => {
                 self.put_subscription(client_id.as_str(), record)
             }
@@ -285,8 +294,8 @@ impl<'a> Batch<'a> {
         self.connection
             .prepare_cached(
                 "INSERT OR REPLACE INTO sessions(client_id, taker, principal, protocol_level,
-                 expiry, created_at, ended_at, ended_trusted, waited)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                 expiry, created_at, ended_at, ended_trusted, waited, identifier)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
             )?
             .execute(params![
                 s.client_id.as_str(),
@@ -298,7 +307,36 @@ impl<'a> Batch<'a> {
                 s.ended_at.map(|at| signed(at.0)),
                 s.ended_trusted,
                 signed(s.waited),
+                s.identifier.to_be_bytes().as_slice(),
             ])?;
+        Ok(())
+    }
+
+    fn put_will(&mut self, will: &WillRecord) -> Sql<()> {
+        static SQL: OnceLock<String> = OnceLock::new();
+        let sql = SQL.get_or_init(|| {
+            format!(
+                "INSERT OR REPLACE INTO wills(id, {COLUMNS}, delay)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)"
+            )
+        });
+        self.highest = self.highest.max(will.message.id.0);
+        self.encoder
+            .insert(self.connection, sql, &will.message, &[&will.delay])?;
+        Ok(())
+    }
+
+    /// Only this message: another one may have taken its place.
+    fn remove_retained(&mut self, topic: &Topic, id: MessageId) -> Sql<()> {
+        match self.retained.get_mut(topic) {
+            Some(Some(message)) if message.id != id => {}
+            Some(change) => *change = None,
+            None => {
+                self.connection
+                    .prepare_cached("DELETE FROM retained WHERE topic = ?1 AND id = ?2")?
+                    .execute(params![topic.as_str(), id_column(id)])?;
+            }
+        }
         Ok(())
     }
 

@@ -9,7 +9,9 @@ use iotedge_telemetry::event;
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::rows::{Bad, COLUMNS, Decoder, qos, unsigned};
-use crate::{Account, Opened, SessionRecord, SubscriptionRecord, TakerId, TakerInfo, TakerKind};
+use crate::{
+    Account, Opened, SessionRecord, SubscriptionRecord, TakerId, TakerInfo, TakerKind, WillRecord,
+};
 
 /// A taker's drops. A reason that this version does not know counts with the damaged: the sum
 /// stays right.
@@ -116,7 +118,7 @@ pub(crate) fn load(connection: &Connection, opened: &mut Opened) -> rusqlite::Re
     let mut decoder = Decoder::default();
     let mut statement = connection.prepare(
         "SELECT client_id, taker, principal, protocol_level, expiry, created_at, ended_at,
-         ended_trusted, waited FROM sessions",
+         ended_trusted, waited, identifier FROM sessions",
     )?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -129,6 +131,13 @@ pub(crate) fn load(connection: &Connection, opened: &mut Opened) -> rusqlite::Re
     while let Some(row) = rows.next()? {
         let message = keep(decoder.message(row, 0), "retained", opened)?;
         opened.retained.extend(message);
+    }
+    let sql = format!("SELECT id, {COLUMNS}, delay FROM wills ORDER BY id");
+    let mut statement = connection.prepare(&sql)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let will = keep(will(row, &mut decoder), "wills", opened)?;
+        opened.wills.extend(will);
     }
     Ok(removed)
 }
@@ -163,10 +172,20 @@ fn session(
         principal: decoder.principal(&principal)?,
         protocol_level: row.get(3)?,
         expiry: row.get(4)?,
+        identifier: row
+            .get::<_, Option<[u8; 16]>>(9)?
+            .map_or(0, u128::from_be_bytes),
         created_at: UnixMillis(unsigned(row, 5)?),
         ended_at: ended_at.map(|at| UnixMillis(at.unsigned_abs())),
         ended_trusted: row.get(7)?,
         waited: unsigned(row, 8)?,
+    })
+}
+
+fn will(row: &Row<'_>, decoder: &mut Decoder) -> Result<WillRecord, Bad> {
+    Ok(WillRecord {
+        delay: row.get(14)?,
+        message: decoder.message(row, 0)?,
     })
 }
 

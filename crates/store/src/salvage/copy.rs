@@ -4,8 +4,8 @@
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
-/// A table and the columns that order it. Columns are those of migration 1; a later migration that
-/// adds one extends the list and reads it with a default from older files.
+/// A table and the columns that order it. Columns and tables that an older file has not are left
+/// out: what a later migration adds has a default.
 pub(crate) struct Table {
     pub(crate) name: &'static str,
     keys: &'static [&'static str],
@@ -25,6 +25,7 @@ pub(crate) const QUEUE: &[Table] = &[
     table("unreleased", &["client_id", "packet_id"], true),
     table("subscriptions", &["client_id", "text"], false),
     table("retained", &["rowid"], true),
+    table("wills", &["id"], true),
     table("messages", &["id"], true),
     table("queue", &["taker", "message"], true),
     table("dead_letters", &["id"], true),
@@ -67,13 +68,19 @@ pub(crate) fn copy(
     fresh: &Connection,
     table: &Table,
 ) -> rusqlite::Result<Copied> {
-    let names: Vec<String> = fresh
-        .prepare(&format!(
-            "SELECT name FROM pragma_table_info('{}')",
-            table.name
-        ))?
-        .query_map([], |row| row.get(0))?
-        .collect::<Result<_, _>>()?;
+    let mut names = columns(fresh, table)?;
+    // Whether its schema can be read or not: nothing is given up for it.
+    if let Ok(there) = columns(old, table) {
+        if there.is_empty() && is_readable(old) {
+            return Ok(Copied {
+                rows: 0,
+                complete: true,
+            });
+        }
+        if !there.is_empty() {
+            names.retain(|name| there.contains(name));
+        }
+    }
     let marks = vec!["?"; names.len()].join(", ");
     let columns = names.join(", ");
     let mut copier = Copier {
@@ -92,6 +99,20 @@ pub(crate) fn copy(
         rows: copier.rows,
         complete,
     })
+}
+
+fn columns(connection: &Connection, table: &Table) -> rusqlite::Result<Vec<String>> {
+    let sql = format!("SELECT name FROM pragma_table_info('{}')", table.name);
+    connection
+        .prepare(&sql)?
+        .query_map([], |row| row.get(0))?
+        .collect()
+}
+
+/// Whether the file knows its tables at all.
+fn is_readable(connection: &Connection) -> bool {
+    let count = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0));
+    count.is_ok_and(|tables: i64| tables > 0)
 }
 
 impl Copier<'_> {

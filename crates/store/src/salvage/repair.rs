@@ -59,6 +59,7 @@ fn keep_ids_growing(fresh: &Connection) -> rusqlite::Result<()> {
     let highest: i64 = fresh.query_row(
         "SELECT max((SELECT ifnull(max(id), 0) FROM messages),
                     (SELECT ifnull(max(id), 0) FROM retained),
+                    (SELECT ifnull(max(id), 0) FROM wills),
                     (SELECT ifnull(max(message), 0) FROM queue),
                     (SELECT ifnull(max(message), 0) FROM dead_letters),
                     (SELECT ifnull(max(value), 0) FROM meta WHERE name = 'next_message_id'))",

@@ -46,6 +46,7 @@ pub fn session(store: &Store, client: &ClientId) -> SessionRecord {
         principal: Arc::new(Principal::service("test")),
         protocol_level: 4,
         expiry: u32::MAX,
+        identifier: 7 << 100,
         created_at: UnixMillis(5),
         ended_at: None,
         ended_trusted: false,
