@@ -17,6 +17,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import resource
 import signal
 import socket
@@ -25,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 BIN = ROOT / "target" / "release"
@@ -37,6 +39,10 @@ SCENARIOS = {
     "1->50 QoS 0": ["--subscribers", "50", "--qos", "0"],
     "1->50 QoS 1": ["--subscribers", "50", "--qos", "1"],
     "1->1 QoS 1 durable": ["--qos", "1", "--persistent"],
+    # The subscriber is away: every message is committed before its publisher hears of it. Beside
+    # it runs bare SQLite, with the same payloads in batches of the sizes that iotedged formed.
+    "1->offline QoS 1": ["--qos", "1", "--offline"],
+    "20->offline QoS 1": ["--publishers", "20", "--qos", "1", "--offline"],
     # Publishers that write whatever the broker reads, and a subscriber that may not keep up.
     "1->1 QoS 0 flood": ["--qos", "0", "--ahead", "0"],
     "1->1 QoS 1 flood": ["--qos", "1", "--ahead", "0"],
@@ -77,6 +83,8 @@ def free_port():
 
 
 def iotedged(folder, port):
+    admin = free_port()
+    (folder / "admin").write_text(str(admin))
     (folder / "policies.d").mkdir()
     (folder / "policies.d" / "bench.json").write_text(json.dumps(POLICY))
     (folder / "iotedge.toml").write_text(
@@ -87,7 +95,7 @@ address = "127.0.0.1:{port}"
 auth = "anonymous"
 policy = "bench"
 [admin]
-address = "127.0.0.1:{free_port()}"
+address = "127.0.0.1:{admin}"
 socket = "{folder}/control.sock"
 """
     )
@@ -174,6 +182,29 @@ class Broker:
             self.fail("has ended")
         return {**FAILED, "failed": done.stderr.strip().removeprefix("bench-load: ")}
 
+    def commit_sizes(self):
+        """How many messages the commits so far had, as `size:times` (the middle of each bucket)."""
+        port = int((pathlib.Path(self.folder.name) / "admin").read_text())
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+            text = answer.read().decode()
+        name = "iotedge_store_commit_messages"
+        below, sizes = 0, []
+        for bound, count in re.findall(rf'{name}_bucket{{le="(\d+)"}} (\d+)', text):
+            if times := int(count) - below:
+                sizes.append((int(bound) * 0.75 if int(bound) > 2 else int(bound), times))
+            below = int(count)
+        whole = int(re.search(rf"{name}_sum (\d+)", text)[1])
+        scale = whole / sum(size * times for size, times in sizes)
+        return [(max(1, round(size * scale)), times) for size, times in sizes]
+
+    def bare_sqlite(self, options):
+        """Messages a second of SQLite alone, on the same disk."""
+        sizes = ",".join(f"{size}:{times}" for size, times in self.commit_sizes())
+        argv = [BIN / "bench-sqlite", "--file", pathlib.Path(self.folder.name) / "bare.db"]
+        argv += ["--payload", str(options.payload), "--seconds", str(options.seconds)]
+        done = subprocess.run([*argv, "--batches", sizes], stdout=subprocess.PIPE, check=True)
+        return float(done.stdout), sizes
+
     def rss_mb(self):
         for line in pathlib.Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
             if line.startswith("VmRSS:"):
@@ -251,6 +282,7 @@ def report(names, scenarios, results, memory):
             if remark := notes(results[scenario, name]):
                 remarks.append(f"  {scenario}, {name}: {remark}")
     table(rows)
+    bare(first, scenarios, results)
     for scenario in scenarios:
         if scenario.startswith("latency"):
             print(f"\n{scenario}, microseconds\n")
@@ -266,6 +298,22 @@ def report(names, scenarios, results, memory):
     table(rows)
     print("\nWhat was counted: every message by its publisher and number, at each subscriber.")
     print("\n".join(remarks) if remarks else "  nothing lost, repeated or out of order")
+
+
+def bare(first, scenarios, results):
+    """What of SQLite's own pace is left."""
+    rows = [["", first, "bare SQLite", "ratio", "batches"]]
+    for scenario in scenarios:
+        accounts = [a for a in results[scenario, first] if a.get("sqlite")]
+        if not accounts:
+            continue
+        ours = statistics.median(a["deliveries_per_second"] for a in accounts)
+        bare = statistics.median(a["sqlite"] for a in accounts)
+        ratio = statistics.median(a["deliveries_per_second"] / a["sqlite"] for a in accounts)
+        rows.append([scenario, grouped(ours), grouped(bare), f"{ratio:.2f}", accounts[0]["batches"]])
+    if len(rows) > 1:
+        print("\nDurable messages a second beside SQLite alone in batches of the same sizes\n")
+        table(rows)
 
 
 def main():
@@ -292,6 +340,8 @@ def main():
             for name in names[number % len(names) :] + names[: number % len(names)]:
                 with Broker(name) as broker:
                     account = broker.load("flow", *common, *SCENARIOS[scenario])
+                    if "--offline" in SCENARIOS[scenario] and name == "iotedged":
+                        account["sqlite"], account["batches"] = broker.bare_sqlite(options)
                 results[scenario, name].append(account)
                 qos = SCENARIOS[scenario][SCENARIOS[scenario].index("--qos") + 1]
                 if (found := wrong(account, qos)) and name == "iotedged":

@@ -45,6 +45,9 @@ pub struct Load {
     pub rate: Option<u64>,
     /// Whether the subscribers' sessions outlive their connections, so that QoS 1 is durable.
     pub persistent: bool,
+    /// Whether the subscriber (one, persistent) is away while the publishers publish, and comes
+    /// for its messages when they are done.
+    pub offline: bool,
 }
 
 /// What the clients share while they run.
@@ -63,6 +66,19 @@ struct Shared {
 }
 
 impl Shared {
+    fn new(load: &Load, clients: usize, publishing: usize) -> Arc<Self> {
+        Arc::new(Self {
+            start: Barrier::new(clients),
+            epoch: Mutex::new(None),
+            published: AtomicU64::new(0),
+            publishing: AtomicU64::new(publishing as u64),
+            received: (0..load.subscribers).map(|_| AtomicU64::new(0)).collect(),
+            forgiven: Mutex::new(0),
+            progress: Condvar::new(),
+            load: load.clone(),
+        })
+    }
+
     /// All clients are connected from here on; the first through sets the clock.
     fn begin(&self) -> Instant {
         self.start.wait();
@@ -322,31 +338,16 @@ fn joined<T>(handle: thread::JoinHandle<io::Result<T>>) -> io::Result<T> {
 /// Runs a load and returns its account as JSON: rates in messages a second, times in seconds,
 /// latencies in microseconds.
 pub fn run(load: Load) -> io::Result<Value> {
-    let clients = load.publishers + load.subscribers;
-    let shared = Arc::new(Shared {
-        start: Barrier::new(clients),
-        epoch: Mutex::new(None),
-        published: AtomicU64::new(0),
-        publishing: AtomicU64::new(load.publishers as u64),
-        received: (0..load.subscribers).map(|_| AtomicU64::new(0)).collect(),
-        forgiven: Mutex::new(0),
-        progress: Condvar::new(),
-        load: load.clone(),
-    });
+    if load.offline {
+        return run_offline(load);
+    }
+    let shared = Shared::new(&load, load.publishers + load.subscribers, load.publishers);
     // All connect before any thread starts: nobody waits at the barrier for a client that failed.
-    let tag = std::process::id();
     let mut subscribers = Vec::new();
     for i in 0..load.subscribers {
-        let id = format!("bench-s{i}-{tag}");
-        let mut stream = packet::connect(load.address, &id, !load.persistent)?;
-        packet::subscribe(&mut stream, "bench/+", load.qos)?;
-        subscribers.push(stream);
+        subscribers.push(subscriber(&load, i)?);
     }
-    let mut publishers = Vec::new();
-    for i in 0..load.publishers {
-        let id = format!("bench-p{i}-{tag}");
-        publishers.push(packet::connect(load.address, &id, true)?);
-    }
+    let publishers = publishers(&load)?;
     let takers: Vec<_> = subscribers
         .into_iter()
         .enumerate()
@@ -355,6 +356,52 @@ pub fn run(load: Load) -> io::Result<Value> {
             thread::spawn(move || take(&shared, i, stream))
         })
         .collect();
+    let sent = send(&shared, publishers)?;
+    let taken: Vec<Taken> = takers.into_iter().map(joined).collect::<io::Result<_>>()?;
+    let until = taken.iter().map(|t| t.until).max().unwrap_or_default();
+    Ok(summary(&sent, taken, until))
+}
+
+/// The rate is that of the acknowledged messages; the subscriber's later account says whether they
+/// were kept.
+fn run_offline(mut load: Load) -> io::Result<Value> {
+    load.subscribers = 1;
+    load.persistent = true;
+    load.ahead = None;
+    let mut away = subscriber(&load, 0)?;
+    packet::disconnect(&mut away)?;
+    let shared = Shared::new(&load, load.publishers, load.publishers);
+    let publishers = publishers(&load)?;
+    let start = Instant::now();
+    let sent = send(&shared, publishers)?;
+    let until = start.elapsed();
+    let shared = Shared::new(&load, 1, 0);
+    shared.published.store(sent.iter().sum(), Ordering::Release);
+    let back = packet::connect(load.address, &subscriber_id(0), false)?;
+    let taken = take(&shared, 0, back)?;
+    Ok(summary(&sent, vec![taken], until))
+}
+
+fn subscriber_id(index: usize) -> String {
+    format!("bench-s{index}-{}", std::process::id())
+}
+
+fn subscriber(load: &Load, index: usize) -> io::Result<TcpStream> {
+    let id = subscriber_id(index);
+    let mut stream = packet::connect(load.address, &id, !load.persistent)?;
+    packet::subscribe(&mut stream, "bench/+", load.qos)?;
+    Ok(stream)
+}
+
+fn publishers(load: &Load) -> io::Result<Vec<TcpStream>> {
+    let tag = std::process::id();
+    (0..load.publishers)
+        .map(|i| packet::connect(load.address, &format!("bench-p{i}-{tag}"), true))
+        .collect()
+}
+
+/// Runs all publishers to their end; what each has sent.
+fn send(shared: &Arc<Shared>, publishers: Vec<TcpStream>) -> io::Result<Vec<u64>> {
     let senders: Vec<_> = publishers
         .into_iter()
         .enumerate()
@@ -363,21 +410,15 @@ pub fn run(load: Load) -> io::Result<Value> {
             thread::spawn(move || publish(&shared, i, stream))
         })
         .collect();
-    let sent: Vec<u64> = senders.into_iter().map(joined).collect::<io::Result<_>>()?;
-    let taken: Vec<Taken> = takers.into_iter().map(joined).collect::<io::Result<_>>()?;
-    Ok(summary(&sent, taken))
+    senders.into_iter().map(joined).collect()
 }
 
-fn summary(sent: &[u64], mut taken: Vec<Taken>) -> Value {
+/// `until`: from the start to the last of what the rate counts.
+fn summary(sent: &[u64], mut taken: Vec<Taken>, until: Duration) -> Value {
     let published: u64 = sent.iter().sum();
     let delivered: u64 = taken.iter().map(|t| t.account.distinct()).sum();
     let lost: u64 = taken.iter_mut().map(|t| t.account.lost(sent)).sum();
-    let seconds = taken
-        .iter()
-        .map(|t| t.until)
-        .max()
-        .unwrap_or_default()
-        .as_secs_f64();
+    let seconds = until.as_secs_f64();
     let mut latencies: Vec<u64> = taken
         .iter_mut()
         .flat_map(|t| t.latencies.drain(..))

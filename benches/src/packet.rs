@@ -76,6 +76,12 @@ pub fn subscribe(stream: &mut TcpStream, filter: &str, qos: u8) -> io::Result<()
     Ok(())
 }
 
+/// Leaves properly, and waits until the broker has let go.
+pub fn disconnect(stream: &mut TcpStream) -> io::Result<()> {
+    stream.write_all(&[0xe0, 0])?;
+    stream.read_to_end(&mut Vec::new()).map(drop)
+}
+
 /// A run of equal PUBLISH packets, of which only numbers change.
 pub struct Batch {
     bytes: Vec<u8>,

@@ -66,6 +66,9 @@ struct Flow {
     /// Subscribers' sessions outlive their connections.
     #[arg(long)]
     persistent: bool,
+    /// The subscriber is away while they publish, and comes for its messages afterwards.
+    #[arg(long)]
+    offline: bool,
 }
 
 fn run(cli: Cli) -> io::Result<()> {
@@ -82,6 +85,7 @@ fn run(cli: Cli) -> io::Result<()> {
                 ahead: (flow.ahead > 0).then_some(flow.ahead),
                 rate: flow.rate,
                 persistent: flow.persistent,
+                offline: flow.offline,
             })?;
             println!("{account}");
         }

@@ -74,8 +74,13 @@ const PROTOCOLS: [Protocol; 4] = [
     Protocol::Internal,
 ];
 
+/// Buckets of [`Metrics::committed`]: up to 1, 2, 4 ... 16,384 messages, and more.
+const COMMIT_BUCKETS: usize = 16;
+
 /// All counters.
 pub struct Metrics {
+    commits: [AtomicU64; COMMIT_BUCKETS],
+    committed: AtomicU64,
     cells: [[AtomicU64; PROTOCOLS.len()]; Metric::COUNT],
     drops: [AtomicU64; DropReason::ALL.len()],
 }
@@ -99,7 +104,18 @@ impl Metrics {
         Self {
             cells: [const { [const { AtomicU64::new(0) }; PROTOCOLS.len()] }; Metric::COUNT],
             drops: [const { AtomicU64::new(0) }; DropReason::ALL.len()],
+            commits: [const { AtomicU64::new(0) }; COMMIT_BUCKETS],
+            committed: AtomicU64::new(0),
         }
+    }
+
+    /// One commit of the store's queue wrote `n` messages.
+    pub fn committed(&self, n: u64) {
+        let bucket = n.next_power_of_two().trailing_zeros() as usize;
+        if let Some(bucket) = self.commits.get(bucket.min(COMMIT_BUCKETS - 1)) {
+            bucket.fetch_add(1, Ordering::Relaxed);
+        }
+        self.committed.fetch_add(n, Ordering::Relaxed);
     }
 
     /// One more.
@@ -159,6 +175,7 @@ impl Metrics {
             let value = self.drops[reason as usize].load(Ordering::Relaxed);
             let _ = writeln!(out, "iotedge_dropped_total{{reason=\"{reason}\"}} {value}");
         }
+        self.render_commits(&mut out);
         let mut last = "";
         for gauge in gauges {
             if gauge.name != last {
@@ -184,6 +201,22 @@ impl Metrics {
         }
         out
     }
+
+    fn render_commits(&self, out: &mut String) {
+        let name = "iotedge_store_commit_messages";
+        let _ = writeln!(out, "# HELP {name} Messages in one commit");
+        let _ = writeln!(out, "# TYPE {name} histogram");
+        let mut count = 0;
+        for (at, bucket) in self.commits.iter().enumerate() {
+            count += bucket.load(Ordering::Relaxed);
+            if at + 1 < COMMIT_BUCKETS {
+                let _ = writeln!(out, "{name}_bucket{{le=\"{}\"}} {count}", 1u64 << at);
+            }
+        }
+        let _ = writeln!(out, "{name}_bucket{{le=\"+Inf\"}} {count}");
+        let sum = self.committed.load(Ordering::Relaxed);
+        let _ = writeln!(out, "{name}_sum {sum}\n{name}_count {count}");
+    }
 }
 
 impl Default for Metrics {
@@ -201,6 +234,8 @@ mod tests {
         let metrics = Metrics::new();
         metrics.count(Metric::ConnectSuccess, Protocol::Http);
         metrics.dropped(DropReason::Policy, 3);
+        metrics.committed(100);
+        metrics.committed(1_000_000);
         let gauge = Gauge {
             name: "queued",
             label: Some(("route", "a\"b".into())),
@@ -210,6 +245,10 @@ mod tests {
         assert!(text.contains("iotedge_connect_success_total{protocol=\"HTTP\"} 1\n"));
         assert!(text.contains("iotedge_connect_success_total{protocol=\"MQTT\"} 0\n"));
         assert!(text.contains("iotedge_dropped_total{reason=\"policy\"} 3\n"));
+        assert!(text.contains("commit_messages_bucket{le=\"64\"} 0\n"));
+        assert!(text.contains("commit_messages_bucket{le=\"128\"} 1\n"));
+        assert!(text.contains("commit_messages_bucket{le=\"+Inf\"} 2\n"));
+        assert!(text.contains("commit_messages_sum 1000100\n"));
         assert!(text.contains("iotedge_queued{route=\"a\\\"b\"} 9\n"));
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use iotedge_model::DropReason;
+use iotedge_telemetry::METRICS;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::batch::{Batch, release};
@@ -120,6 +121,7 @@ impl Engine for QueueEngine {
         match self.transaction(batch) {
             Ok(booked) => {
                 self.settle(batch.iter(), &booked);
+                count(batch);
                 self.full = false;
                 self.space.committed(&self.connection, &self.path);
                 file::bound_journal(&self.connection, &self.path);
@@ -180,6 +182,18 @@ impl Engine for QueueEngine {
             }
             Err(error) => Err(error),
         }
+    }
+}
+
+/// Tells the metrics how many messages one commit had.
+fn count(batch: &[Job<Op>]) {
+    let messages = batch.iter().map(|job| match &job.op {
+        Op::Append(entries) => entries.len() as u64,
+        _ => 0,
+    });
+    match messages.sum() {
+        0 => {}
+        n => METRICS.committed(n),
     }
 }
 
