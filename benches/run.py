@@ -94,6 +94,12 @@ protocol = "mqtt"
 address = "127.0.0.1:{port}"
 auth = "anonymous"
 policy = "bench"
+[broker]
+# As mosquitto has it below: the loads fill a queue beyond what is shipped.
+max_queued_messages = 100000000
+max_queued_bytes = "8GiB"
+[store]
+max_bytes = "16GiB"
 [admin]
 address = "127.0.0.1:{admin}"
 socket = "{folder}/control.sock"
