@@ -16,7 +16,7 @@ use crate::Shared;
 use crate::core::Core;
 use crate::outbox::{Push, SessionBox};
 use crate::session::{Live, Session, subscription_record};
-use crate::will::DelayedWill;
+use crate::will::{DelayedWill, SessionWill};
 
 /// Whether a client published it over MQTT.
 fn is_of(message: &Message, client_id: &str) -> bool {
@@ -60,12 +60,10 @@ impl Shared {
                     will = self.end_session(&mut core, key);
                 } else {
                     resumed = Some(key);
-                    // Before its delay has passed, a will is not sent any more (5: [MQTT-3.1.3-9]).
                     will = core
                         .sessions
                         .get_mut(key)
-                        .and_then(|session| session.delayed_will.take())
-                        .filter(|delayed| delayed.will.delay == 0);
+                        .and_then(|session| self.recall_will(session, &self.clock.now()));
                 }
             }
             let key = match resumed {
@@ -75,7 +73,7 @@ impl Shared {
             self.attach(&mut core, key, request, resumed.is_some())
         };
         if let Some(will) = will {
-            self.publish_will(*will);
+            self.publish_will(will);
         }
         connected.ok_or(ConnectRefused::Stopping)
     }
@@ -122,7 +120,7 @@ impl Shared {
     /// Forgets a session and what waits for it; the store counts its rows as `session-ended`. Gives
     /// the will that still waited: it is due (5: 3.1.3.2.2).
     #[must_use = "the will is to be published when the lock is free"]
-    pub(crate) fn end_session(&self, core: &mut Core, key: usize) -> Option<Box<DelayedWill>> {
+    pub(crate) fn end_session(&self, core: &mut Core, key: usize) -> Option<DelayedWill> {
         let mut session = core.remove_session(key)?;
         session.mailbox.feed.detach();
         if let Some(record) = session.record {
@@ -178,6 +176,14 @@ impl Shared {
         session_present: bool,
     ) -> Option<Connected> {
         let connection = core.next_connection();
+        let mut will = request
+            .will
+            .map(|will| SessionWill::new(will, request.principal.clone(), &request.client_id));
+        if request.session_expiry > 0 {
+            if let Some(will) = &mut will {
+                self.keep_will(core, will);
+            }
+        }
         let session = core.sessions.get_mut(key)?;
         session.principal = request.principal.clone();
         session.protocol_level = request.protocol_level;
@@ -198,7 +204,7 @@ impl Shared {
         session.live = Some(Live {
             connection,
             handle: request.handle,
-            will: request.will,
+            will,
             remote: request.remote,
             listener: request.listener,
             keep_alive: request.keep_alive,
@@ -217,7 +223,6 @@ impl Shared {
         let now = self.clock.now();
         let will = {
             let mut core = self.lock();
-            let stopping = core.stopping;
             let Some(key) = core.by_connection.remove(&detached.connection) else {
                 return;
             };
@@ -230,6 +235,8 @@ impl Shared {
             session.mailbox.feed.detach();
             if detached.end != EndKind::ClientInitiated {
                 session.delay_will(live.will, &now);
+            } else if let Some(will) = &live.will {
+                self.discard_will(will);
             }
             // A session without a record cannot begin to outlive its connection at its end.
             if let Some(expiry) = detached.session_expiry {
@@ -237,14 +244,13 @@ impl Shared {
             }
             if session.outlives() {
                 self.leave_waiting(session, &now);
-                // Nothing keeps a will over a restart: the last chance is now.
-                session.due_will(if stopping { u64::MAX } else { now.mono })
+                session.due_will(now.mono)
             } else {
                 self.end_session(&mut core, key)
             }
         };
         if let Some(will) = will {
-            self.publish_will(*will);
+            self.publish_will(will);
         }
     }
 
@@ -270,11 +276,9 @@ impl Shared {
             .map(|(key, _)| key)
             .collect();
         self.note_waiting(&mut core, &now);
-        let mut wills: Vec<Box<DelayedWill>> = core
-            .sessions
-            .iter_mut()
-            .filter_map(|session| session.due_will(now.mono))
-            .collect();
+        let mut wills = std::mem::take(&mut core.due_wills);
+        let due = |session: &mut Session| session.due_will(now.mono);
+        wills.extend(core.sessions.iter_mut().filter_map(due));
         for key in over {
             if let Some(session) = core.sessions.get(key) {
                 tracing::info!(client_id = %session.client_id, "a session has expired");
@@ -283,7 +287,7 @@ impl Shared {
         }
         drop(core);
         for will in wills {
-            self.publish_will(*will);
+            self.publish_will(will);
         }
     }
 

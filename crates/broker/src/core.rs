@@ -7,13 +7,14 @@ use iotedge_model::{ClientId, MessageId, Principal, QoS, SharedFilter, Topic, To
 use iotedge_ports::{
     AttachRoute, Clock, CloseReason, ConnectionId, Mailbox, Service, SubscribeOptions,
 };
-use iotedge_store::{Opened, SessionRecord, Store, TakerKind};
+use iotedge_store::{Opened, SessionRecord, Store, TakerKind, WillRecord};
 use slab::Slab;
 
 use crate::outbox::{Env, RouteBox, RouteLimits, SessionBox};
 use crate::retained::Retained;
 use crate::session::{Session, subscription_options};
 use crate::tree::Tree;
+use crate::will::DelayedWill;
 use crate::{Limits, Shared};
 
 /// Who a subscription belongs to.
@@ -56,6 +57,8 @@ pub(crate) struct Core {
     pub(crate) retained: Retained,
     pub(crate) env: Arc<Env>,
     pub(crate) stopping: bool,
+    /// Wills of the process before whose sessions have ended: to be published at the next tick.
+    pub(crate) due_wills: Vec<DelayedWill>,
     /// Monotonic milliseconds of the last note of how long sessions have waited.
     pub(crate) noted: u64,
     tree: Tree<Taker, SubscribeOptions>,
@@ -118,6 +121,7 @@ impl Core {
             retained: Retained::default(),
             env,
             stopping: false,
+            due_wills: Vec::new(),
             noted: clock.now().mono,
             tree: Tree::new(),
             cache: HashMap::new(),
@@ -128,9 +132,18 @@ impl Core {
             core.retained.set(Arc::new(message));
         }
         let now = clock.now();
-        for record in opened.sessions.drain(..) {
-            core.load_session(record, &now, limits);
+        let mut wills: HashMap<Arc<str>, Vec<WillRecord>> = HashMap::new();
+        for will in opened.wills.drain(..) {
+            let of = will.message.client_id.clone();
+            wills.entry(of).or_default().push(will);
         }
+        for record in opened.sessions.drain(..) {
+            let wills = wills.remove(record.client_id.as_str()).unwrap_or_default();
+            core.load_session(record, wills, &now, limits);
+        }
+        let over = wills.into_values().flatten();
+        core.due_wills
+            .extend(over.map(|will| DelayedWill::load(will, &now, u64::MAX)));
         core
     }
 
@@ -138,6 +151,7 @@ impl Core {
     fn load_session(
         &mut self,
         mut record: SessionRecord,
+        mut wills: Vec<WillRecord>,
         now: &iotedge_model::Now,
         limits: &Limits,
     ) {
@@ -146,6 +160,11 @@ impl Core {
             Some(_) => record.waited,
             None => 0,
         };
+        // A will before the last one was about to be published.
+        let will = wills.pop().map(|will| DelayedWill::load(will, now, waited));
+        let over = wills.into_iter();
+        self.due_wills
+            .extend(over.map(|will| DelayedWill::load(will, now, u64::MAX)));
         if record.ended_at.is_none() {
             // Killed while it was connected: its time begins now.
             record.ended_at = Some(now.wall);
@@ -174,7 +193,7 @@ impl Core {
             subscriptions: HashMap::new(),
             live: None,
             deadline,
-            delayed_will: None,
+            delayed_will: will,
         });
         self.by_client.insert(client_id, key);
         for row in subscriptions {

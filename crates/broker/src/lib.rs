@@ -130,19 +130,12 @@ impl Broker {
         self.0.expire_sessions();
     }
 
-    /// Refuses new clients and publications, closes every connection and publishes the wills that
-    /// waited for their delay.
+    /// Refuses new clients and publications and closes every connection; what their ends make (wills
+    /// that are due) is published still. Wills that wait for their delay go on in the next process.
     pub fn stop(&self) {
-        let wills: Vec<_> = {
-            let mut core = self.0.lock();
-            core.stopping = true;
-            let sessions = core.sessions.iter_mut();
-            sessions.filter_map(|s| s.due_will(u64::MAX)).collect()
-        };
-        for will in wills {
-            self.0.publish_will(*will);
-        }
-        for session in self.0.lock().sessions.iter() {
+        let mut core = self.0.lock();
+        core.stopping = true;
+        for session in core.sessions.iter() {
             if let Some(live) = &session.live {
                 live.handle.close(CloseReason::ServerShuttingDown);
             }

@@ -5,13 +5,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use iotedge_model::{ClientId, Principal, TopicFilter};
-use iotedge_ports::{
-    ClientHandle, ConnectionId, RetainHandling, SubscribeOptions, Subscription, Will,
-};
+use iotedge_ports::{ClientHandle, ConnectionId, RetainHandling, SubscribeOptions, Subscription};
 use iotedge_store::{SessionRecord, SubscriptionRecord, TakerId};
 
 use crate::outbox::SessionBox;
-use crate::will::DelayedWill;
+use crate::will::{DelayedWill, SessionWill};
 
 /// A session, attached or waiting for its client.
 pub(crate) struct Session {
@@ -27,14 +25,14 @@ pub(crate) struct Session {
     /// Monotonic milliseconds at which it is over, while nobody is attached.
     pub(crate) deadline: Option<u64>,
     /// The will of its last connection, while it waits.
-    pub(crate) delayed_will: Option<Box<DelayedWill>>,
+    pub(crate) delayed_will: Option<DelayedWill>,
 }
 
 /// The connection of an attached session.
 pub(crate) struct Live {
     pub(crate) connection: ConnectionId,
     pub(crate) handle: Arc<dyn ClientHandle>,
-    pub(crate) will: Option<Will>,
+    pub(crate) will: Option<Box<SessionWill>>,
     pub(crate) remote: Option<SocketAddr>,
     pub(crate) listener: Arc<str>,
     pub(crate) keep_alive: u16,

@@ -108,9 +108,23 @@ impl House {
         )
     }
 
+    /// A process that starts `millis` after the beginning of time.
+    pub fn open_at(dir: &Path, millis: u64) -> Self {
+        let options = Options {
+            min_free_disk: 0,
+            ..Options::default()
+        };
+        let clock = TestClock(AtomicU64::new(millis));
+        Self::start(dir, Limits::default(), options, clock)
+    }
+
     pub fn open_with(dir: &Path, limits: Limits, options: Options) -> Self {
+        Self::start(dir, limits, options, TestClock::default())
+    }
+
+    fn start(dir: &Path, limits: Limits, options: Options, clock: TestClock) -> Self {
         let (store, mut opened) = Store::open(dir, options).unwrap();
-        let clock = Arc::new(TestClock::default());
+        let clock = Arc::new(clock);
         let broker = Broker::new(store.clone(), &mut opened, clock.clone(), limits);
         Self {
             broker,
@@ -123,6 +137,12 @@ impl House {
     pub fn close(self) {
         drop(self.broker);
         self.store.close();
+    }
+
+    /// Time passes, and the broker notices.
+    pub fn pass(&self, millis: u64) {
+        self.clock.0.fetch_add(millis, Ordering::Relaxed);
+        self.broker.tick();
     }
 
     pub fn client(&self, id: &str) -> ClientBuilder<'_> {
