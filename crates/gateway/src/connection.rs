@@ -113,7 +113,7 @@ pub(crate) async fn run<S>(
     let connect = match first {
         Ok(Ok(connect)) => connect,
         Ok(Err(refusal)) => {
-            let terms = terms::Terms::unknown(decoder.version());
+            let terms = terms::Terms::unknown(decoder.version(), decoder.receiver_limit());
             open::refuse(&mut writer, &peer, &refusal, &terms).await;
             return;
         }

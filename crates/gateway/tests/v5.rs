@@ -98,6 +98,17 @@ async fn a_refusal_is_no_larger_than_the_client_takes() {
     let (_client, ack) = open(&house, connect).await;
     assert_eq!(ack.reason, ReasonCode::NotAuthorized);
     assert!(ack.properties.is_none_or(|p| p.reason_string.is_none()));
+    // What is wrong behind the limit does not make it unknown.
+    let mut client = Client::dial_as(Version::V5, house.mqtt()).await;
+    let will = b"\x00\x00\x03a/#\x00\x00";
+    let head = b"\x10\x1b\x00\x04MQTT\x05\x06\x00\x3c\x05\x27\x00\x00\x00\x14\x00\x01c";
+    let bytes = [&head[..], &will[..]].concat();
+    client.socket.write_all(&bytes).await.unwrap();
+    let Packet::ConnAck(ack) = client.receive().await else {
+        panic!("no CONNACK")
+    };
+    assert_eq!(ack.reason, ReasonCode::TopicNameInvalid);
+    assert!(ack.properties.is_none_or(|p| p.reason_string.is_none()));
 }
 
 #[tokio::test]

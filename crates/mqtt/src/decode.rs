@@ -6,6 +6,7 @@ mod properties;
 mod reader;
 
 use std::fmt;
+use std::num::NonZeroU32;
 
 use bytes::{Buf, BytesMut};
 
@@ -48,10 +49,18 @@ enum Stage {
 #[derive(Debug)]
 pub struct Decoder {
     role: Role,
-    version: Version,
+    spoken: Spoken,
     max_packet_bytes: usize,
     stage: Stage,
     missing: usize,
+}
+
+/// What a CONNECT has said of its sender, as far as it could be read: what is wrong behind it is
+/// answered accordingly.
+#[derive(Debug, Clone, Copy)]
+struct Spoken {
+    version: Version,
+    max_packet_bytes: Option<NonZeroU32>,
 }
 
 /// What the fixed header says.
@@ -72,7 +81,10 @@ impl Decoder {
     pub fn new(role: Role, max_packet_bytes: usize) -> Self {
         Self {
             role,
-            version: Version::V311,
+            spoken: Spoken {
+                version: Version::V311,
+                max_packet_bytes: None,
+            },
             max_packet_bytes,
             stage: Stage::First,
             missing: 0,
@@ -83,7 +95,7 @@ impl Decoder {
     /// learns it from the CONNECT that comes.
     #[must_use]
     pub fn with_version(mut self, version: Version) -> Self {
-        self.version = version;
+        self.spoken.version = version;
         self
     }
 
@@ -91,7 +103,13 @@ impl Decoder {
     /// read, even where the rest of it is refused; 3.1.1 before, and for levels that are not
     /// supported.
     pub fn version(&self) -> Version {
-        self.version
+        self.spoken.version
+    }
+
+    /// For a server: the largest packet that the client takes, as its CONNECT says it, even where
+    /// the rest of it is refused (5: 3.1.2.11.4).
+    pub fn receiver_limit(&self) -> Option<NonZeroU32> {
+        self.spoken.max_packet_bytes
     }
 
     /// The next packet at the front of `buf`, or `None` when it is not whole yet. Strings and
@@ -128,8 +146,8 @@ impl Decoder {
         }
         self.missing = 0;
         buf.advance(header.len);
-        let packet = body::decode(header, self.role, &mut self.version, buf)?;
-        if self.version == Version::V5 && !header.minimal {
+        let packet = body::decode(header, self.role, &mut self.spoken, buf)?;
+        if self.spoken.version == Version::V5 && !header.minimal {
             // CONNECT: its version was not known before.
             return Err(DecodeError::RemainingLength);
         }
@@ -149,7 +167,7 @@ impl Decoder {
         };
         let packet =
             PacketType::from_first_byte(first).ok_or(DecodeError::ReservedType(first >> 4))?;
-        if packet == PacketType::Auth && self.version == Version::V311 {
+        if packet == PacketType::Auth && self.spoken.version == Version::V311 {
             return Err(DecodeError::ReservedType(15));
         }
         let flags = first & 0x0f;
@@ -161,11 +179,11 @@ impl Decoder {
             return Ok(None);
         };
         let minimal = is_minimal(remaining, length_bytes);
-        if self.version == Version::V5 && !minimal {
+        if self.spoken.version == Version::V5 && !minimal {
             return Err(DecodeError::RemainingLength);
         }
         let len = 1 + length_bytes;
-        check_length(packet, remaining, self.version)?;
+        check_length(packet, remaining, self.spoken.version)?;
         let size = len + remaining;
         if size > self.max_packet_bytes {
             return Err(DecodeError::PacketTooLarge {
@@ -189,7 +207,7 @@ impl Decoder {
             Role::Server => !matches!(packet, P::ConnAck | P::SubAck | P::UnsubAck | P::PingResp),
             Role::Client => match packet {
                 P::Connect | P::Subscribe | P::Unsubscribe | P::PingReq => false,
-                P::Disconnect => self.version == Version::V5,
+                P::Disconnect => self.spoken.version == Version::V5,
                 _ => true,
             },
         };

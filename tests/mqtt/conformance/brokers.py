@@ -1,7 +1,9 @@
 """The broker under test, in two makes: ours, and mosquitto to try the tests themselves.
 
 Each has three doors: `port` where everybody may do everything, `guarded_port` where only topics
-below `open/` may be used, and `ws_port` for WebSocket.
+below `open/` may be used, and `ws_port` for WebSocket. Behind `narrow_port` is a server that
+offers as little as it may: no QoS 2, nothing retained, no topic alias, no client without an id, keep
+alives of 10 seconds, packets of 1,000 bytes.
 """
 
 from harness.binaries import Binaries
@@ -28,7 +30,7 @@ class OurBroker:
         self.port = self.daemon.ports["mqtt"]
         self.daemon.config["listener"].append(self._listener("mqtt", self.guarded_port, "guarded"))
         self.daemon.write()
-        self._ws = None
+        self._ws = self._narrow = None
 
     @staticmethod
     def _listener(protocol, port, policy):
@@ -53,11 +55,34 @@ class OurBroker:
             self._ws_port = port
         return self._ws_port
 
+    @property
+    def narrow_port(self):
+        """One that does not know all of its settings yet does not start."""
+        if self._narrow is None:
+            limits = {"max_keep_alive": 10, "retain_available": False, "max_packet_bytes": 1000,
+                      "max_payload_bytes": 1000}
+            listener = {"max_qos": 1, "max_topic_alias": 0, "allow_empty_client_id": False}
+            self._narrow = Daemon(self._binaries, self._folder / "narrow", config={"broker": limits})
+            self._narrow.config["listener"][0].update(listener)
+            self._narrow.write()
+            self._narrow.start()
+        return self._narrow.ports["mqtt"]
+
     def stop(self):
         self.daemon.stop()
         assert "panicked" not in self.process.log
-        if self._ws is not None:
-            self._ws.process.destroy()
+        for daemon in (self._ws, self._narrow):
+            if daemon is not None:
+                daemon.process.destroy()
+
+
+# For mosquitto, which has some of it for each listener and some for all.
+NARROW = """max_qos 1
+max_topic_alias 0
+allow_zero_length_clientid false
+retain_available false
+max_keepalive 10
+max_packet_size 1000"""
 
 
 class MosquittoBroker(Mosquitto):
@@ -74,6 +99,21 @@ class MosquittoBroker(Mosquitto):
             f"listener {self.guarded_port} 127.0.0.1", "allow_anonymous true", f"acl_file {acl}",
         ]
         self.config.write_text("\n".join(lines) + "\n")
+        self._narrow = None
+
+    @property
+    def narrow_port(self):
+        if self._narrow is None:
+            self._narrow = Mosquitto(self.folder / "narrow", name="narrow")
+            with self._narrow.config.open("a") as config:
+                print(NARROW, file=config)
+            self._narrow.start()
+        return self._narrow.port
+
+    def stop(self):
+        super().stop()
+        if self._narrow is not None:
+            self._narrow.stop()
 
 
 MAKES = {"iotedge": OurBroker, "mosquitto": MosquittoBroker}

@@ -1,6 +1,6 @@
 //! What a client has asked for in CONNECT, for as long as its connection lasts.
 
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU32};
 
 use iotedge_mqtt::{Connect, ConnectProperties, Version};
 
@@ -23,12 +23,14 @@ pub(crate) struct Terms {
 }
 
 impl Terms {
-    /// Before a CONNECT could be read.
-    pub(crate) fn unknown(version: Version) -> Self {
+    /// Of a CONNECT that could not be read, as far as it could.
+    pub(crate) fn unknown(version: Version, max_packet_bytes: Option<NonZeroU32>) -> Self {
         Self {
             version,
             receive_maximum: NonZeroU16::MAX,
-            max_packet_bytes: usize::MAX,
+            max_packet_bytes: max_packet_bytes
+                .and_then(|size| usize::try_from(size.get()).ok())
+                .unwrap_or(usize::MAX),
             topic_alias_maximum: 0,
             session_expiry: 0,
             session_expiry_cut: false,
@@ -44,22 +46,18 @@ impl Terms {
             };
             return Self {
                 session_expiry,
-                ..Self::unknown(Version::V311)
+                ..Self::unknown(Version::V311, None)
             };
         }
         let default = ConnectProperties::default();
         let asked = connect.properties.as_deref().unwrap_or(&default);
         let session_expiry = asked.session_expiry.min(limits.session_expiry_max);
         Self {
-            version: Version::V5,
             receive_maximum: asked.receive_maximum,
-            max_packet_bytes: asked
-                .maximum_packet_size
-                .and_then(|size| usize::try_from(size.get()).ok())
-                .unwrap_or(usize::MAX),
             topic_alias_maximum: asked.topic_alias_maximum,
             session_expiry,
             session_expiry_cut: session_expiry != asked.session_expiry,
+            ..Self::unknown(Version::V5, asked.maximum_packet_size)
         }
     }
 

@@ -5,7 +5,7 @@ use iotedge_model::{QoS, Topic, TopicError};
 
 use super::connect::connect;
 use super::reader::Reader;
-use super::{FixedHeader, Role, properties};
+use super::{FixedHeader, Role, Spoken, properties};
 use crate::{
     Ack, Auth, ConnAck, ConnectReturnCode, DecodeError, Disconnect, Field, Packet, PacketId,
     PacketType, Publish, ReasonCode, RetainHandling, Str, SubAck, SubAckCode, Subscribe,
@@ -17,10 +17,10 @@ use crate::{
 pub(super) fn decode(
     header: FixedHeader,
     role: Role,
-    spoken: &mut Version,
+    spoken: &mut Spoken,
     buf: &mut BytesMut,
 ) -> Result<Packet, DecodeError> {
-    let version = *spoken;
+    let version = spoken.version;
     let packet = header.packet;
     if packet == PacketType::PingReq {
         return Ok(Packet::PingReq);

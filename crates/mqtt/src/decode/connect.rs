@@ -2,8 +2,8 @@
 
 use iotedge_model::{QoS, Topic};
 
-use super::properties;
 use super::reader::Reader;
+use super::{Spoken, properties};
 use crate::{Connect, DecodeError, Field, LastWill, Version};
 
 const USER_NAME: u8 = 0x80;
@@ -14,11 +14,11 @@ const WILL: u8 = 0x04;
 const CLEAN: u8 = 0x02;
 const RESERVED: u8 = 0x01;
 
-/// Sets `spoken` as soon as the level is read, so that what is wrong behind it is answered in its
-/// version.
-pub(super) fn connect(mut body: Reader, spoken: &mut Version) -> Result<Connect, DecodeError> {
+/// Sets each part of `spoken` as soon as it is read, so that what is wrong behind it is answered in
+/// its version, and in a packet that the client takes.
+pub(super) fn connect(mut body: Reader, spoken: &mut Spoken) -> Result<Connect, DecodeError> {
     let version = version(&mut body)?;
-    *spoken = version;
+    spoken.version = version;
     let flags = body.u8()?;
     check_flags(flags, version)?;
     let keep_alive = body.u16()?;
@@ -26,6 +26,7 @@ pub(super) fn connect(mut body: Reader, spoken: &mut Version) -> Result<Connect,
         Version::V311 => None,
         Version::V5 => properties::connect(&mut body)?,
     };
+    spoken.max_packet_bytes = properties.as_ref().and_then(|p| p.maximum_packet_size);
     let client_id = body.str(Field::ClientId)?;
     let will = if flags & WILL == 0 {
         None
