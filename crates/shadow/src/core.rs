@@ -5,6 +5,7 @@ mod document;
 mod error;
 mod merge;
 mod request;
+pub mod sync;
 
 use iotedge_model::Now;
 use serde_json::{Map, Value, json};
@@ -108,6 +109,10 @@ pub fn update(
         Some(Stored::Deleted(tombstone)) if !tombstone.is_over(now) => tombstone.version + 1,
         Some(Stored::Deleted(_)) | None => 1,
     };
+    // A shadow that comes again after its deletion is still the one that was synchronised.
+    if let Some(Stored::Deleted(tombstone)) = stored {
+        document.base.clone_from(&tombstone.base);
+    }
     document.timestamp = seconds;
     request.apply(&mut document, seconds);
     if document.state_bytes() > limits.max_bytes {
@@ -191,6 +196,7 @@ pub fn delete(
             version: document.version,
             deleted_at: now.wall,
             trusted: now.trusted,
+            base: document.base.clone(),
         },
         accepted: with_token(accepted, client_token.as_deref()),
     })

@@ -1,9 +1,12 @@
 //! What must hold for any request.
 #![allow(clippy::unwrap_used)] // a test that panics has failed
 
+mod requests;
+
 use iotedge_model::{Now, UnixMillis};
 use iotedge_shadow::core::{self, Limits, Stored, Updated};
 use proptest::prelude::*;
+use requests::request;
 use serde_json::{Value, json};
 
 fn now(seconds: u64) -> Now {
@@ -12,29 +15,6 @@ fn now(seconds: u64) -> Now {
         wall: UnixMillis(seconds * 1000),
         trusted: true,
     }
-}
-
-fn leaf() -> impl Strategy<Value = Value> {
-    prop_oneof![
-        Just(Value::Null),
-        any::<bool>().prop_map(Value::from),
-        (0..4i64).prop_map(Value::from),
-        "[a-c]{0,2}".prop_map(Value::from),
-        prop::collection::vec(0..3i64, 0..3).prop_map(Value::from),
-    ]
-}
-
-fn section() -> impl Strategy<Value = Value> {
-    let tree = leaf().prop_recursive(4, 24, 3, |inner| {
-        prop::collection::btree_map("[a-d]", inner, 0..4).prop_map(|m| m.into_iter().collect())
-    });
-    prop::collection::btree_map("[a-d]", tree, 0..4).prop_map(|m| m.into_iter().collect())
-}
-
-fn request() -> impl Strategy<Value = Value> {
-    (prop::option::of(section()), prop::option::of(section())).prop_map(
-        |(desired, reported)| json!({"state": {"desired": desired, "reported": reported}}),
-    )
 }
 
 fn update(stored: Option<&Stored>, request: &Value, seconds: u64) -> Option<Updated> {

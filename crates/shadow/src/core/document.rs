@@ -4,6 +4,7 @@ use iotedge_model::{Now, UnixMillis};
 use serde_json::{Value, json};
 use thiserror::Error;
 
+use super::sync::{Base, Replica};
 use super::{Section, merge};
 
 /// How long a deleted shadow's version is remembered.
@@ -25,10 +26,12 @@ pub struct Document {
     pub version: u64,
     /// When it was last updated, in seconds.
     pub timestamp: u64,
+    /// What it had in common with the cloud when it was last synchronised.
+    pub base: Option<Box<Base>>,
 }
 
 /// What is left of a deleted shadow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Tombstone {
     /// The version it had.
     pub version: u64,
@@ -36,6 +39,8 @@ pub struct Tombstone {
     pub deleted_at: UnixMillis,
     /// Whether the clock could be believed then.
     pub trusted: bool,
+    /// What it had in common with the cloud when it was last synchronised.
+    pub base: Option<Box<Base>>,
 }
 
 impl Tombstone {
@@ -116,11 +121,13 @@ impl Stored {
                 .ok_or_else(|| DamagedShadow(format!("{name} is missing")))
         };
         let version = number("version")?;
+        let base = root.get("base").and_then(Base::from_json).map(Box::new);
         if root.get("deletedAt").is_some() {
             return Ok(Self::Deleted(Tombstone {
                 version,
                 deleted_at: UnixMillis(number("deletedAt")?),
                 trusted: root.get("trusted").and_then(Value::as_bool) == Some(true),
+                base,
             }));
         }
         Ok(Self::Live(Document {
@@ -128,26 +135,69 @@ impl Stored {
             reported: section(&root, "reported"),
             version,
             timestamp: number("timestamp")?,
+            base,
         }))
     }
 
     /// For the store.
     pub fn to_bytes(&self) -> Vec<u8> {
-        match self {
+        let (mut content, base) = match self {
             Self::Live(document) => {
                 let mut content = document.to_content();
                 if let Some(object) = content.as_object_mut() {
                     object.insert("timestamp".into(), document.timestamp.into());
                 }
-                content.to_string().into_bytes()
+                (content, &document.base)
             }
-            Self::Deleted(tombstone) => json!({
-                "version": tombstone.version,
-                "deletedAt": tombstone.deleted_at.0,
-                "trusted": tombstone.trusted,
-            })
-            .to_string()
-            .into_bytes(),
+            Self::Deleted(tombstone) => {
+                let content = json!({
+                    "version": tombstone.version,
+                    "deletedAt": tombstone.deleted_at.0,
+                    "trusted": tombstone.trusted,
+                });
+                (content, &tombstone.base)
+            }
+        };
+        if let (Some(base), Some(object)) = (base, content.as_object_mut()) {
+            object.insert("base".into(), base.to_json());
         }
+        content.to_string().into_bytes()
+    }
+
+    /// The shadow as one side of a synchronisation.
+    pub fn replica(&self) -> Replica {
+        match self {
+            Self::Live(document) => {
+                let section = |section: &Option<Stamped>| {
+                    section
+                        .as_ref()
+                        .map(|s| s.state.clone())
+                        .unwrap_or_default()
+                };
+                Replica::Live {
+                    version: document.version,
+                    desired: section(&document.desired),
+                    reported: section(&document.reported),
+                }
+            }
+            Self::Deleted(_) => Replica::Gone,
+        }
+    }
+
+    /// What it had in common with the cloud when it was last synchronised.
+    pub fn base(&self) -> Option<&Base> {
+        match self {
+            Self::Live(document) => document.base.as_deref(),
+            Self::Deleted(tombstone) => tombstone.base.as_deref(),
+        }
+    }
+
+    /// Notes what it has in common with the cloud from now on.
+    pub fn set_base(&mut self, base: Base) {
+        let place = match self {
+            Self::Live(document) => &mut document.base,
+            Self::Deleted(tombstone) => &mut tombstone.base,
+        };
+        *place = Some(Box::new(base));
     }
 }
