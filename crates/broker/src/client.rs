@@ -55,7 +55,11 @@ impl Shared {
             let mut resumed = None;
             if let Some(key) = existing {
                 self.take_over(&mut core, key);
-                let keep = core.sessions.get(key).is_some_and(Session::outlives);
+                let level = request.protocol_level;
+                let keep = core.sessions.get(key).is_some_and(|session| {
+                    session.outlives()
+                        && (self.limits.resume_across_versions || session.protocol_level == level)
+                });
                 if request.clean || !keep {
                     will = self.end_session(&mut core, key);
                 } else {
@@ -405,8 +409,10 @@ impl Shared {
         };
         let mut seen = HashSet::new();
         for subscription in subscriptions {
+            let wildcard = subscription.filter.filter.has_wildcard();
             if !seen.insert(&subscription.text)
                 || subscription.filter.share.is_some()
+                || (wildcard && !self.limits.retained_to_wildcards)
                 || subscription.options.retain_handling == RetainHandling::DoNotSend
             {
                 continue;

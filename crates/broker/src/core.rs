@@ -123,7 +123,7 @@ impl Core {
             stopping: false,
             due_wills: Vec::new(),
             noted: clock.now().mono,
-            tree: Tree::new(),
+            tree: Tree::new(limits.wildcards_match_parent),
             cache: HashMap::new(),
             next_message: opened.next_message_id,
             next_connection: 1,

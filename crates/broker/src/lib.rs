@@ -71,6 +71,12 @@ pub struct Limits {
     pub max_sessions: usize,
     /// How often a rule may republish what came of a rule.
     pub max_hops: u8,
+    /// Whether `a/#` matches `a` (MQTT 3.1.1, 4.7.1.2). AWS IoT Core says no.
+    pub wildcards_match_parent: bool,
+    /// Whether a subscription with wildcards brings retained messages. AWS IoT Core says no.
+    pub retained_to_wildcards: bool,
+    /// Whether a client resumes its session with another version of MQTT. AWS IoT Core says no.
+    pub resume_across_versions: bool,
 }
 
 impl Default for Limits {
@@ -88,6 +94,9 @@ impl Default for Limits {
             retained_max_bytes: 64 << 20,
             max_sessions: 100_000,
             max_hops: 10,
+            wildcards_match_parent: true,
+            retained_to_wildcards: true,
+            resume_across_versions: true,
         }
     }
 }

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 /// A trie over levels. `K` names a taker: one entry for each taker and filter.
 pub(crate) struct Tree<K, V> {
     root: Node<K, V>,
+    /// Whether `a/#` matches `a`.
+    matches_parent: bool,
 }
 
 struct Node<K, V> {
@@ -35,8 +37,12 @@ impl<K, V> Node<K, V> {
 }
 
 impl<K: Copy + Eq, V: Clone> Tree<K, V> {
-    pub(crate) fn new() -> Self {
-        Self { root: Node::new() }
+    /// `matches_parent`: whether `a/#` matches `a`, as the standard says.
+    pub(crate) fn new(matches_parent: bool) -> Self {
+        Self {
+            root: Node::new(),
+            matches_parent,
+        }
     }
 
     /// Adds an entry; one of the same taker under the same filter is replaced.
@@ -75,7 +81,7 @@ impl<K: Copy + Eq, V: Clone> Tree<K, V> {
         let levels: Vec<&str> = topic.split('/').collect();
         // [MQTT-4.7.2-1]: wildcards at the beginning do not match `$` topics.
         let reserved = topic.starts_with('$');
-        walk(&self.root, &levels, !reserved, found);
+        walk(&self.root, &levels, !reserved, self.matches_parent, found);
     }
 }
 
@@ -116,9 +122,10 @@ fn walk<K: Copy, V>(
     node: &Node<K, V>,
     levels: &[&str],
     wildcards: bool,
+    matches_parent: bool,
     found: &mut impl FnMut(K, &V),
 ) {
-    if wildcards {
+    if wildcards && (matches_parent || !levels.is_empty()) {
         for (key, value) in &node.below {
             found(*key, value);
         }
@@ -131,11 +138,11 @@ fn walk<K: Copy, V>(
     };
     if wildcards {
         if let Some(plus) = &node.plus {
-            walk(plus, rest, true, found);
+            walk(plus, rest, true, matches_parent, found);
         }
     }
     if let Some(child) = node.children.get(*level) {
-        walk(child, rest, true, found);
+        walk(child, rest, true, matches_parent, found);
     }
 }
 
@@ -160,7 +167,7 @@ mod tests {
             removed in proptest::collection::vec(any::<bool>(), 20),
             topic in "(\\$|)[ab](/([ab]|)){0,4}",
         ) {
-            let mut tree = Tree::new();
+            let mut tree = Tree::new(true);
             for (i, filter) in filters.iter().enumerate() {
                 tree.insert(filter, i as u32, ());
             }
@@ -177,8 +184,20 @@ mod tests {
     }
 
     #[test]
+    fn a_tree_may_leave_the_parent_out() {
+        let mut tree = Tree::new(false);
+        for (key, filter) in ["#", "a/#", "a/+/#", "a/b"].iter().enumerate() {
+            tree.insert(filter, key as u32, ());
+        }
+        assert_eq!(found(&tree, "a"), [0]);
+        assert_eq!(found(&tree, "a/"), [0, 1]);
+        assert_eq!(found(&tree, "a/b"), [0, 1, 3]);
+        assert_eq!(found(&tree, "a/b/"), [0, 1, 2]);
+    }
+
+    #[test]
     fn an_emptied_tree_holds_nothing() {
-        let mut tree = Tree::new();
+        let mut tree = Tree::new(true);
         for filter in ["a/b/c", "a/+/c", "#", "a/#", "+"] {
             tree.insert(filter, 1, ());
         }

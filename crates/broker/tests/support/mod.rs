@@ -154,6 +154,7 @@ impl House {
             will: None,
             session_expiry: None,
             receive_maximum: NonZeroU16::MAX,
+            protocol_level: 4,
         }
     }
 
@@ -217,9 +218,15 @@ pub struct ClientBuilder<'a> {
     will: Option<Will>,
     session_expiry: Option<u32>,
     receive_maximum: NonZeroU16,
+    protocol_level: u8,
 }
 
 impl ClientBuilder<'_> {
+    pub fn version5(mut self) -> Self {
+        self.protocol_level = 5;
+        self
+    }
+
     pub fn session_expiry(mut self, seconds: u32) -> Self {
         self.session_expiry = Some(seconds);
         self
@@ -268,7 +275,7 @@ impl ClientBuilder<'_> {
                 .unwrap_or(if self.clean { 0 } else { 3_600 }),
             principal: self.principal,
             will: self.will,
-            protocol_level: 4,
+            protocol_level: self.protocol_level,
             keep_alive: 60,
             receive_maximum: self.receive_maximum,
             remote: None,
