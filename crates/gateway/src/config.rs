@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use iotedge_model::Principal;
 
@@ -42,43 +41,4 @@ pub struct Listener {
     pub auth: Auth,
     /// Connections at once; the next one is closed when it comes.
     pub max_connections: usize,
-}
-
-/// Limits of connections.
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// From accept to CONNECT, the TLS handshake included.
-    pub connect_timeout: Duration,
-    /// A whole MQTT packet or HTTP body.
-    pub max_packet_bytes: usize,
-    /// A PUBLISH payload.
-    pub max_payload_bytes: usize,
-    /// Publishes of a client that wait for their acknowledgement; the socket is not read beyond.
-    pub max_inflight: usize,
-    /// Their bytes.
-    pub max_inflight_bytes: usize,
-    /// Levels of a topic or filter.
-    pub max_topic_levels: usize,
-    /// Seconds that a persistent 3.1.1 session outlives its connection.
-    pub session_expiry: u32,
-    /// Seconds that a version 5 session may ask to outlive its connection; `u32::MAX` for ever.
-    pub session_expiry_max: u32,
-    /// How long a client may leave its socket full.
-    pub write_timeout: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connect_timeout: Duration::from_secs(10),
-            max_packet_bytes: 1 << 20,
-            max_payload_bytes: 1 << 20,
-            max_inflight: 100,
-            max_inflight_bytes: 1 << 20,
-            max_topic_levels: 128,
-            session_expiry: 3_600,
-            session_expiry_max: u32::MAX,
-            write_timeout: Duration::from_secs(60),
-        }
-    }
 }

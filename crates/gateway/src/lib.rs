@@ -9,6 +9,7 @@
 mod config;
 mod connection;
 mod http;
+mod limits;
 mod listener;
 mod principal;
 
@@ -20,7 +21,8 @@ use iotedge_ports::{Authorizer, BrokerPort, HttpMount};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-pub use config::{Auth, Limits, Listener, ListenerProtocol, Tls};
+pub use config::{Auth, Listener, ListenerProtocol, Tls};
+pub use limits::{Limits, Profile};
 pub use listener::BindError;
 pub use principal::certificate_id;
 

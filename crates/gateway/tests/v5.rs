@@ -24,7 +24,7 @@ use tokio::io::AsyncWriteExt;
 #[tokio::test]
 async fn connack_says_what_there_is_and_what_there_is_not() {
     let house = House::open(Limits {
-        session_expiry_max: 100,
+        max_session_expiry: 100,
         ..Limits::default()
     })
     .await;

@@ -166,6 +166,11 @@ impl Inbound {
         Some(receipt)
     }
 
+    /// The token of the acknowledgement that [`Inbound::next_ready`] gives next.
+    pub fn next_token(&self) -> u64 {
+        self.first
+    }
+
     /// How many acknowledgements are outstanding.
     pub fn len(&self) -> usize {
         self.slots.len()

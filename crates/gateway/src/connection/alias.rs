@@ -6,11 +6,6 @@ use std::num::NonZeroU16;
 
 use iotedge_model::Topic;
 
-/// The highest alias that a client may use: its topics are held in memory.
-pub(crate) const ALIASES_IN: u16 = 32;
-/// Topics that are given an alias towards a client, whatever more it would take.
-const ALIASES_OUT: u16 = 64;
-
 /// What clients call their topics.
 #[derive(Default)]
 pub(crate) struct AliasesIn(HashMap<NonZeroU16, Topic>);
@@ -47,7 +42,7 @@ impl AliasesOut {
     pub(crate) fn new(maximum: u16) -> Self {
         Self {
             known: HashMap::new(),
-            maximum: maximum.min(ALIASES_OUT),
+            maximum,
         }
     }
 

@@ -2,9 +2,8 @@
 
 use std::num::{NonZeroU16, NonZeroU32};
 
-use iotedge_mqtt::{ConnAck, ConnAckProperties, Packet, QoS, ReasonCode, Str};
+use iotedge_mqtt::{ConnAck, ConnAckProperties, Packet, ReasonCode, Str};
 
-use super::alias::ALIASES_IN;
 use super::open::Opened;
 use crate::Limits;
 
@@ -33,7 +32,8 @@ fn properties(opened: &Opened, limits: &Limits) -> ConnAckProperties {
     ConnAckProperties {
         session_expiry: terms.session_expiry_cut.then_some(terms.session_expiry),
         receive_maximum: receive_maximum(limits),
-        maximum_qos: QoS::AtLeastOnce,
+        maximum_qos: limits.qos(),
+        retain_available: limits.retain_available,
         maximum_packet_size: u32::try_from(limits.max_packet_bytes)
             .ok()
             .and_then(NonZeroU32::new),
@@ -41,7 +41,11 @@ fn properties(opened: &Opened, limits: &Limits) -> ConnAckProperties {
             .assigned
             .then(|| Str::new(opened.client_id.as_str()).ok())
             .flatten(),
-        topic_alias_maximum: ALIASES_IN,
+        topic_alias_maximum: limits.max_topic_alias,
+        subscription_identifier_available: limits.subscription_identifiers,
+        // AWS IoT Core always says it.
+        server_keep_alive: (terms.keep_alive_changed || limits.is_aws())
+            .then_some(terms.keep_alive),
         shared_subscription_available: false,
         ..ConnAckProperties::default()
     }

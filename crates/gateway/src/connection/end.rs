@@ -62,19 +62,51 @@ impl End {
         if !self.code.is_error() {
             return None;
         }
-        let properties = explanation
-            .and_then(|text| Str::new(text).ok())
-            .map(|text| {
-                Box::new(DisconnectProperties {
-                    reason_string: Some(text),
-                    ..DisconnectProperties::default()
-                })
-            });
+        let words = explanation.unwrap_or_else(|| words(self.reason));
+        let properties = reason_string(words).map(|text| {
+            Box::new(DisconnectProperties {
+                reason_string: Some(text),
+                ..DisconnectProperties::default()
+            })
+        });
         Some(Packet::Disconnect(Disconnect {
             reason: self.code,
             properties,
         }))
     }
+}
+
+/// What a reason says to people.
+fn words(reason: DisconnectReason) -> &'static str {
+    match reason {
+        DisconnectReason::ClientInitiated => "the client has said goodbye",
+        DisconnectReason::ClientError => "the client broke the protocol",
+        DisconnectReason::ConnectionLost => "the connection is lost",
+        DisconnectReason::DuplicateClientId => "another connection has taken the client id over",
+        DisconnectReason::AuthError | DisconnectReason::ForbiddenAccess => "not authorized",
+        DisconnectReason::KeepAliveTimeout => {
+            "nothing has come for one and a half times the keep-alive"
+        }
+        DisconnectReason::SlowConsumer => {
+            "the client does not take its messages and its buffer is full"
+        }
+        DisconnectReason::QuotaExceeded => "a queue that the message is bound for is full",
+        DisconnectReason::StoreUnavailable => "the store takes nothing",
+        DisconnectReason::ServerError => "an error of the gateway",
+        DisconnectReason::ShuttingDown => "the gateway stops",
+        DisconnectReason::AdministrativeAction => "an operator has closed the connection",
+    }
+}
+
+/// Bytes of the longest reason string; what is behind them is left out.
+const LONGEST: usize = 1_024;
+
+pub(super) fn reason_string(what: &str) -> Option<Str> {
+    let mut end = what.len().min(LONGEST);
+    while !what.is_char_boundary(end) {
+        end -= 1;
+    }
+    Str::new(what.get(..end)?).ok()
 }
 
 /// Gives the session back however the connection ends, a panic included.

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use iotedge_model::{Action, ClientId, QoS, Topic, TraceId, reserved};
+use iotedge_model::{Action, ClientId, Topic, TraceId, reserved};
 use iotedge_mqtt::{
-    ConnAck, ConnAckProperties, Connect, DecodeError, Decoder, LastWill, Packet, ReasonCode, Str,
+    ConnAck, ConnAckProperties, Connect, DecodeError, Decoder, LastWill, Packet, ReasonCode,
     Version, WillProperties,
 };
 use iotedge_ports::{ConnectRefused, ConnectRequest, Connected, PrincipalStatus, Will};
@@ -15,9 +15,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::Peer;
 use super::auth::Permissions;
+use super::end::reason_string;
 use super::handle::Handle;
 use super::terms::Terms;
-use crate::Context;
+use crate::{Context, Limits};
 
 /// Why there is no connection.
 #[derive(Debug, Error)]
@@ -30,6 +31,8 @@ pub(crate) enum Refused {
     Io(#[from] std::io::Error),
     #[error("an empty client id needs clean session")]
     EmptyClientId,
+    #[error("{0}")]
+    ClientId(String),
     #[error("enhanced authentication with method {0:?} is not supported")]
     AuthenticationMethod(String),
     #[error("the certificate is {0}")]
@@ -39,8 +42,15 @@ pub(crate) enum Refused {
     #[error("the will on topic {topic:?} is refused: {reason}")]
     Will {
         topic: String,
-        reason: &'static str,
+        reason: String,
         code: ReasonCode,
+    },
+    #[error("a will of QoS {qos}, more than broker.max_qos ({max})")]
+    WillQos {
+        qos: u8,
+        max: u8,
+        /// AWS IoT Core closes the connection of a 3.1.1 client without CONNACK.
+        silent: bool,
     },
     #[error("the session of client id {0:?} belongs to a certificate")]
     NotYours(String),
@@ -57,7 +67,9 @@ impl Refused {
         Some(match self {
             Self::Decode(error) => error.connack(version)?,
             Self::Closed | Self::Io(_) => return None,
-            Self::EmptyClientId => ReasonCode::ClientIdentifierNotValid,
+            Self::EmptyClientId | Self::ClientId(_) => ReasonCode::ClientIdentifierNotValid,
+            Self::WillQos { silent: true, .. } if version == Version::V311 => return None,
+            Self::WillQos { .. } => ReasonCode::QosNotSupported,
             Self::AuthenticationMethod(_) => ReasonCode::BadAuthenticationMethod,
             Self::Will { code, .. } => *code,
             Self::Certificate(_) | Self::Connect | Self::NotYours(_) => ReasonCode::NotAuthorized,
@@ -68,9 +80,12 @@ impl Refused {
 
     fn metric(&self) -> Metric {
         match self {
-            Self::Decode(_) | Self::Closed | Self::Io(_) | Self::EmptyClientId => {
-                Metric::ConnectClientError
-            }
+            Self::Decode(_)
+            | Self::Closed
+            | Self::Io(_)
+            | Self::EmptyClientId
+            | Self::ClientId(_)
+            | Self::WillQos { .. } => Metric::ConnectClientError,
             Self::AuthenticationMethod(_)
             | Self::Certificate(_)
             | Self::Connect
@@ -89,7 +104,6 @@ pub(crate) struct Opened {
     pub(crate) client_id: ClientId,
     /// The client had none of its own.
     pub(crate) assigned: bool,
-    pub(crate) keep_alive: u16,
     pub(crate) terms: Terms,
 }
 
@@ -136,7 +150,7 @@ pub(crate) async fn refuse<W: AsyncWrite + Unpin>(
         let mut ack = ConnAck::from(reason);
         if terms.is_v5() {
             ack.properties = Some(Box::new(ConnAckProperties {
-                reason_string: Str::new(&refused.to_string()).ok(),
+                reason_string: reason_string(&refused.to_string()),
                 ..ConnAckProperties::default()
             }));
         }
@@ -180,7 +194,7 @@ pub(crate) fn attach(
         return Err(Refused::AuthenticationMethod(method));
     }
     let assigned = connect.client_id.as_str().is_empty();
-    let client_id = client_id(&connect)?;
+    let client_id = client_id(&connect, &context.limits)?;
     let permissions = Permissions::new(
         context.authorizer.clone(),
         peer.principal.clone(),
@@ -193,7 +207,7 @@ pub(crate) fn attach(
     }
     let will = connect
         .will
-        .map(|will| check_will(will, &permissions, context.limits.max_topic_levels))
+        .map(|will| check_will(will, &permissions, &context.limits))
         .transpose()?
         .flatten();
     let handle = Arc::new(Handle::default());
@@ -204,7 +218,7 @@ pub(crate) fn attach(
         principal: peer.principal.clone(),
         will,
         protocol_level: terms.version.level(),
-        keep_alive: connect.keep_alive,
+        keep_alive: terms.keep_alive,
         receive_maximum: terms.receive_maximum,
         remote: peer.remote.address(),
         listener: peer.listener.name.clone(),
@@ -235,42 +249,58 @@ pub(crate) fn attach(
         permissions,
         client_id,
         assigned,
-        keep_alive: connect.keep_alive,
         terms,
     })
 }
 
 /// [MQTT-3.1.3-6], [MQTT-3.1.3-7]: an empty one is replaced by a unique one; in 3.1.1 only with
 /// clean session, in version 5, which tells the client its name, always.
-fn client_id(connect: &Connect) -> Result<ClientId, Refused> {
-    if connect.client_id.as_str().is_empty() {
+fn client_id(connect: &Connect, limits: &Limits) -> Result<ClientId, Refused> {
+    let text = connect.client_id.as_str();
+    if text.is_empty() {
         if !connect.clean && connect.version == Version::V311 {
             return Err(Refused::EmptyClientId);
         }
         let name = format!("auto-{}", TraceId::unique());
         return ClientId::new(&name).map_err(|_| Refused::EmptyClientId);
     }
-    ClientId::new(connect.client_id.as_str()).map_err(|_| Refused::EmptyClientId)
+    if text.len() > limits.max_client_id_bytes {
+        return Err(Refused::ClientId(format!(
+            "a client id of {} bytes, more than broker.max_client_id_bytes ({})",
+            text.len(),
+            limits.max_client_id_bytes
+        )));
+    }
+    if limits.is_aws() && text.starts_with('$') {
+        let what = "client ids that begin with $ are reserved".to_owned();
+        return Err(Refused::ClientId(what));
+    }
+    ClientId::new(text).map_err(|error| Refused::ClientId(error.to_string()))
 }
 
 /// `None` for a will that nobody will get.
 fn check_will(
     will: LastWill,
     permissions: &Permissions,
-    max_levels: usize,
+    limits: &Limits,
 ) -> Result<Option<Will>, Refused> {
-    let refused = |reason, code| Refused::Will {
+    let refused = |reason: String, code| Refused::Will {
         topic: will.topic.as_str().to_owned(),
         reason,
         code,
     };
     let topic = Topic::new(will.topic.as_str())
-        .map_err(|_| refused("not a topic name", ReasonCode::TopicNameInvalid))?;
-    if will.qos == QoS::ExactlyOnce {
-        return Err(refused(
-            "QoS 2 is not supported",
-            ReasonCode::QosNotSupported,
-        ));
+        .map_err(|error| refused(error.to_string(), ReasonCode::TopicNameInvalid))?;
+    if will.qos > limits.qos() {
+        return Err(Refused::WillQos {
+            qos: will.qos.into(),
+            max: limits.qos().into(),
+            silent: limits.is_aws(),
+        });
+    }
+    if will.retain && !limits.retain_available {
+        let what = "broker.retain_available is false".to_owned();
+        return Err(refused(what, ReasonCode::RetainNotSupported));
     }
     if !reserved::client_may_publish(topic.as_str()) {
         // As AWS IoT does, which takes the CONNECT all the same.
@@ -281,20 +311,18 @@ fn check_will(
         );
         return Ok(None);
     }
-    if topic.levels().count() > max_levels {
-        return Err(refused(
-            "more levels than broker.max_topic_levels",
-            ReasonCode::TopicNameInvalid,
-        ));
+    if let Some(excess) = limits.topic_excess(topic.as_str()) {
+        return Err(refused(excess, ReasonCode::TopicNameInvalid));
     }
+    if let Some(excess) = limits.payload_excess(will.payload.len()) {
+        return Err(refused(excess, ReasonCode::QuotaExceeded));
+    }
+    let denied = |action| refused(format!("{action} is denied"), ReasonCode::NotAuthorized);
     if !permissions.ask(Action::Publish, topic.as_str()) {
-        return Err(refused("iot:Publish is denied", ReasonCode::NotAuthorized));
+        return Err(denied(Action::Publish));
     }
     if will.retain && !permissions.ask(Action::RetainPublish, topic.as_str()) {
-        return Err(refused(
-            "iot:RetainPublish is denied",
-            ReasonCode::NotAuthorized,
-        ));
+        return Err(denied(Action::RetainPublish));
     }
     let WillProperties {
         delay,
@@ -307,7 +335,7 @@ fn check_will(
         qos: will.qos,
         retain: will.retain,
         delay,
-        expiry: message_expiry,
+        expiry: limits.message_expiry(message_expiry),
         properties: message,
     }))
 }

@@ -67,7 +67,7 @@ impl Pump {
             reason: DisconnectReason::ClientInitiated,
             // Nothing is said to a client that has gone.
             code: ReasonCode::Success,
-            session_expiry: asked.map(|s| s.min(self.context.limits.session_expiry_max)),
+            session_expiry: asked.map(|s| s.min(self.context.limits.max_session_expiry)),
         }
     }
 }

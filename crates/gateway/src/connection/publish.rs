@@ -14,7 +14,6 @@ use iotedge_ports::{DisconnectReason, Publication, PublishOutcome, Refusal};
 use iotedge_telemetry::{METRICS, Metric, event};
 use tokio::time::Instant;
 
-use super::alias::ALIASES_IN;
 use super::end::End;
 use super::pump::{PATIENCE, Pump};
 
@@ -70,7 +69,10 @@ impl Pump {
             retain: publish.retain,
             accepted_at: UnixMillis(0),
             trusted: false,
-            expiry: properties.message_expiry,
+            expiry: self
+                .context
+                .limits
+                .message_expiry(properties.message_expiry),
             properties: properties.message,
         };
         let ack = token.map(|(token, _)| (self.handle.clone() as Arc<_>, token));
@@ -109,8 +111,9 @@ impl Pump {
         let Some(alias) = alias else {
             return self.topic(text);
         };
-        if alias.get() > ALIASES_IN {
-            let what = format!("topic alias {alias}, more than the maximum of {ALIASES_IN}");
+        let most = self.context.limits.max_topic_alias;
+        if alias.get() > most {
+            let what = format!("topic alias {alias}, more than the maximum of {most}");
             return Err(self.protocol_error(&what, ReasonCode::TopicAliasInvalid));
         }
         if text.is_empty() {
@@ -145,37 +148,52 @@ impl Pump {
     fn check_publish(&mut self, publish: &Publish, topic: &Topic) -> Result<(), Objection> {
         let limits = &self.context.limits;
         let name = ReasonCode::TopicNameInvalid;
-        if publish.qos == QoS::ExactlyOnce {
-            let what = "QoS 2 is not supported".into();
+        // Where the standard refuses one message, AWS IoT Core ends the connection.
+        let alone = |code| (!limits.is_aws()).then_some(code);
+        if publish.qos > limits.qos() {
+            let what = format!(
+                "a publish of QoS {}, more than broker.max_qos ({})",
+                u8::from(publish.qos),
+                u8::from(limits.qos())
+            );
             return Err(Objection::new(what, ReasonCode::QosNotSupported, None));
+        }
+        if publish.retain && !limits.retain_available {
+            let what = "a retained message, and broker.retain_available is false".into();
+            return Err(Objection::new(what, ReasonCode::RetainNotSupported, None));
         }
         if !reserved::client_may_publish(topic.as_str()) {
             let what = format!("clients may not publish to the reserved topic {topic:?}");
-            return Err(Objection::new(what, name, Some(name)));
+            return Err(Objection::new(what, name, alone(name)));
         }
-        if topic.levels().count() > limits.max_topic_levels {
-            let what = format!("a topic of more than {} levels", limits.max_topic_levels);
-            return Err(Objection::new(what, name, Some(name)));
+        if publish.retain && topic.is_reserved() {
+            let what = format!("nothing is retained on the reserved topic {topic:?}");
+            return Err(Objection::new(what, name, alone(name)));
         }
-        if publish.payload.len() > limits.max_payload_bytes {
-            let what = format!(
-                "a payload of {} bytes, more than broker.max_payload_bytes ({})",
-                publish.payload.len(),
-                limits.max_payload_bytes
-            );
-            let quota = Some(ReasonCode::QuotaExceeded);
-            return Err(Objection::new(what, ReasonCode::PacketTooLarge, quota));
+        if let Some(excess) = limits.topic_excess(topic.as_str()) {
+            return Err(Objection::new(excess, name, alone(name)));
         }
-        let allowed = self.permissions.may_publish(topic)
-            && (!publish.retain || self.permissions.ask(Action::RetainPublish, topic.as_str()));
-        if !allowed {
-            let denied = ReasonCode::NotAuthorized;
-            return Err(Objection {
-                denied: true,
-                ..Objection::new("the policies deny it".into(), denied, Some(denied))
-            });
+        if let Some(excess) = limits.payload_excess(publish.payload.len()) {
+            let quota = ReasonCode::QuotaExceeded;
+            let code = if limits.is_aws() {
+                quota
+            } else {
+                ReasonCode::PacketTooLarge
+            };
+            return Err(Objection::new(excess, code, alone(quota)));
         }
-        Ok(())
+        let action = if !self.permissions.may_publish(topic) {
+            Action::Publish
+        } else if publish.retain && !self.permissions.ask(Action::RetainPublish, topic.as_str()) {
+            Action::RetainPublish
+        } else {
+            return Ok(());
+        };
+        let denied = ReasonCode::NotAuthorized;
+        Err(Objection {
+            denied: true,
+            ..Objection::new(format!("{action} is denied"), denied, Some(denied))
+        })
     }
 
     /// Says no in the way that the version and the QoS have for it.
@@ -189,25 +207,30 @@ impl Pump {
         if let (true, QoS::AtLeastOnce, Some(code)) =
             (self.terms.is_v5(), publish.qos, objection.ack)
         {
-            tracing::warn!(
-                event = event::PUBLISH_IN,
-                client_id = %self.client_id,
-                principal_id = %self.peer.principal,
-                trace_id = %self.peer.trace,
-                "a publish was refused with {code}: {}", objection.what
-            );
+            self.log_refusal(code, &objection.what);
             if let Some(token) = self.note_id(publish)? {
-                self.inbound.ready_with(token, code);
+                self.refuse(token, code, &objection.what);
                 self.send_acks();
             }
             return Ok(());
         }
         Err(if objection.denied {
             // As AWS IoT does; 3.1.1 has no way to say no ([MQTT-3.3.5-2]).
+            self.explanation = Some(objection.what);
             End::lost(DisconnectReason::AuthError, objection.code)
         } else {
             self.protocol_error(&objection.what, objection.code)
         })
+    }
+
+    fn log_refusal(&self, code: ReasonCode, what: &str) {
+        tracing::warn!(
+            event = event::PUBLISH_IN,
+            client_id = %self.client_id,
+            principal_id = %self.peer.principal,
+            trace_id = %self.peer.trace,
+            "a publish was refused with {code}: {what}"
+        );
     }
 
     /// Publishes what has been collected, in order.
@@ -274,14 +297,9 @@ impl Pump {
         if !self.terms.is_v5() {
             return false;
         }
-        tracing::warn!(
-            event = event::PUBLISH_IN,
-            client_id = %self.client_id,
-            principal_id = %self.peer.principal,
-            trace_id = %self.peer.trace,
-            "a publish was refused with {code}: {}", refusal(reason).1
-        );
-        self.inbound.ready_with(token, code);
+        let what = refusal(reason).1;
+        self.log_refusal(code, what);
+        self.refuse(token, code, what);
         true
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use iotedge_model::{Action, ClientId};
-use iotedge_mqtt::{Decoder, Inbound, Packet, ReasonCode};
+use iotedge_mqtt::{AckProperties, Decoder, Inbound, Packet, ReasonCode, Str};
 use iotedge_ports::{
     ConnectionId, DisconnectReason, Failure, Outgoing, Pressure, Publication, SessionMailbox,
     Subscription, Wake,
@@ -19,7 +19,7 @@ use super::Peer;
 use super::alias::{AliasesIn, AliasesOut};
 use super::auth::Permissions;
 use super::connack::{connack, receive_maximum};
-use super::end::{Detach, End};
+use super::end::{Detach, End, reason_string};
 use super::handle::Handle;
 use super::open::{FIRST_READ, Opened};
 use super::terms::Terms;
@@ -38,7 +38,10 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 pub(super) enum Answer {
     Subscribed {
         packet: Packet,
+        /// Those whose retained messages follow.
         subscriptions: Vec<Subscription>,
+        /// It was the connection's last.
+        end: Option<End>,
     },
     Unsubscribed {
         packet: Packet,
@@ -66,9 +69,12 @@ pub(crate) struct Pump {
     /// Version 5: unacknowledged publishes of the client beyond which it breaks its promise.
     pub(super) receive_maximum: usize,
     /// What the end is about, in words.
-    explanation: Option<String>,
-    /// An answer was larger than the client takes.
-    unsaid: Option<End>,
+    pub(super) explanation: Option<String>,
+    /// How it ends when what was said has gone out: an answer was larger than the client takes, or
+    /// was its last.
+    ending: Option<End>,
+    /// Words that go with the refusal of a publish, by its token (MQTT 5, 3.4.2.2.2).
+    reasons: HashMap<u64, Str>,
     pub(super) mailbox: Arc<dyn SessionMailbox>,
     decoder: Decoder,
     input: BytesMut,
@@ -97,6 +103,9 @@ impl Pump {
         let hello = connack(&opened, &context.limits);
         let connected = opened.connected;
         let terms = opened.terms;
+        let alias_maximum = terms
+            .topic_alias_maximum
+            .min(context.limits.max_topic_alias);
         // One more than is allowed, or the one that is too many could not be seen. 3.1.1 has no
         // such promise: its client is read no further.
         let (receive_maximum, limit) = if terms.is_v5() {
@@ -113,8 +122,8 @@ impl Pump {
             }),
             inbound: Inbound::new(limit),
             // One and a half times the keep-alive ([MQTT-3.1.2-24]).
-            keep_alive: (opened.keep_alive > 0)
-                .then(|| Duration::from_millis(u64::from(opened.keep_alive) * 1500)),
+            keep_alive: (terms.keep_alive > 0)
+                .then(|| Duration::from_millis(u64::from(terms.keep_alive) * 1500)),
             context,
             peer,
             client_id: opened.client_id,
@@ -126,10 +135,11 @@ impl Pump {
             batch_tokens: Vec::new(),
             terms,
             aliases_in: AliasesIn::default(),
-            aliases_out: AliasesOut::new(terms.topic_alias_maximum),
+            aliases_out: AliasesOut::new(alias_maximum),
             receive_maximum,
             explanation: None,
-            unsaid: None,
+            ending: None,
+            reasons: HashMap::new(),
             mailbox: connected.mailbox,
             decoder,
             input,
@@ -212,7 +222,7 @@ impl Pump {
             if let Err(end) = self.work() {
                 return end;
             }
-            if let Some(end) = self.unsaid {
+            if let Some(end) = self.ending {
                 return end;
             }
             if self.pressed.is_some() {
@@ -417,8 +427,7 @@ impl Pump {
                 Packet::ConnAck(_) => ReasonCode::Success,
                 _ => ReasonCode::PacketTooLarge,
             };
-            self.unsaid
-                .get_or_insert(End::lost(DisconnectReason::ClientError, code));
+            self.end_after(End::lost(DisconnectReason::ClientError, code));
         }
     }
 
@@ -429,9 +438,40 @@ impl Pump {
     }
 
     pub(super) fn send_acks(&mut self) {
-        while let Some(ack) = self.inbound.next_ready() {
-            self.send(&ack.into());
+        loop {
+            let token = self.inbound.next_token();
+            let Some(receipt) = self.inbound.next_ready() else {
+                return;
+            };
+            let mut packet = receipt.into();
+            if let Some(words) = self.reasons.remove(&token) {
+                explain(&mut packet, words);
+            }
+            self.send(&packet);
         }
+    }
+
+    /// Refuses the publish behind `token`, with words for people where the client takes them.
+    pub(super) fn refuse(&mut self, token: u64, code: ReasonCode, what: &str) {
+        if let Some(words) = self.words(what) {
+            self.reasons.insert(token, words);
+        }
+        self.inbound.ready_with(token, code);
+    }
+
+    /// A reason string, where the client takes one in packets other than CONNACK and DISCONNECT
+    /// (5: [MQTT-3.1.2-29]).
+    pub(super) fn words(&self, what: &str) -> Option<Str> {
+        if self.terms.is_v5() && self.terms.problem_information {
+            reason_string(what)
+        } else {
+            None
+        }
+    }
+
+    /// The connection ends when what is said has gone out.
+    pub(super) fn end_after(&mut self, end: End) {
+        self.ending.get_or_insert(end);
     }
 
     pub(super) fn answer_token(&mut self) -> u64 {
@@ -448,7 +488,16 @@ impl Pump {
             Answer::Unsubscribed { packet } => self.send(&packet),
             Answer::Subscribed {
                 packet,
+                end: Some(end),
+                ..
+            } => {
+                self.send(&packet);
+                self.end_after(end);
+            }
+            Answer::Subscribed {
+                packet,
                 subscriptions,
+                end: None,
             } => {
                 self.send(&packet);
                 self.context
@@ -491,6 +540,16 @@ impl Pump {
             ));
         }
         None
+    }
+}
+
+/// Puts words into the acknowledgement of a publish.
+fn explain(packet: &mut Packet, words: Str) {
+    if let Packet::PubAck(ack) | Packet::PubRec(ack) = packet {
+        ack.properties = Some(Box::new(AckProperties {
+            reason_string: Some(words),
+            ..AckProperties::default()
+        }));
     }
 }
 

@@ -20,6 +20,12 @@ pub(crate) struct Terms {
     pub(crate) session_expiry: u32,
     /// It asked for more.
     pub(crate) session_expiry_cut: bool,
+    /// Seconds between two packets at most, within what the configuration allows; 0 for ever.
+    pub(crate) keep_alive: u16,
+    /// It asked for another.
+    pub(crate) keep_alive_changed: bool,
+    /// It wants words with the reason codes of its own packets (MQTT 5, 3.1.2.11.7).
+    pub(crate) problem_information: bool,
 }
 
 impl Terms {
@@ -34,10 +40,14 @@ impl Terms {
             topic_alias_maximum: 0,
             session_expiry: 0,
             session_expiry_cut: false,
+            keep_alive: 0,
+            keep_alive_changed: false,
+            problem_information: true,
         }
     }
 
     pub(crate) fn of(connect: &Connect, limits: &Limits) -> Self {
+        let keep_alive = limits.keep_alive(connect.keep_alive);
         if connect.version == Version::V311 {
             let session_expiry = if connect.clean {
                 0
@@ -46,17 +56,21 @@ impl Terms {
             };
             return Self {
                 session_expiry,
+                keep_alive,
                 ..Self::unknown(Version::V311, None)
             };
         }
         let default = ConnectProperties::default();
         let asked = connect.properties.as_deref().unwrap_or(&default);
-        let session_expiry = asked.session_expiry.min(limits.session_expiry_max);
+        let session_expiry = asked.session_expiry.min(limits.max_session_expiry);
         Self {
             receive_maximum: asked.receive_maximum,
             topic_alias_maximum: asked.topic_alias_maximum,
             session_expiry,
             session_expiry_cut: session_expiry != asked.session_expiry,
+            keep_alive,
+            keep_alive_changed: keep_alive != connect.keep_alive,
+            problem_information: asked.request_problem_information,
             ..Self::unknown(Version::V5, asked.maximum_packet_size)
         }
     }

@@ -127,12 +127,11 @@ fn check(context: &Context, request: &HttpRequest, encoded: &str) -> Result<(Top
             )));
         }
     }
-    if topic.levels().count() > context.limits.max_topic_levels {
-        return Err(invalid("The topic has too many levels".into()));
+    if let Some(excess) = context.limits.topic_excess(topic.as_str()) {
+        return Err(invalid(excess));
     }
-    if request.body.len() > context.limits.max_payload_bytes {
-        let message = "The payload exceeds the maximum size allowed".into();
-        return Err((413, "RequestEntityTooLargeException", message));
+    if let Some(excess) = context.limits.payload_excess(request.body.len()) {
+        return Err((413, "RequestEntityTooLargeException", excess));
     }
     if !reserved::client_may_publish(topic.as_str()) {
         return Err((403, "ForbiddenException", "The topic is reserved".into()));
