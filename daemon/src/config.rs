@@ -13,6 +13,7 @@ use std::time::Duration;
 use iotedge_model::{ArnScope, ThingName};
 use iotedge_telemetry::LogFormat;
 
+mod broker;
 mod devices;
 mod problem;
 mod section;
@@ -23,6 +24,7 @@ mod tree;
 mod units;
 mod upstream;
 
+pub use broker::{BrokerConfig, Profile};
 pub use iotedge_devices::SerialConfig;
 pub use problem::{ConfigErrors, Place, Problem};
 pub use upstream::{Direction, RouteConfig, UpstreamConfig};
@@ -136,54 +138,6 @@ pub struct ListenerConfig {
     pub max_connections: usize,
     /// Where it stands, for what shows only later (an address in use, an unknown policy).
     pub place: Option<Place>,
-}
-
-/// `[broker]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BrokerConfig {
-    /// A PUBLISH payload, bytes.
-    pub max_payload_bytes: usize,
-    /// A whole packet, bytes.
-    pub max_packet_bytes: usize,
-    /// Unacknowledged publishes of a client, each way.
-    pub max_inflight: u16,
-    /// Bytes of unacknowledged publishes from a client.
-    pub max_inflight_bytes: usize,
-    /// Messages that wait for one session.
-    pub max_queued_messages: u64,
-    /// Their bytes.
-    pub max_queued_bytes: u64,
-    /// How long a persistent 3.1.1 session outlives its connection, seconds.
-    pub session_expiry: u32,
-    /// Retained messages.
-    pub retained_max: usize,
-    /// From accept to CONNECT, TLS included.
-    pub connect_timeout: Duration,
-    /// Clients at once.
-    pub max_connections: usize,
-    /// Levels of a topic or filter.
-    pub max_topic_levels: usize,
-    /// Subscriptions of a session.
-    pub max_subscriptions: usize,
-}
-
-impl Default for BrokerConfig {
-    fn default() -> Self {
-        Self {
-            max_payload_bytes: 1 << 20,
-            max_packet_bytes: (1 << 20) + (128 << 10),
-            max_inflight: 100,
-            max_inflight_bytes: 4 << 20,
-            max_queued_messages: 1_000_000,
-            max_queued_bytes: 256 << 20,
-            session_expiry: 3_600,
-            retained_max: 100_000,
-            connect_timeout: Duration::from_secs(10),
-            max_connections: 10_000,
-            max_topic_levels: 128,
-            max_subscriptions: 1_000,
-        }
-    }
 }
 
 /// `[admin]`.

@@ -246,6 +246,11 @@ impl<'a> Section<'a> {
         None
     }
 
+    /// Whether the key says `"unlimited"`.
+    pub(super) fn is_unlimited(&self, key: &'static str) -> bool {
+        matches!(self.node(key).map(|n| &n.value), Some(Value::Text(text)) if text == "unlimited")
+    }
+
     /// A path; a relative one begins at the folder of the file that it stands in.
     pub(super) fn path(&self, key: &'static str) -> Option<PathBuf> {
         let text = self.text(key)?;

@@ -14,13 +14,9 @@ use super::section::{Problems, Section};
 use super::tree::Table;
 use super::{
     AdminConfig, BrokerConfig, Config, ConfigErrors, DEFAULT_ADMIN, DEFAULT_SOCKET, GatewayConfig,
-    ListenerAuth, ListenerConfig, ListenerProtocol, LogConfig, StoreConfig, devices, units,
+    ListenerAuth, ListenerConfig, ListenerProtocol, LogConfig, StoreConfig, broker, devices, units,
     upstream,
 };
-
-/// One PUBLISH cannot be larger than MQTT's remaining length (MQTT 3.1.1, 2.2.3).
-const MAX_PACKET: u64 = 268_435_455;
-const YEAR: Duration = Duration::from_secs(366 * 24 * 3600);
 
 pub(super) fn read(file: &Path, whole: &Table) -> Result<Config, ConfigErrors> {
     let problems = Problems::default();
@@ -43,7 +39,7 @@ fn root_table(file: &Path, root: &Section<'_>) -> Option<Config> {
     root.need("data_dir");
     let data_dir = root.path("data_dir");
     let gateway = gateway(root.table("gateway"));
-    let broker = broker(root.table("broker"));
+    let broker = broker::read(root.table("broker"));
     let policies_dir = file.with_file_name("policies.d");
     let listeners: Vec<_> = root
         .tables("listener")
@@ -271,83 +267,6 @@ fn check_policy(
             policies_dir.join("NAME.json").display()
         );
         section.wrong("policy", reason);
-    }
-}
-
-fn broker(section: Section<'_>) -> BrokerConfig {
-    let mut broker = BrokerConfig::default();
-    section.parsed("profile", |text| match text {
-        "standard" => Ok(()),
-        "aws-iot" => Err("\"aws-iot\" is not supported yet".to_owned()),
-        _ => Err(format!("{text:?} is not one of \"standard\"")),
-    });
-    let size = |key, low, to: &mut usize| {
-        let found = section.size(key, low..=MAX_PACKET);
-        if let Some(bytes) = found.and_then(|n| usize::try_from(n).ok()) {
-            *to = bytes;
-        }
-    };
-    let count = |key, to: &mut usize| {
-        let found = section.number(key, 1..=100_000_000);
-        if let Some(n) = found.and_then(|n| usize::try_from(n).ok()) {
-            *to = n;
-        }
-    };
-    size("max_payload_bytes", 0, &mut broker.max_payload_bytes);
-    size("max_packet_bytes", 128, &mut broker.max_packet_bytes);
-    size("max_inflight_bytes", 1024, &mut broker.max_inflight_bytes);
-    count("retained_max", &mut broker.retained_max);
-    count("max_connections", &mut broker.max_connections);
-    count("max_topic_levels", &mut broker.max_topic_levels);
-    count("max_subscriptions", &mut broker.max_subscriptions);
-    let inflight = section.number("max_inflight", 1..=65_535);
-    if let Some(n) = inflight.and_then(|n| u16::try_from(n).ok()) {
-        broker.max_inflight = n;
-    }
-    if let Some(n) = section.number("max_queued_messages", 1..=1 << 40) {
-        broker.max_queued_messages = n;
-    }
-    if let Some(n) = section.size("max_queued_bytes", 1024..=1 << 50) {
-        broker.max_queued_bytes = n;
-    }
-    let expiry = section.duration("session_expiry", Duration::ZERO..=YEAR * 100);
-    if let Some(seconds) = expiry.and_then(|d| u32::try_from(d.as_secs()).ok()) {
-        broker.session_expiry = seconds;
-    }
-    let timeout = Duration::from_millis(100)..=Duration::from_secs(600);
-    if let Some(duration) = section.duration("connect_timeout", timeout) {
-        broker.connect_timeout = duration;
-    }
-    for later in ["max_keep_alive", "retain_available"] {
-        section.not_yet(later);
-    }
-    fit_packets(&section, &mut broker);
-    section.finish();
-    broker
-}
-
-/// A packet holds a payload and its topic: where only one limit is given, the other follows; where
-/// both are, they must agree.
-fn fit_packets(section: &Section<'_>, broker: &mut BrokerConfig) {
-    match (
-        section.has("max_payload_bytes"),
-        section.has("max_packet_bytes"),
-    ) {
-        (true, true) if broker.max_payload_bytes > broker.max_packet_bytes => {
-            let reason = format!(
-                "is more than max_packet_bytes ({}), which holds the payload",
-                units::size_text(broker.max_packet_bytes as u64)
-            );
-            section.wrong("max_payload_bytes", reason);
-        }
-        (true, false) => {
-            let room = broker.max_payload_bytes.saturating_add(128 << 10);
-            broker.max_packet_bytes = room.min(MAX_PACKET as usize);
-        }
-        (false, true) => {
-            broker.max_payload_bytes = broker.max_payload_bytes.min(broker.max_packet_bytes);
-        }
-        _ => {}
     }
 }
 

@@ -171,6 +171,89 @@ topic = "sensors/${{name}}"
 }
 
 #[test]
+fn a_profile_gives_the_defaults_and_an_explicit_key_wins() {
+    let broker = |keys: &str| {
+        let folder = Folder::new(&format!("{GOOD}[broker]\n{keys}"));
+        folder.load().unwrap().broker
+    };
+    assert_eq!(broker(""), BrokerConfig::of(Profile::Standard));
+    assert_eq!(broker("profile = \"standard\""), BrokerConfig::default());
+    let aws = broker("profile = \"aws-iot\"");
+    assert_eq!(aws, BrokerConfig::of(Profile::AwsIot));
+    assert_eq!(
+        (aws.max_payload_bytes, aws.max_packet_bytes),
+        (131_072, 149_504)
+    );
+    assert_eq!((aws.max_subscriptions, aws.max_topic_levels), (50, 8));
+    let mixed = broker(
+        "profile = \"aws-iot\"\nmax_payload_bytes = \"1MiB\"\nmax_keep_alive = \"unlimited\"\n\
+         max_session_expiry = \"7d\"\nmax_message_expiry = \"unlimited\"\nmax_qos = 2\n\
+         subscription_identifiers = true",
+    );
+    let expected = BrokerConfig {
+        max_payload_bytes: 1 << 20,
+        max_packet_bytes: (1 << 20) + (18 << 10),
+        max_keep_alive: None,
+        max_session_expiry: 7 * 86_400,
+        max_message_expiry: None,
+        max_qos: iotedge_model::QoS::ExactlyOnce,
+        subscription_identifiers: true,
+        ..BrokerConfig::of(Profile::AwsIot)
+    };
+    assert_eq!(mixed, expected);
+}
+
+/// A key that is read and put nowhere would be ignored silently: each one changes the
+/// configuration, whatever the profile.
+#[test]
+fn every_limit_of_the_broker_is_read() {
+    let keys = [
+        "max_connections = 7",
+        "connect_timeout = \"7s\"",
+        "write_timeout = \"7s\"",
+        "max_client_id_bytes = 7",
+        "min_keep_alive = \"7s\"",
+        "max_keep_alive = \"77s\"",
+        "max_payload_bytes = 700",
+        "max_packet_bytes = 700",
+        "max_inflight = 7",
+        "max_inflight_bytes = 7000",
+        "max_topic_bytes = 7",
+        "max_topic_levels = 7",
+        "max_qos = 0",
+        "max_topic_alias = 7",
+        "max_message_expiry = \"7s\"",
+        "retain_available = false",
+        "retained_max = 7",
+        "retained_max_bytes = 7000",
+        "max_filters_per_subscribe = 7",
+        "max_subscriptions = 7",
+        "session_expiry = \"7s\"",
+        "max_session_expiry = \"7s\"",
+        "max_sessions = 7",
+        "max_queued_messages = 7",
+        "max_queued_bytes = 7000",
+        "max_outbox_messages = 7",
+        "max_outbox_bytes = 7000",
+        "max_hops = 7",
+    ];
+    let mut seen = Vec::new();
+    for profile in [Profile::Standard, Profile::AwsIot] {
+        let name = match profile {
+            Profile::Standard => "standard",
+            Profile::AwsIot => "aws-iot",
+        };
+        for key in keys {
+            let folder = Folder::new(&format!("{GOOD}[broker]\nprofile = \"{name}\"\n{key}"));
+            let broker = folder.load().unwrap().broker;
+            assert_ne!(broker, BrokerConfig::of(profile), "{key}");
+            assert!(!seen.contains(&broker), "{key} is another key's value");
+            seen.push(broker);
+        }
+    }
+}
+
+#[test]
 fn all_mistakes_are_told_at_once_with_file_line_and_key() {
     let found = problems_of(
         r#"[broker]
@@ -249,7 +332,26 @@ fn each_wrong_value_is_told_with_its_key() {
             "listener.policy",
             "there is no policy \"none\"",
         ),
-        ("[broker]\nprofile = \"aws-iot\"".into(), "broker.profile", "not supported yet"),
+        ("[broker]\nprofile = \"azure\"".into(), "broker.profile", "\"standard\", \"aws-iot\""),
+        ("[broker]\nmax_qos = 3".into(), "broker.max_qos", "0 to 2"),
+        ("[broker]\nmax_keep_alive = \"1ms\"".into(), "broker.max_keep_alive", "1s to"),
+        ("[broker]\nmax_keep_alive = \"1500ms\"".into(), "broker.max_keep_alive", "whole seconds"),
+        ("[broker]\nmin_keep_alive = \"1d\"".into(), "broker.min_keep_alive", "0ms to"),
+        (
+            "[broker]\nmin_keep_alive = \"10s\"\nmax_keep_alive = \"5s\"".into(),
+            "broker.min_keep_alive",
+            "the longest 5 s",
+        ),
+        (
+            "[broker]\nprofile = \"aws-iot\"\nmax_keep_alive = \"5s\"".into(),
+            "broker.max_keep_alive",
+            "the least keep-alive is 30 s",
+        ),
+        ("[broker]\nmax_connections = \"unlimited\"".into(), "broker.max_connections", "integer"),
+        ("[broker]\nmax_topic_bytes = 0".into(), "broker.max_topic_bytes", "1B to"),
+        ("[broker]\nmax_topic_alias = 65536".into(), "broker.max_topic_alias", "0 to 65535"),
+        ("[broker]\nretain_available = 1".into(), "broker.retain_available", "true or false"),
+        ("[broker]\nmax_hops = 101".into(), "broker.max_hops", "0 to 100"),
         (
             "[broker]\nmax_payload_bytes = \"2MiB\"\nmax_packet_bytes = \"1MiB\"".into(),
             "broker.max_payload_bytes",

@@ -11,34 +11,58 @@ use iotedge_model::{Principal, PrincipalKind};
 use rustls::ServerConfig;
 
 use crate::config::{
-    Config, Direction, ListenerAuth, ListenerConfig, ListenerProtocol, RouteConfig, UpstreamConfig,
+    Config, Direction, ListenerAuth, ListenerConfig, ListenerProtocol, Profile, RouteConfig,
+    UpstreamConfig,
 };
 
 pub(super) fn broker_limits(config: &Config) -> iotedge_broker::Limits {
     let broker = &config.broker;
+    let standard = broker.profile == Profile::Standard;
     iotedge_broker::Limits {
         max_connections: broker.max_connections,
         max_inflight: broker.max_inflight,
         max_queued_messages: broker.max_queued_messages,
         max_queued_bytes: broker.max_queued_bytes,
+        outbox_messages: broker.max_outbox_messages,
+        outbox_bytes: broker.max_outbox_bytes,
         max_subscriptions: broker.max_subscriptions,
         max_topic_levels: broker.max_topic_levels,
         retained_max: broker.retained_max,
-        ..iotedge_broker::Limits::default()
+        retained_max_bytes: broker.retained_max_bytes,
+        max_sessions: broker.max_sessions,
+        max_hops: broker.max_hops,
+        wildcards_match_parent: standard,
+        retained_to_wildcards: standard,
+        resume_across_versions: standard,
     }
 }
 
 pub(super) fn gateway_limits(config: &Config) -> iotedge_gateway::Limits {
     let broker = &config.broker;
     iotedge_gateway::Limits {
+        profile: match broker.profile {
+            Profile::Standard => iotedge_gateway::Profile::Standard,
+            Profile::AwsIot => iotedge_gateway::Profile::AwsIot,
+        },
         connect_timeout: broker.connect_timeout,
+        write_timeout: broker.write_timeout,
+        max_client_id_bytes: broker.max_client_id_bytes,
+        min_keep_alive: broker.min_keep_alive,
+        max_keep_alive: broker.max_keep_alive,
         max_packet_bytes: broker.max_packet_bytes,
         max_payload_bytes: broker.max_payload_bytes,
         max_inflight: usize::from(broker.max_inflight),
         max_inflight_bytes: broker.max_inflight_bytes,
+        max_topic_bytes: broker.max_topic_bytes,
         max_topic_levels: broker.max_topic_levels,
+        max_qos: broker.max_qos,
+        retain_available: broker.retain_available,
+        max_filters_per_subscribe: broker.max_filters_per_subscribe,
+        subscription_identifiers: broker.subscription_identifiers,
+        max_topic_alias: broker.max_topic_alias,
+        max_message_expiry: broker.max_message_expiry,
         session_expiry: broker.session_expiry,
-        ..iotedge_gateway::Limits::default()
+        max_session_expiry: broker.max_session_expiry,
     }
 }
 
