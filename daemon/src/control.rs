@@ -222,6 +222,7 @@ fn change(rooms: &Rooms, request: Request) -> Answer {
         Request::PolicyAttach(target) => policies::attach(rooms, &target),
         Request::PolicyDetach(target) => policies::detach(rooms, &target),
         Request::PolicyExplain(explain) => policies::explain(rooms, &explain),
+        Request::ShadowList(list) => shadows::list(rooms, &list),
         Request::ThingCreate(create) => things::create(rooms, create),
         Request::ThingList => Ok(things::list(rooms)),
         Request::ThingDescribe(thing) => things::describe(rooms, &thing.name),

@@ -13,5 +13,5 @@ pub mod core;
 mod service;
 mod store;
 
-pub use service::{Answer, Call, Settings, ShadowHttp, ShadowService};
+pub use service::{Answer, Call, Listed, Settings, ShadowHttp, ShadowService};
 pub use store::{CommitDone, ShadowStore, StorageFailure};

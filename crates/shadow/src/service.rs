@@ -71,6 +71,40 @@ pub struct Call {
 /// The response document or why there is none.
 pub type Answer = Result<Bytes, Rejection>;
 
+/// A shadow that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// The thing.
+    pub thing: String,
+    /// The shadow's name; `None` for the classic one.
+    pub name: Option<String>,
+    /// Its version.
+    pub version: u64,
+    /// When it was last updated, in seconds since 1970.
+    pub timestamp: u64,
+}
+
+impl Listed {
+    /// Tombstones are no shadows; a damaged one is shown without version.
+    fn new(key: &str, body: &[u8]) -> Option<Self> {
+        let (version, timestamp) = match Stored::parse(body) {
+            Ok(Stored::Live(document)) => (document.version, document.timestamp),
+            Ok(Stored::Deleted(_)) => return None,
+            Err(_) => (0, 0),
+        };
+        let (thing, name) = match key.split_once('/') {
+            Some((thing, name)) => (thing, Some(name.to_owned())),
+            None => (key, None),
+        };
+        Some(Self {
+            thing: thing.to_owned(),
+            name,
+            version,
+            timestamp,
+        })
+    }
+}
+
 /// The key in the store, which is also the order of lists: names have no `/`.
 fn key(thing: &ThingName, shadow: Option<&ShadowName>) -> String {
     match shadow {
@@ -204,6 +238,40 @@ impl ShadowService {
                 return Ok((names, false));
             }
         }
+    }
+
+    /// Shadows of one thing or of all, sorted, behind the key `after` (`thing` or `thing/shadow`);
+    /// at most `limit`.
+    pub fn list(
+        &self,
+        thing: Option<&ThingName>,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Listed>, ShadowError> {
+        let prefix = thing.map_or_else(String::new, |thing| format!("{thing}/"));
+        let fail = |e: crate::StorageFailure| internal(&prefix, &e);
+        let mut listed = Vec::new();
+        if let (Some(thing), None) = (thing, after) {
+            let body = self.store.get(thing.as_str()).map_err(fail)?;
+            listed.extend(body.and_then(|body| Listed::new(thing.as_str(), &body)));
+        }
+        let mut after = after.map(str::to_owned);
+        while listed.len() < limit {
+            let page = limit - listed.len();
+            let found = self.store.list(&prefix, after.as_deref(), page);
+            let found = found.map_err(fail)?;
+            let last = found.len() < page;
+            after = found.last().map(|(key, _)| key.clone());
+            listed.extend(
+                found
+                    .iter()
+                    .filter_map(|(key, body)| Listed::new(key, body)),
+            );
+            if last {
+                break;
+            }
+        }
+        Ok(listed)
     }
 
     /// Removes what is left of shadows that were deleted long ago. Returns at once: the service's

@@ -6,7 +6,7 @@ use iotedge_model::{Protocol, ShadowName, ThingName, TraceId};
 use iotedge_shadow::Call;
 
 use super::Answer;
-use crate::ctl::protocol::{Failure, Reply, Shadow, ShadowUpdate};
+use crate::ctl::protocol::{Failure, Reply, Shadow, ShadowInfo, ShadowList, ShadowUpdate};
 use crate::house::Rooms;
 
 pub(super) async fn get(rooms: &Rooms, shadow: Shadow) -> Answer {
@@ -41,6 +41,26 @@ pub(super) async fn update(rooms: &Rooms, update: ShadowUpdate) -> Answer {
         document,
     )
     .await
+}
+
+/// Shadows in one answer.
+const PAGE: usize = 500;
+
+pub(super) fn list(rooms: &Rooms, list: &ShadowList) -> Answer {
+    let found = rooms
+        .shadow
+        .list(list.thing.as_ref(), list.after.as_deref(), PAGE)
+        .map_err(|e| Failure::new(&e.code().to_string(), e.to_string()))?;
+    let all: Vec<ShadowInfo> = found
+        .into_iter()
+        .map(|shadow| ShadowInfo {
+            thing: shadow.thing,
+            name: shadow.name,
+            version: shadow.version,
+            timestamp: shadow.timestamp,
+        })
+        .collect();
+    Ok(Reply::Ok(serde_json::json!(all)))
 }
 
 async fn call(

@@ -232,6 +232,20 @@ pub(super) enum Shadow {
     },
     /// Delete a shadow
     Delete(ShadowArg),
+    /// List a thing's shadows, or all things that have one
+    List {
+        /// Thing
+        #[arg(value_parser = thing)]
+        thing: Option<ThingName>,
+    },
+    /// Print each new state of a thing's shadows as it comes, and deletions, until interrupted
+    Watch {
+        #[command(flatten)]
+        shadow: ShadowArg,
+        /// End after so many
+        #[arg(short = 'n', value_name = "COUNT")]
+        count: Option<u64>,
+    },
 }
 
 #[derive(Debug, Args)]

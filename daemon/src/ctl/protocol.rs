@@ -96,6 +96,8 @@ pub enum Request {
     ShadowUpdate(ShadowUpdate),
     /// → the service's answer.
     ShadowDelete(Shadow),
+    /// → a list of [`ShadowInfo`], sorted.
+    ShadowList(ShadowList),
     /// → a list of [`RuleInfo`].
     RuleList,
     /// → [`BridgeStatus`].
@@ -307,6 +309,15 @@ arguments! {
         name: Option<ShadowName>,
         /// The request document, as a device would send it.
         document: Base64,
+    }
+    /// Of [`Request::ShadowList`]: a page of at most 500.
+    ShadowList {
+        /// Only of this thing.
+        #[serde(default)]
+        thing: Option<ThingName>,
+        /// Those behind this one: `thing` or `thing/shadow`.
+        #[serde(default)]
+        after: Option<String>,
     }
     /// Names an upstream.
     Upstream {

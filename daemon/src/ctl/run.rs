@@ -6,6 +6,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use base64::Engine as _;
+use iotedge_model::reserved::shadow_prefix;
+use iotedge_model::{QoS, ThingName, TopicFilter};
 use serde_json::{Value, json};
 
 use super::args::{
@@ -275,6 +277,8 @@ impl Session<'_> {
             name: s.name.clone(),
         };
         let request = match command {
+            Shadow::List { thing } => return self.shadow_list(thing.as_ref()),
+            Shadow::Watch { shadow, count } => return self.shadow_watch(shadow, *count),
             Shadow::Get(s) => Request::ShadowGet(shadow(s)),
             Shadow::Delete(s) => Request::ShadowDelete(shadow(s)),
             Shadow::Update {
@@ -287,6 +291,58 @@ impl Session<'_> {
             }),
         };
         self.ask_and_show(&request, show::json)
+    }
+
+    fn shadow_list(&mut self, thing: Option<&ThingName>) -> Result<(), CtlError> {
+        let mut client = self.connect()?;
+        let mut all: Vec<p::ShadowInfo> = Vec::new();
+        loop {
+            let request = Request::ShadowList(p::ShadowList {
+                thing: thing.cloned(),
+                after: all.last().map(p::ShadowInfo::key),
+            });
+            let page: Vec<p::ShadowInfo> = client.get(&request)?;
+            if page.is_empty() {
+                break;
+            }
+            all.extend(page);
+        }
+        if self.json {
+            return Ok(writeln!(self.out, "{}", json!(all))?);
+        }
+        Ok(show::shadows(&all, self.out)?)
+    }
+
+    /// What the service says on its topics is what is watched: no state comes twice, none is left
+    /// out while the connection lasts.
+    fn shadow_watch(&mut self, shadow: &ShadowArg, count: Option<u64>) -> Result<(), CtlError> {
+        let prefix = shadow_prefix(&shadow.thing, shadow.name.as_ref());
+        let filter = TopicFilter::new(&format!("{prefix}/+/+"))
+            .map_err(|e| CtlError::Failed(e.to_string()))?;
+        let mut client = self.connect()?;
+        client.ask(&Request::Subscribe(p::Subscribe {
+            filter,
+            qos: QoS::AtLeastOnce,
+        }))?;
+        let mut left = count;
+        while left != Some(0) {
+            let Some(message) = client.next_message()? else {
+                return Err(CtlError::NoDaemon("the gateway went away".into()));
+            };
+            let document: Option<Value> = serde_json::from_slice(&message.payload.0).ok();
+            let topic = message.topic.to_string();
+            let news = match topic.strip_prefix(&format!("{prefix}/")) {
+                Some("update/documents") => document.and_then(|d| d.get("current").cloned()),
+                Some("delete/accepted") => document.map(|d| json!({"deleted": d})),
+                _ => None,
+            };
+            if let Some(news) = news {
+                writeln!(self.out, "{news}")?;
+                self.out.flush()?;
+                left = left.map(|n| n - 1);
+            }
+        }
+        Ok(())
     }
 
     fn bridge(&mut self, command: &Bridge) -> Result<(), CtlError> {

@@ -6,8 +6,8 @@ use iotedge_model::UnixMillis;
 use serde_json::Value;
 
 use super::protocol::{
-    BridgeStatus, CertificateInfo, PolicyInfo, Reloaded, RouteStatus, RuleInfo, Status, ThingInfo,
-    UpstreamStatus,
+    BridgeStatus, CertificateInfo, PolicyInfo, Reloaded, RouteStatus, RuleInfo, ShadowInfo, Status,
+    ThingInfo, UpstreamStatus,
 };
 use super::text::{bytes, counts, list, plain, span, table, time};
 
@@ -246,6 +246,17 @@ pub(super) fn policy_created(policy: &PolicyInfo, out: &mut dyn Write) -> io::Re
         .warnings
         .iter()
         .try_for_each(|warning| writeln!(out, "remark: {}", plain(warning)))
+}
+
+pub(super) fn shadows(all: &[ShadowInfo], out: &mut dyn Write) -> io::Result<()> {
+    let rows: Vec<_> = all
+        .iter()
+        .map(|s| {
+            let name = s.name.clone().unwrap_or_else(|| "(classic)".into());
+            [s.thing.clone(), name, s.version.to_string()]
+        })
+        .collect();
+    table(out, ["THING", "SHADOW", "VERSION"], &rows, "no shadows")
 }
 
 pub(super) fn things(all: &[ThingInfo], out: &mut dyn Write) -> io::Result<()> {

@@ -98,6 +98,18 @@ answers! { "camelCase"
         /// Certificates attached to it.
         principals: Vec<String>,
     }
+    /// A shadow.
+    ShadowInfo {
+        /// The thing.
+        thing: String,
+        /// Its name; `None` for the classic one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+        /// Its version.
+        version: u64,
+        /// When it was last updated, in seconds since 1970.
+        timestamp: u64,
+    }
     /// A rule.
     RuleInfo {
         /// Its name.
@@ -287,6 +299,16 @@ impl From<&iotedge_ports::RouteStatus> for RouteStatus {
             queued_bytes: route.queued_bytes,
             dropped: route.dropped.clone(),
             resent: route.resent,
+        }
+    }
+}
+
+impl ShadowInfo {
+    /// What [`super::ShadowList`] goes on behind.
+    pub fn key(&self) -> String {
+        match &self.name {
+            None => self.thing.clone(),
+            Some(name) => format!("{}/{name}", self.thing),
         }
     }
 }
