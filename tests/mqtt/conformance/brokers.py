@@ -2,7 +2,7 @@
 
 Each has three doors: `port` where everybody may do everything, `guarded_port` where only topics
 below `open/` may be used, and `ws_port` for WebSocket. Behind `narrow_port` is a server that
-offers as little as it may: no QoS 2, nothing retained, no topic alias, no client without an id, keep
+offers as little as it may: no QoS 2, nothing retained, no topic alias, not every client id, keep
 alives of 10 seconds, packets of 1,000 bytes.
 """
 
@@ -21,6 +21,8 @@ GUARDED = allow(
 class OurBroker:
     # A version 5 client learns why it is thrown out, always and with the fitting code.
     tells_why = True
+    # A client id that is refused behind `narrow_port`.
+    refused_id = "x" * 24
 
     def __init__(self, folder):
         self._folder = folder
@@ -57,13 +59,13 @@ class OurBroker:
 
     @property
     def narrow_port(self):
-        """One that does not know all of its settings yet does not start."""
         if self._narrow is None:
-            limits = {"max_keep_alive": 10, "retain_available": False, "max_packet_bytes": 1000,
-                      "max_payload_bytes": 1000}
-            listener = {"max_qos": 1, "max_topic_alias": 0, "allow_empty_client_id": False}
+            limits = {
+                "max_qos": 1, "max_topic_alias": 0, "retain_available": False,
+                "max_keep_alive": "10s", "max_packet_bytes": 1000, "max_payload_bytes": 1000,
+                "max_client_id_bytes": 23,
+            }
             self._narrow = Daemon(self._binaries, self._folder / "narrow", config={"broker": limits})
-            self._narrow.config["listener"][0].update(listener)
             self._narrow.write()
             self._narrow.start()
         return self._narrow.ports["mqtt"]
@@ -87,6 +89,7 @@ max_packet_size 1000"""
 
 class MosquittoBroker(Mosquitto):
     tells_why = False
+    refused_id = ""
 
     def __init__(self, folder):
         super().__init__(folder / "mosquitto", name="mosquitto")

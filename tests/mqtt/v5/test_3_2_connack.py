@@ -2,7 +2,7 @@
 
 import pytest
 from conformance import wire, wire5
-from conformance.marks import narrow, not_mosquitto
+from conformance.marks import not_mosquitto
 
 
 def test_mqtt_3_2_0_1_connack_comes_first(mqtt):
@@ -125,13 +125,11 @@ def test_mqtt_3_2_2_9_what_connack_says_of_qos_is_true(mqtt):
         client.thrown_out(0x9B)
 
 
-@narrow
 def test_mqtt_3_2_2_9_a_server_without_qos_2_says_so(mqtt):
     client = mqtt.client("c", port=mqtt.broker.narrow_port)
     assert client.connect_answer.one(wire5.MAXIMUM_QOS) == 1
 
 
-@narrow
 def test_mqtt_3_2_2_10_a_subscription_may_ask_for_more_than_the_maximum(mqtt):
     client = mqtt.client("c", port=mqtt.broker.narrow_port)
     filters = [(mqtt.topic(f"{qos}"), qos) for qos in range(3)]
@@ -147,21 +145,18 @@ def test_mqtt_3_2_2_10_each_qos_may_be_asked_for(mqtt):
     assert client.subscribe(*filters) == [min(qos, maximum) for qos in range(3)]
 
 
-@narrow
 def test_mqtt_3_2_2_11_a_publish_above_the_maximum_qos_closes(mqtt):
     client = mqtt.client("c", port=mqtt.broker.narrow_port)
     client.send(wire5.publish(mqtt.topic(), b"x", qos=2))
     client.thrown_out(0x9B)
 
 
-@narrow
 def test_mqtt_3_2_2_12_a_will_of_more_than_the_maximum_qos_is_refused(mqtt):
     client = mqtt.open(mqtt.broker.narrow_port)
     client.send(wire5.connect(mqtt.id("c"), will=(mqtt.topic(), b"x", 2, ())), wire.pingreq())
     client.thrown_out(0x9B, wire.CONNACK)
 
 
-@narrow
 def test_mqtt_3_2_2_13_a_will_to_be_retained_is_refused_where_nothing_is(mqtt):
     client = mqtt.open(mqtt.broker.narrow_port)
     data = wire5.connect(mqtt.id("c"), will=(mqtt.topic(), b"x", 0, ()), will_retain=True)
@@ -169,7 +164,6 @@ def test_mqtt_3_2_2_13_a_will_to_be_retained_is_refused_where_nothing_is(mqtt):
     client.thrown_out(0x9A, wire.CONNACK)
 
 
-@narrow
 @pytest.mark.parametrize("qos", [0, 1])
 def test_mqtt_3_2_2_14_a_publish_to_be_retained_closes_where_nothing_is(mqtt, qos):
     client = mqtt.client("c", port=mqtt.broker.narrow_port)
@@ -179,7 +173,6 @@ def test_mqtt_3_2_2_14_a_publish_to_be_retained_closes_where_nothing_is(mqtt, qo
 
 
 @not_mosquitto("does not count the header")
-@narrow
 def test_mqtt_3_2_2_15_a_packet_larger_than_the_servers_maximum_closes(mqtt):
     client = mqtt.client("c", port=mqtt.broker.narrow_port)
     maximum = client.connect_answer.one(wire5.MAXIMUM_PACKET)
@@ -207,7 +200,6 @@ def test_mqtt_3_2_2_17_an_alias_above_the_servers_maximum_closes(mqtt):
     client.thrown_out(0x94)
 
 
-@narrow
 def test_mqtt_3_2_2_18_an_alias_for_a_server_that_takes_none_closes(mqtt):
     client = mqtt.client("c", port=mqtt.broker.narrow_port)
     assert set(client.connect_answer.all(wire5.ALIAS_MAXIMUM)) <= {0}
@@ -240,7 +232,6 @@ def test_mqtt_3_2_2_20_connack_is_no_larger_than_the_client_takes(mqtt):
         assert answer.one(wire5.ASSIGNED_ID)
 
 
-@narrow
 def test_mqtt_3_2_2_21_the_servers_keep_alive_is_told(mqtt):
     for asked in (0, 3600):
         answer = mqtt.client("c", keep_alive=asked, port=mqtt.broker.narrow_port).connect_answer
