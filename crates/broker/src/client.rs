@@ -51,6 +51,12 @@ impl Shared {
         let connected = {
             let mut core = self.lock();
             self.admit(&core, &request)?;
+            let mono = self.clock.now().mono;
+            if let Some(pace) = &mut core.pace {
+                if !pace.grant(&request.client_id, mono) {
+                    return Err(ConnectRefused::TooSoon);
+                }
+            }
             let existing = core.by_client.get(&request.client_id).copied();
             let mut resumed = None;
             if let Some(key) = existing {
@@ -273,6 +279,9 @@ impl Shared {
     pub(crate) fn expire_sessions(&self) {
         let now = self.clock.now();
         let mut core = self.lock();
+        if let Some(pace) = &mut core.pace {
+            pace.tick(now.mono);
+        }
         let over: Vec<usize> = core
             .sessions
             .keyed()

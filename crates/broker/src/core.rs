@@ -11,6 +11,7 @@ use iotedge_store::{Opened, SessionRecord, Store, TakerKind, WillRecord};
 use slab::Slab;
 
 use crate::outbox::{Env, RouteBox, RouteLimits, SessionBox};
+use crate::pace::Pace;
 use crate::retained::Retained;
 use crate::session::{Session, subscription_options};
 use crate::tree::Tree;
@@ -57,6 +58,7 @@ pub(crate) struct Core {
     pub(crate) retained: Retained,
     pub(crate) env: Arc<Env>,
     pub(crate) stopping: bool,
+    pub(crate) pace: Option<Pace>,
     /// Wills of the process before whose sessions have ended: to be published at the next tick.
     pub(crate) due_wills: Vec<DelayedWill>,
     /// Monotonic milliseconds of the last note of how long sessions have waited.
@@ -121,6 +123,7 @@ impl Core {
             retained: Retained::default(),
             env,
             stopping: false,
+            pace: limits.max_connects_per_client.map(Pace::new),
             due_wills: Vec::new(),
             noted: clock.now().mono,
             tree: Tree::new(limits.wildcards_match_parent),

@@ -23,6 +23,7 @@
 mod client;
 mod core;
 mod outbox;
+mod pace;
 mod publish;
 mod retained;
 mod session;
@@ -49,6 +50,8 @@ use crate::core::Core;
 pub struct Limits {
     /// Live clients.
     pub max_connections: usize,
+    /// Connections that one client id may open in a second; `None` for any number.
+    pub max_connects_per_client: Option<u32>,
     /// Unacknowledged QoS ≥ 1 deliveries for a client.
     pub max_inflight: u16,
     /// Messages that wait for one session in the store.
@@ -83,6 +86,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_connections: 10_000,
+            max_connects_per_client: None,
             max_inflight: 100,
             max_queued_messages: 1_000_000,
             max_queued_bytes: 256 << 20,

@@ -257,3 +257,21 @@ fn revoking_closes_every_connection_of_the_principal() {
     assert_eq!(one.ears.heard().closed, Some(CloseReason::NotAuthorized));
     assert!(two.ears.heard().closed.is_none());
 }
+
+#[test]
+fn a_client_id_connects_so_often_in_a_second() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        max_connects_per_client: Some(1),
+        ..Limits::default()
+    };
+    let house = House::open(dir.path(), limits);
+    let first = house.client("c").connect();
+    let refused = house.client("c").try_connect();
+    assert!(matches!(refused, Err(ConnectRefused::TooSoon)));
+    assert!(first.ears.heard().closed.is_none(), "nothing is taken over");
+    house.client("d").connect();
+    house.pass(1_000);
+    house.client("c").connect();
+    assert!(first.ears.heard().closed.is_some());
+}

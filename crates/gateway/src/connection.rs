@@ -100,7 +100,9 @@ pub(crate) async fn run<S>(
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let (mut reader, mut writer) = tokio::io::split(stream);
-    let mut decoder = Decoder::new(Role::Server, context.limits.max_packet_bytes);
+    let limits = &context.limits;
+    let mut decoder = Decoder::new(Role::Server, limits.max_packet_bytes)
+        .with_max_user_property_bytes(limits.max_user_property_bytes);
     let mut buffer = BytesMut::new();
     let timeout = context.limits.connect_timeout;
     let first = tokio::select! {

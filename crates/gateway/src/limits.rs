@@ -34,6 +34,8 @@ pub struct Limits {
     pub max_packet_bytes: usize,
     /// A PUBLISH payload.
     pub max_payload_bytes: usize,
+    /// Names and values of the user properties of one packet (MQTT 5).
+    pub max_user_property_bytes: usize,
     /// Publishes of a client that wait for their acknowledgement; the socket is not read beyond.
     pub max_inflight: usize,
     /// Their bytes.
@@ -71,6 +73,7 @@ impl Default for Limits {
             max_keep_alive: None,
             max_packet_bytes: 1 << 20,
             max_payload_bytes: 1 << 20,
+            max_user_property_bytes: 64 << 10,
             max_inflight: 100,
             max_inflight_bytes: 1 << 20,
             max_topic_bytes: 65_535,

@@ -9,7 +9,7 @@ use std::num::NonZeroU16;
 use bytes::Bytes;
 use iotedge_broker::Limits as BrokerLimits;
 use iotedge_gateway::{Limits, Profile};
-use iotedge_model::QoS;
+use iotedge_model::{Properties, QoS, UserProperty};
 use iotedge_mqtt::{
     Connect, LastWill, Packet, Publish, ReasonCode, Str, SubAckCode, Subscribe,
     SubscribeProperties, Unsubscribe,
@@ -365,6 +365,37 @@ async fn a_packet_has_its_limit() {
     let (code, _) = ended(&mut five, publish("a", &format!("{just}x"), Some(1))).await;
     assert_eq!(code, ReasonCode::PacketTooLarge);
     closed(&house, publish("a", &format!("{just}xx"), Some(1))).await;
+}
+
+#[tokio::test]
+async fn user_properties_have_their_limit() {
+    let house = house(Limits {
+        max_user_property_bytes: 100,
+        ..Limits::default()
+    })
+    .await;
+    let user = |bytes: usize| {
+        vec![UserProperty {
+            name: "n".into(),
+            value: "x".repeat(bytes - 1).into(),
+        }]
+    };
+    let packet = |bytes| {
+        with(publish("a", "x", Some(1)), |_, p| {
+            p.message = Some(Box::new(Properties {
+                user: user(bytes),
+                ..Properties::default()
+            }));
+        })
+    };
+    let mut five = client(&house, "five").await;
+    let (code, _) = refused(&mut five, packet(100)).await;
+    assert_eq!(code, ReasonCode::NoMatchingSubscribers);
+    let (code, words) = ended(&mut five, packet(101)).await;
+    assert_eq!(code, ReasonCode::QuotaExceeded);
+    assert!(words.contains("user properties"), "{words}");
+    let (code, _) = no_connack(&house, hello("five", |p| p.user = user(101))).await;
+    assert_eq!(code, ReasonCode::QuotaExceeded);
 }
 
 #[tokio::test]

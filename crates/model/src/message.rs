@@ -236,6 +236,19 @@ pub struct Properties {
     pub user: Vec<UserProperty>,
 }
 
+impl Properties {
+    /// Bytes that they cost to keep: their texts and a flat sum for each user property.
+    fn cost(&self) -> usize {
+        let user = self.user.iter();
+        self.content_type.as_ref().map_or(0, |text| text.len())
+            + self.response_topic.as_ref().map_or(0, |t| t.as_str().len())
+            + self.correlation_data.as_ref().map_or(0, Vec::len)
+            + user
+                .map(|p| p.name.len() + p.value.len() + 64)
+                .sum::<usize>()
+    }
+}
+
 /// A message with its envelope.
 ///
 /// `id`, `accepted_at` and `trusted` are given by the broker when it accepts the message; until
@@ -316,15 +329,33 @@ impl Message {
         Some(seconds.saturating_sub(u32::try_from(waited).unwrap_or(u32::MAX)))
     }
 
-    /// Bytes that it costs to keep: payload, topic and a flat sum for the rest.
+    /// Bytes that it costs to keep: payload, topic, properties and a flat sum for the rest.
     pub fn cost(&self) -> usize {
-        self.payload.len() + self.topic.as_str().len() + 64
+        let properties = self.properties.as_ref().map_or(0, |p| p.cost());
+        self.payload.len() + self.topic.as_str().len() + properties + 64
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn properties_cost_what_they_hold() {
+        let topic = Topic::new("t").expect("a topic");
+        let mut message = Message::internal("x", topic, Bytes::from_static(b"12"), QoS::AtMostOnce);
+        let bare = message.cost();
+        message.properties = Some(Box::new(Properties {
+            content_type: Some("four".into()),
+            correlation_data: Some(vec![0; 1_000]),
+            user: vec![UserProperty {
+                name: "n".into(),
+                value: "".into(),
+            }],
+            ..Properties::default()
+        }));
+        assert_eq!(message.cost() - bare, 4 + 1_000 + 1 + 64);
+    }
 
     #[test]
     fn a_source_comes_back_from_its_column() {

@@ -51,6 +51,7 @@ pub struct Decoder {
     role: Role,
     spoken: Spoken,
     max_packet_bytes: usize,
+    max_user_property_bytes: usize,
     stage: Stage,
     missing: usize,
 }
@@ -73,6 +74,8 @@ struct FixedHeader {
     remaining: usize,
     /// The remaining length has no byte too many.
     minimal: bool,
+    /// Bytes of user properties that are taken.
+    user_bytes: usize,
 }
 
 impl Decoder {
@@ -86,6 +89,7 @@ impl Decoder {
                 max_packet_bytes: None,
             },
             max_packet_bytes,
+            max_user_property_bytes: usize::MAX,
             stage: Stage::First,
             missing: 0,
         }
@@ -96,6 +100,14 @@ impl Decoder {
     #[must_use]
     pub fn with_version(mut self, version: Version) -> Self {
         self.spoken.version = version;
+        self
+    }
+
+    /// Limits the names and values of a packet's user properties, and of its will's; a pair counts
+    /// as 16 bytes at least. What is read of them costs much more memory than what was sent.
+    #[must_use]
+    pub fn with_max_user_property_bytes(mut self, max: usize) -> Self {
+        self.max_user_property_bytes = max;
         self
     }
 
@@ -197,6 +209,7 @@ impl Decoder {
             len,
             remaining,
             minimal,
+            user_bytes: self.max_user_property_bytes,
         }))
     }
 

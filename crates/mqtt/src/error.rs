@@ -218,6 +218,9 @@ pub enum DecodeError {
         /// The identifier.
         id: u32,
     },
+    /// More bytes of user properties than the limit.
+    #[error("{0} with more user properties than are allowed")]
+    UserProperties(PacketType),
     /// A property of another packet (5: 2.2.2.2).
     #[error("{packet} with a {property}, which it cannot have")]
     WrongProperty {
@@ -281,6 +284,7 @@ impl DecodeError {
     pub fn reason_code(&self) -> ReasonCode {
         match self {
             Self::PacketTooLarge { .. } => ReasonCode::PacketTooLarge,
+            Self::UserProperties(_) => ReasonCode::QuotaExceeded,
             Self::UnsupportedProtocolLevel { .. } | Self::ProtocolName => {
                 ReasonCode::UnsupportedProtocolVersion
             }

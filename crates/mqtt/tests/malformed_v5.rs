@@ -473,3 +473,28 @@ fn section_4_13_a_packet_too_large_is_refused_before_it_arrives() {
     let error = decoder.decode(&mut buf).unwrap_err();
     assert_eq!(error.reason_code(), ReasonCode::PacketTooLarge);
 }
+
+/// Not of the standard: an implementation's limit (5: 4.13).
+#[test]
+fn user_properties_have_a_limit() {
+    let decode = |bytes: &[u8]| {
+        let mut decoder = decoder(Role::Server).with_max_user_property_bytes(40);
+        let mut buf = BytesMut::from(CONNECT);
+        decoder.decode(&mut buf).unwrap().unwrap();
+        buf.extend_from_slice(bytes);
+        decoder.decode(&mut buf)
+    };
+    let pair = |name: usize, value: usize| {
+        let field = |len: usize| [&[0, u8::try_from(len).unwrap()], &vec![b'x'; len][..]].concat();
+        [&[0x26][..], &field(name), &field(value)].concat()
+    };
+    assert!(decode(&publish(b"t", &pair(20, 20))).is_ok());
+    let long = E::UserProperties(PacketType::Publish);
+    assert_eq!(decode(&publish(b"t", &pair(20, 21))), Err(long));
+    // Empty ones cost memory too.
+    let empty = pair(0, 0);
+    assert!(decode(&publish(b"t", &[&empty[..], &empty].concat())).is_ok());
+    let three = [&empty[..], &empty, &empty].concat();
+    assert_eq!(decode(&publish(b"t", &three)), Err(long));
+    assert_eq!(long.reason_code(), ReasonCode::QuotaExceeded);
+}

@@ -93,8 +93,10 @@ pub struct ConnectRequest {
 pub enum ConnectRefused {
     /// The session belongs to a certificate and an anonymous client asked for it.
     NotYours,
-    /// More clients than `broker.max_connections`.
+    /// More clients than `broker.max_connections`, or sessions than `broker.max_sessions`.
     TooMany,
+    /// The client id connects more often than `broker.max_connects_per_client` allows.
+    TooSoon,
     /// The daemon stops.
     Stopping,
 }

@@ -31,6 +31,8 @@ pub struct BrokerConfig {
     pub profile: Profile,
     /// Clients at once.
     pub max_connections: usize,
+    /// Connections that one client id may open in a second.
+    pub max_connects_per_client: Option<u32>,
     /// From accept to CONNECT, TLS included.
     pub connect_timeout: Duration,
     /// How long a client may leave its socket full.
@@ -43,6 +45,8 @@ pub struct BrokerConfig {
     pub max_keep_alive: Option<u16>,
     /// A PUBLISH payload, bytes.
     pub max_payload_bytes: usize,
+    /// Names and values of the user properties of one packet.
+    pub max_user_property_bytes: usize,
     /// A whole packet, bytes.
     pub max_packet_bytes: usize,
     /// Unacknowledged publishes of a client, each way.
@@ -102,6 +106,7 @@ impl BrokerConfig {
         Self {
             profile: Profile::Standard,
             max_connections: 10_000,
+            max_connects_per_client: None,
             connect_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(60),
             max_client_id_bytes: 65_535,
@@ -109,6 +114,7 @@ impl BrokerConfig {
             max_keep_alive: None,
             max_payload_bytes: 1 << 20,
             max_packet_bytes: (1 << 20) + (128 << 10),
+            max_user_property_bytes: 64 << 10,
             max_inflight: 100,
             max_inflight_bytes: 4 << 20,
             max_topic_bytes: 65_535,
@@ -137,12 +143,14 @@ impl BrokerConfig {
     fn aws_iot() -> Self {
         Self {
             profile: Profile::AwsIot,
+            max_connects_per_client: Some(1),
             max_client_id_bytes: 128,
             min_keep_alive: 30,
             max_keep_alive: Some(1_200),
             max_payload_bytes: 128 << 10,
             // "Maximum MQTT5 packet size": 146 KB.
             max_packet_bytes: 146 << 10,
+            max_user_property_bytes: 8 << 10,
             max_inflight: 100,
             max_topic_bytes: 256,
             // Seven slashes; the guide of 2016 allowed eight.
@@ -190,6 +198,12 @@ pub(super) fn read(section: Section<'_>) -> BrokerConfig {
 
 fn connections(section: &Section<'_>, broker: &mut BrokerConfig) {
     count(section, "max_connections", &mut broker.max_connections);
+    let found = limit(section, "max_connects_per_client", |key| {
+        section.number(key, 1..=1_000)
+    });
+    if let Some(most) = found {
+        broker.max_connects_per_client = most.and_then(|n| u32::try_from(n).ok());
+    }
     let times = Duration::from_millis(100)..=Duration::from_secs(600);
     if let Some(duration) = section.duration("connect_timeout", times) {
         broker.connect_timeout = duration;
@@ -221,6 +235,8 @@ fn messages(section: &Section<'_>, broker: &mut BrokerConfig) {
     size(section, "max_payload_bytes", 0..=MAX_PACKET, to);
     let to = &mut broker.max_packet_bytes;
     size(section, "max_packet_bytes", 128..=MAX_PACKET, to);
+    let to = &mut broker.max_user_property_bytes;
+    size(section, "max_user_property_bytes", 0..=MAX_PACKET, to);
     if let Some(n) = section.number("max_inflight", 1..=65_535) {
         broker.max_inflight = u16::try_from(n).unwrap_or(u16::MAX);
     }

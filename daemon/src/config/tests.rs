@@ -209,6 +209,7 @@ fn a_profile_gives_the_defaults_and_an_explicit_key_wins() {
 fn every_limit_of_the_broker_is_read() {
     let keys = [
         "max_connections = 7",
+        "max_connects_per_client = 7",
         "connect_timeout = \"7s\"",
         "write_timeout = \"7s\"",
         "max_client_id_bytes = 7",
@@ -216,6 +217,7 @@ fn every_limit_of_the_broker_is_read() {
         "max_keep_alive = \"77s\"",
         "max_payload_bytes = 700",
         "max_packet_bytes = 700",
+        "max_user_property_bytes = 7",
         "max_inflight = 7",
         "max_inflight_bytes = 7000",
         "max_topic_bytes = 7",

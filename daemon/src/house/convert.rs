@@ -20,6 +20,7 @@ pub(super) fn broker_limits(config: &Config) -> iotedge_broker::Limits {
     let standard = broker.profile == Profile::Standard;
     iotedge_broker::Limits {
         max_connections: broker.max_connections,
+        max_connects_per_client: broker.max_connects_per_client,
         max_inflight: broker.max_inflight,
         max_queued_messages: broker.max_queued_messages,
         max_queued_bytes: broker.max_queued_bytes,
@@ -51,6 +52,7 @@ pub(super) fn gateway_limits(config: &Config) -> iotedge_gateway::Limits {
         max_keep_alive: broker.max_keep_alive,
         max_packet_bytes: broker.max_packet_bytes,
         max_payload_bytes: broker.max_payload_bytes,
+        max_user_property_bytes: broker.max_user_property_bytes,
         max_inflight: usize::from(broker.max_inflight),
         max_inflight_bytes: broker.max_inflight_bytes,
         max_topic_bytes: broker.max_topic_bytes,

@@ -54,8 +54,12 @@ pub(crate) enum Refused {
     },
     #[error("the session of client id {0:?} belongs to a certificate")]
     NotYours(String),
-    #[error("the gateway has as many clients as broker.max_connections allows")]
+    #[error(
+        "the gateway has as many clients or sessions as broker.max_connections or broker.max_sessions allow"
+    )]
     TooMany,
+    #[error("the client id connects more often than broker.max_connects_per_client allows")]
+    TooSoon,
     #[error("the gateway stops")]
     Stopping,
 }
@@ -73,7 +77,7 @@ impl Refused {
             Self::AuthenticationMethod(_) => ReasonCode::BadAuthenticationMethod,
             Self::Will { code, .. } => *code,
             Self::Certificate(_) | Self::Connect | Self::NotYours(_) => ReasonCode::NotAuthorized,
-            Self::TooMany => ReasonCode::QuotaExceeded,
+            Self::TooMany | Self::TooSoon => ReasonCode::QuotaExceeded,
             Self::Stopping => ReasonCode::ServerUnavailable,
         })
     }
@@ -91,7 +95,7 @@ impl Refused {
             | Self::Connect
             | Self::Will { .. }
             | Self::NotYours(_) => Metric::ConnectAuthError,
-            Self::TooMany | Self::Stopping => Metric::ConnectServerError,
+            Self::TooMany | Self::TooSoon | Self::Stopping => Metric::ConnectServerError,
         }
     }
 }
@@ -230,6 +234,7 @@ pub(crate) fn attach(
         .map_err(|refused| match refused {
             ConnectRefused::NotYours => Refused::NotYours(client_id.to_string()),
             ConnectRefused::TooMany => Refused::TooMany,
+            ConnectRefused::TooSoon => Refused::TooSoon,
             ConnectRefused::Stopping => Refused::Stopping,
         })?;
     METRICS.count(Metric::ConnectSuccess, peer.protocol);

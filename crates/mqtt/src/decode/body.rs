@@ -38,7 +38,8 @@ pub(super) fn decode(
             _ => {}
         }
     }
-    let body = Reader::new(packet, buf.split_to(header.remaining).freeze());
+    let body = buf.split_to(header.remaining).freeze();
+    let body = Reader::new(packet, body, header.user_bytes);
     Ok(match packet {
         PacketType::Publish => Packet::Publish(publish(header.flags, body, role, version)?),
         PacketType::PubAck => Packet::PubAck(ack(body)?),

@@ -333,8 +333,11 @@ fn shared(r: &mut Reader, property: Property) -> Result<Arc<str>, DecodeError> {
 }
 
 fn user(r: &mut Reader) -> Result<UserProperty, DecodeError> {
+    let name = text(r, Property::UserProperty)?;
+    let value = text(r, Property::UserProperty)?;
+    r.user_property(name.as_str().len() + value.as_str().len())?;
     Ok(UserProperty {
-        name: shared(r, Property::UserProperty)?,
-        value: shared(r, Property::UserProperty)?,
+        name: Arc::from(name.as_str()),
+        value: Arc::from(value.as_str()),
     })
 }

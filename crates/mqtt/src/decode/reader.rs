@@ -9,11 +9,28 @@ use crate::{DecodeError, Field, PacketId, PacketType, ReasonCode, Str};
 pub(super) struct Reader {
     packet: PacketType,
     body: Bytes,
+    /// Bytes that user properties may still have.
+    user_bytes: usize,
 }
 
+/// What a user property counts at least: each costs memory, however short it is.
+const LEAST_PAIR: usize = 16;
+
 impl Reader {
-    pub(super) fn new(packet: PacketType, body: Bytes) -> Self {
-        Self { packet, body }
+    /// `user_bytes`: of the user properties in each of its sections.
+    pub(super) fn new(packet: PacketType, body: Bytes, user_bytes: usize) -> Self {
+        Self {
+            packet,
+            body,
+            user_bytes,
+        }
+    }
+
+    /// Notes a user property of `bytes`.
+    pub(super) fn user_property(&mut self, bytes: usize) -> Result<(), DecodeError> {
+        let left = self.user_bytes.checked_sub(bytes.max(LEAST_PAIR));
+        self.user_bytes = left.ok_or(DecodeError::UserProperties(self.packet))?;
+        Ok(())
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -55,7 +72,8 @@ impl Reader {
         if len > self.body.len() {
             return Err(DecodeError::Truncated(self.packet));
         }
-        Ok(Self::new(self.packet, self.body.split_to(len)))
+        let section = self.body.split_to(len);
+        Ok(Self::new(self.packet, section, self.user_bytes))
     }
 
     /// All that is left.
