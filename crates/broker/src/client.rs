@@ -122,7 +122,7 @@ impl Shared {
             return;
         };
         live.handle.close(CloseReason::SessionTakenOver);
-        session.mailbox.feed.detach();
+        session.mailbox.detach();
         session.delay_will(live.will, &self.clock.now());
         core.by_connection.remove(&live.connection);
     }
@@ -132,7 +132,7 @@ impl Shared {
     #[must_use = "the will is to be published when the lock is free"]
     pub(crate) fn end_session(&self, core: &mut Core, key: usize) -> Option<DelayedWill> {
         let mut session = core.remove_session(key)?;
-        session.mailbox.feed.detach();
+        session.mailbox.detach();
         if let Some(record) = session.record {
             self.store.remove_session(record.client_id.as_str(), None);
         }
@@ -242,7 +242,7 @@ impl Shared {
             let Some(live) = session.live.take() else {
                 return;
             };
-            session.mailbox.feed.detach();
+            session.mailbox.detach();
             if detached.end != EndKind::ClientInitiated {
                 session.delay_will(live.will, &now);
             } else if let Some(will) = &live.will {
@@ -344,13 +344,12 @@ impl Shared {
             let new = !session.subscriptions.contains_key(&subscription.text);
             let full = new && session.subscriptions.len() >= self.limits.max_subscriptions;
             let deep = subscription.filter.filter.levels().count() > self.limits.max_topic_levels;
-            // Shared subscriptions are not offered yet; version 5 is told so in CONNACK.
-            if full || deep || subscription.filter.share.is_some() {
+            if full || deep {
                 tracing::warn!(
                     event = event::SUBSCRIBE,
                     client_id = %session.client_id,
                     filter = %subscription.text,
-                    "not subscribed: too many filters, too many levels, or a shared subscription"
+                    "not subscribed: too many filters, or too many levels"
                 );
                 results.push(SubscribeResult::QuotaExceeded);
                 continue;
@@ -367,7 +366,7 @@ impl Shared {
             core.add_subscription(
                 key,
                 subscription.text.clone(),
-                subscription.filter.filter.clone(),
+                subscription.filter.clone(),
                 subscription.options,
             );
             let qos = subscription.options.qos;
@@ -420,6 +419,7 @@ impl Shared {
         for subscription in subscriptions {
             let wildcard = subscription.filter.filter.has_wildcard();
             if !seen.insert(&subscription.text)
+                // 4.8.2: what is retained is not sent to a group.
                 || subscription.filter.share.is_some()
                 || (wildcard && !self.limits.retained_to_wildcards)
                 || subscription.options.retain_handling == RetainHandling::DoNotSend
@@ -475,6 +475,7 @@ impl Shared {
             retain: true,
             dup: false,
             durable: durable.is_some(),
+            share: None,
             identifiers: identifiers.clone(),
         };
         let Some(session) = core.sessions.get(key) else {

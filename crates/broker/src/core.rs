@@ -3,13 +3,17 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use iotedge_model::{ClientId, MessageId, Principal, QoS, SharedFilter, Topic, TopicFilter};
+use iotedge_model::{
+    ClientId, DropReason, MessageId, Principal, QoS, SharedFilter, Topic, TopicFilter,
+};
 use iotedge_ports::{
     AttachRoute, Clock, CloseReason, ConnectionId, Mailbox, Service, SubscribeOptions,
 };
 use iotedge_store::{Opened, SessionRecord, Store, TakerKind, WillRecord};
+use iotedge_telemetry::METRICS;
 use slab::Slab;
 
+use crate::group::{Groups, Shares, is_shared};
 use crate::outbox::{Env, RouteBox, RouteLimits, SessionBox};
 use crate::pace::Pace;
 use crate::retained::Retained;
@@ -22,6 +26,7 @@ use crate::{Limits, Shared};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Taker {
     Session(usize),
+    Group(usize),
     Route(usize),
     Service(usize),
 }
@@ -53,6 +58,7 @@ pub(crate) struct Core {
     pub(crate) sessions: Sessions,
     pub(crate) by_client: HashMap<ClientId, usize>,
     pub(crate) by_connection: HashMap<ConnectionId, usize>,
+    pub(crate) groups: Groups,
     pub(crate) routes: Vec<Arc<RouteBox>>,
     pub(crate) services: Vec<Arc<dyn Service>>,
     pub(crate) retained: Retained,
@@ -113,11 +119,13 @@ impl Core {
             max_messages: limits.outbox_messages,
             max_bytes: limits.outbox_bytes,
             first_id: MessageId(opened.next_message_id),
+            shares: Shares::default(),
         });
         let mut core = Self {
             sessions: Sessions::default(),
             by_client: HashMap::new(),
             by_connection: HashMap::new(),
+            groups: Groups::default(),
             routes: Vec::new(),
             services: Vec::new(),
             retained: Retained::default(),
@@ -147,7 +155,19 @@ impl Core {
         let over = wills.into_values().flatten();
         core.due_wills
             .extend(over.map(|will| DelayedWill::load(will, &now, u64::MAX)));
+        core.remove_orphans(store, opened);
         core
+    }
+
+    /// Queues of groups whose last member ended with a connection that a kill ended.
+    fn remove_orphans(&self, store: &Store, opened: &Opened) {
+        let kept = self.groups.takers();
+        for taker in &opened.takers {
+            if taker.kind == TakerKind::Shared && !kept.contains(&taker.id) {
+                METRICS.dropped(DropReason::TakerRemoved, taker.account.queued);
+                store.remove_taker(taker.id, DropReason::TakerRemoved, None);
+            }
+        }
     }
 
     /// A session comes back. The time it waited counts where both ends of it are known.
@@ -205,7 +225,7 @@ impl Core {
                     self.add_subscription(
                         key,
                         row.text.clone(),
-                        shared.filter,
+                        shared,
                         subscription_options(&row),
                     );
                 }
@@ -221,19 +241,33 @@ impl Core {
         &mut self,
         key: usize,
         text: Arc<str>,
-        filter: TopicFilter,
+        shared: SharedFilter,
         options: SubscribeOptions,
     ) -> bool {
-        self.tree
-            .insert(filter.as_str(), Taker::Session(key), options);
-        self.cache.clear();
-        match self.sessions.get_mut(key) {
-            Some(session) => session
-                .subscriptions
-                .insert(text, (filter, options))
-                .is_none(),
-            None => false,
+        let Some(session) = self.sessions.get_mut(key) else {
+            return false;
+        };
+        let filter = shared.filter;
+        if shared.share.is_some() {
+            let (group, new) = self.groups.group(&self.env, &text);
+            let outlives = session.record.is_some();
+            if let Some(group) = self.groups.get(group) {
+                group.join(key, &session.mailbox, &options, outlives);
+            }
+            if new {
+                let most = SubscribeOptions::v311(QoS::ExactlyOnce);
+                self.tree.insert(filter.as_str(), Taker::Group(group), most);
+                self.cache.clear();
+            }
+        } else {
+            self.tree
+                .insert(filter.as_str(), Taker::Session(key), options);
+            self.cache.clear();
         }
+        session
+            .subscriptions
+            .insert(text, (filter, options))
+            .is_none()
     }
 
     pub(crate) fn remove_subscription(&mut self, key: usize, text: &str) -> bool {
@@ -243,22 +277,37 @@ impl Core {
             .and_then(|s| s.subscriptions.remove(text));
         match removed {
             Some((filter, _)) => {
-                self.tree.remove(filter.as_str(), Taker::Session(key));
-                self.cache.clear();
+                self.forget_subscription(key, text, &filter, DropReason::TakerRemoved);
                 true
             }
             None => false,
         }
     }
 
+    fn forget_subscription(
+        &mut self,
+        key: usize,
+        text: &str,
+        filter: &TopicFilter,
+        reason: DropReason,
+    ) {
+        let taker = if is_shared(text) {
+            match self.groups.leave(key, text, reason) {
+                Some(group) => Taker::Group(group),
+                None => return,
+            }
+        } else {
+            Taker::Session(key)
+        };
+        self.tree.remove(filter.as_str(), taker);
+        self.cache.clear();
+    }
+
     /// Takes a session out of every index; its rows are the caller's business.
     pub(crate) fn remove_session(&mut self, key: usize) -> Option<Session> {
         let session = self.sessions.remove(key)?;
-        for (filter, _) in session.subscriptions.values() {
-            self.tree.remove(filter.as_str(), Taker::Session(key));
-        }
-        if !session.subscriptions.is_empty() {
-            self.cache.clear();
+        for (text, (filter, _)) in &session.subscriptions {
+            self.forget_subscription(key, text, filter, DropReason::SessionEnded);
         }
         self.by_client.remove(&session.client_id);
         if let Some(live) = &session.live {
@@ -346,6 +395,17 @@ struct Partial {
     qos: Option<QoS>,
     retain_as_published: bool,
     identifiers: Vec<u32>,
+}
+
+impl Grant {
+    /// Of one subscription alone.
+    pub(crate) fn of(options: &SubscribeOptions) -> Self {
+        Self {
+            qos: options.qos,
+            retain_as_published: options.retain_as_published,
+            identifiers: options.identifier.iter().map(|i| i.get()).collect(),
+        }
+    }
 }
 
 impl Partial {

@@ -22,6 +22,7 @@
 
 mod client;
 mod core;
+mod group;
 mod outbox;
 mod pace;
 mod publish;

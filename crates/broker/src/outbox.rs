@@ -6,6 +6,7 @@
 mod feed;
 mod route;
 mod session;
+mod share;
 
 pub(crate) use feed::{Env, Push};
 pub(crate) use route::{RouteBox, RouteLimits};

@@ -12,6 +12,7 @@ use iotedge_telemetry::{METRICS, event};
 
 use crate::Shared;
 use crate::core::{Core, Grant, Match, Taker};
+use crate::group::{Group, Offer};
 use crate::outbox::{Push, RouteBox, SessionBox};
 
 /// Messages that rules may make of one.
@@ -32,6 +33,8 @@ type Handover = (Arc<dyn Service>, Arc<Message>, Option<Part>);
 #[derive(Clone)]
 enum Committed {
     Session(Arc<SessionBox>),
+    /// A group, and the member that has the message already.
+    Group(Arc<Group>, Option<Arc<SessionBox>>),
     Route(Arc<RouteBox>),
 }
 
@@ -39,6 +42,8 @@ impl Committed {
     fn appended(&self) {
         match self {
             Self::Session(session) => session.feed.appended(),
+            Self::Group(_, Some(member)) => member.feed.appended(),
+            Self::Group(_, None) => {}
             Self::Route(route) => route.feed.appended(),
         }
     }
@@ -46,6 +51,7 @@ impl Committed {
     fn tell(&self) {
         match self {
             Self::Session(session) => session.feed.committed(),
+            Self::Group(group, _) => group.committed(),
             Self::Route(route) => route.feed.committed(),
         }
     }
@@ -74,7 +80,7 @@ impl Shared {
                 let Some(message) = publication.message.take() else {
                     continue;
                 };
-                let group = Group {
+                let acceptance = Acceptance {
                     shared: self,
                     connection: publication.connection,
                     completion: None,
@@ -82,7 +88,7 @@ impl Shared {
                     handovers: &mut handovers,
                     pressure: &mut publication.pressure,
                 };
-                publication.outcome = group.accept(&mut core, message, derived);
+                publication.outcome = acceptance.accept(&mut core, message, derived);
             }
         }
         for (service, message, part) in handovers {
@@ -142,7 +148,7 @@ impl Shared {
 }
 
 /// One publication with what rules made of it: accepted or refused as a whole.
-struct Group<'a> {
+struct Acceptance<'a> {
     shared: &'a Shared,
     connection: Option<ConnectionId>,
     completion: Option<Completion>,
@@ -151,7 +157,7 @@ struct Group<'a> {
     pressure: &'a mut Option<Arc<dyn Pressure>>,
 }
 
-impl Group<'_> {
+impl Acceptance<'_> {
     fn accept(
         mut self,
         core: &mut Core,
@@ -234,6 +240,10 @@ impl Group<'_> {
                     qos.min(message.qos) > QoS::AtMostOnce
                         && core.sessions.get(key).is_some_and(|s| s.record.is_some())
                 }
+                Taker::Group(key) => {
+                    message.qos > QoS::AtMostOnce
+                        && core.groups.get(key).is_some_and(|group| group.is_durable())
+                }
                 Taker::Route(key) => match core.routes.get(key) {
                     // QoS 0 was promised nothing: it is shed where a higher one is refused.
                     Some(route) if message.qos > QoS::AtMostOnce && takes(route, message) => {
@@ -297,6 +307,12 @@ impl Group<'_> {
                     matched = true;
                     self.give_to_session(core, key, grant, &message, &mut rows, committed);
                 }
+                Taker::Group(key) => {
+                    if let Some(group) = core.groups.get(key) {
+                        matched = true;
+                        self.give_to_group(core, group, &message, &mut rows, committed);
+                    }
+                }
                 Taker::Route(key) => {
                     let Some(route) = core.routes.get(key) else {
                         continue;
@@ -327,6 +343,37 @@ impl Group<'_> {
         matched
     }
 
+    fn give_to_group(
+        &mut self,
+        core: &Core,
+        group: &Arc<Group>,
+        message: &Arc<Message>,
+        rows: &mut Vec<TakerRow>,
+        committed: &mut Vec<Committed>,
+    ) {
+        match group.offer(message, |taker| self.shared.is_queue_full(taker)) {
+            Offer::Done => {}
+            Offer::Pressed(member) => *self.pressure = Some(member),
+            Offer::Full(member) => {
+                METRICS.dropped(DropReason::SlowConsumer, 1);
+                let live = core.sessions.get(member).and_then(|s| s.live.as_ref());
+                if let Some(live) = live.filter(|_| message.qos > QoS::AtMostOnce) {
+                    live.handle.close(CloseReason::SlowConsumer);
+                }
+            }
+            Offer::QueueFull(taker) => {
+                METRICS.dropped(DropReason::QueueFull, 1);
+                self.shared
+                    .store
+                    .count_drop(taker, DropReason::QueueFull, 1);
+            }
+            Offer::Row(row, member) => {
+                rows.push(row);
+                committed.push(Committed::Group(group.clone(), member));
+            }
+        }
+    }
+
     fn give_to_session(
         &mut self,
         core: &Core,
@@ -349,6 +396,7 @@ impl Group<'_> {
             retain,
             dup: false,
             durable: durable.is_some(),
+            share: None,
             identifiers: grant.identifiers.clone(),
         };
         let Some(taker) = durable else {
@@ -437,6 +485,7 @@ fn give_to_route(
         retain: message.retain,
         dup: false,
         durable: true,
+        share: None,
         identifiers: grant.identifiers.clone(),
     });
     committed.push(Committed::Route(route.clone()));

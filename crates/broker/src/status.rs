@@ -17,7 +17,7 @@ pub struct BrokerStatus {
     pub subscriptions: usize,
     /// Retained messages.
     pub retained: usize,
-    /// Rows waiting for sessions.
+    /// Rows waiting for sessions and for shared subscriptions.
     pub queued: u64,
     /// Each attached client and each session with something waiting, at most 100.
     pub clients: Vec<ClientStatus>,
@@ -63,6 +63,9 @@ pub(crate) fn status(shared: &Shared) -> BrokerStatus {
         queued: 0,
         clients: Vec::new(),
     };
+    for taker in core.groups.takers() {
+        status.queued += shared.store.depth(taker).rows;
+    }
     for session in core.sessions.iter() {
         let queued = session
             .taker()

@@ -43,7 +43,7 @@ async fn connack_says_what_there_is_and_what_there_is_not() {
     assert_eq!(properties.maximum_qos, ONE);
     assert!(properties.retain_available && properties.wildcard_subscription_available);
     assert!(properties.subscription_identifier_available);
-    assert!(!properties.shared_subscription_available);
+    assert!(properties.shared_subscription_available);
     assert_eq!(properties.topic_alias_maximum, 32);
     let (_client, ack) = open(&house, hello("own", |p| p.session_expiry = 100)).await;
     let properties = ack.properties.unwrap();

@@ -263,6 +263,10 @@ pub enum SubscribeResult {
     QuotaExceeded,
 }
 
+/// A shared subscription's number, given by the broker; never given twice in a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ShareId(pub NonZeroU32);
+
 /// A message on its way to one taker.
 #[derive(Debug, Clone)]
 pub struct Delivery {
@@ -276,6 +280,9 @@ pub struct Delivery {
     pub dup: bool,
     /// A row in the store waits for [`Mailbox::acknowledge`] (or [`Mailbox::discard`]).
     pub durable: bool,
+    /// The shared subscription that a QoS ≥ 1 delivery came by: another of its members may get it
+    /// instead, and its row is the subscription's.
+    pub share: Option<ShareId>,
     /// The identifiers of all subscriptions that matched.
     pub identifiers: Arc<[u32]>,
 }

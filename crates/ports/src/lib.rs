@@ -18,7 +18,7 @@ pub use broker::{
     AttachRoute, BrokerPort, ClientHandle, CloseReason, ConnectRefused, ConnectRequest, Connected,
     ConnectionId, Delivery, Detached, DisconnectReason, DrainLimit, DrainState, EndKind, Mailbox,
     Outgoing, Pressure, Publication, PublishOutcome, Refusal, RetainHandling, Service,
-    SessionMailbox, SubscribeOptions, SubscribeResult, Subscription, Wake, Will,
+    SessionMailbox, ShareId, SubscribeOptions, SubscribeResult, Subscription, Wake, Will,
 };
 pub use clock::Clock;
 pub use completion::{AckSink, Completion, Failure, Part};

@@ -80,6 +80,7 @@ impl MemoryMailbox {
             retain: false,
             dup: false,
             durable: true,
+            share: None,
             identifiers: Arc::from([]),
         };
         state.rows.insert(id, delivery);

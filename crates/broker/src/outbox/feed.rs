@@ -4,9 +4,11 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use iotedge_model::{DropReason, MessageId};
-use iotedge_ports::{Clock, Delivery, DrainLimit, DrainState, Pressure, Wake};
+use iotedge_ports::{Clock, Delivery, DrainLimit, DrainState, Pressure, ShareId, Wake};
 use iotedge_store::{Store, TakerId};
 use iotedge_telemetry::METRICS;
+
+use crate::group::Shares;
 
 /// What every queue uses.
 pub(crate) struct Env {
@@ -16,6 +18,7 @@ pub(crate) struct Env {
     pub(crate) max_bytes: usize,
     /// The first id that this process gives: what is older may have been sent before.
     pub(crate) first_id: MessageId,
+    pub(crate) shares: Shares,
 }
 
 /// What became of a delivery handed to a queue.
@@ -102,11 +105,14 @@ impl Feed {
         state.epoch
     }
 
-    /// The consumer went: what has a row is read again later, the rest is gone.
-    pub(crate) fn detach(&self) {
+    /// The consumer went: what has a row is read again later, the rest is gone. What came by
+    /// shared subscriptions is given back.
+    #[must_use = "others may get it"]
+    pub(crate) fn detach(&self) -> Vec<Delivery> {
         let mut state = self.lock();
         state.epoch += 1;
         state.wake = None;
+        let shared = state.take_shared(|_| true);
         let rowless = state.kept.iter().filter(|(_, d)| !d.durable).count();
         let lost = state.plain.len() + rowless;
         if lost > 0 {
@@ -115,6 +121,40 @@ impl Feed {
         state.plain.clear();
         state.forget_kept();
         state.relieve();
+        shared
+    }
+
+    /// Takes out what came by one shared subscription and waits.
+    pub(crate) fn take_share(&self, share: ShareId) -> Vec<Delivery> {
+        self.lock().take_shared(|id| id == share)
+    }
+
+    /// Whether a consumer is attached.
+    pub(crate) fn is_attached(&self) -> bool {
+        self.lock().wake.is_some()
+    }
+
+    /// Whether a consumer is attached that keeps up.
+    pub(crate) fn takes_more(&self) -> bool {
+        let state = self.lock();
+        state.wake.is_some() && !state.is_pressed(&self.env)
+    }
+
+    /// Like [`Feed::takes_more`], with fewer than `window` waiting for an acknowledgement to come.
+    pub(crate) fn takes_kept(&self, window: usize) -> bool {
+        let state = self.lock();
+        state.wake.is_some() && state.kept.len() < window && !state.is_pressed(&self.env)
+    }
+
+    /// Wakes the consumer, if there is one.
+    pub(crate) fn rouse(&self) {
+        self.lock().rouse();
+    }
+
+    /// A delivery whose row another taker has, for a consumer that takes more. To be followed by
+    /// [`Feed::appended`].
+    pub(crate) fn hand(&self, delivery: Delivery) {
+        self.lock().put(delivery);
     }
 
     /// A delivery without a row.
@@ -278,6 +318,7 @@ impl Feed {
                 retain: row.retain,
                 dup: id < self.env.first_id || state.newest_out.is_some_and(|newest| id <= newest),
                 durable: true,
+                share: None,
                 identifiers: row.identifiers,
                 message: Arc::new(row.message),
             };
@@ -315,7 +356,9 @@ impl Feed {
         out: &mut Vec<Delivery>,
     ) {
         let message = &delivery.message;
-        if message.expiry.is_some() && message.is_expired(&self.env.clock.now()) {
+        // What is shared is not this taker's to drop: its session looks at it.
+        let own = delivery.share.is_none();
+        if own && message.expiry.is_some() && message.is_expired(&self.env.clock.now()) {
             self.drop_one(&delivery, DropReason::Expired);
             return;
         }
@@ -323,7 +366,9 @@ impl Feed {
         taking.bytes = taking.bytes.saturating_sub(message.cost());
         if delivery.durable || u8::from(delivery.qos) > 0 {
             taking.kept = taking.kept.saturating_sub(1);
-            state.newest_out = state.newest_out.max(Some(message.id));
+            if own {
+                state.newest_out = state.newest_out.max(Some(message.id));
+            }
         }
         out.push(delivery);
     }
@@ -423,12 +468,25 @@ impl State {
 
     /// Lets go of what has a row; it is read again from the store.
     pub(crate) fn forget_kept(&mut self) {
-        if let Some((_, first)) = self.kept.front() {
+        if let Some((_, first)) = self.kept.iter().find(|(_, d)| d.share.is_none()) {
             self.cursor = before(first.message.id);
             self.caught_up = false;
         }
         self.kept.clear();
         self.bytes = self.plain.iter().map(|(_, d)| d.message.cost()).sum();
+    }
+
+    fn take_shared(&mut self, of: impl Fn(ShareId) -> bool) -> Vec<Delivery> {
+        let mut taken = Vec::new();
+        self.kept.retain(|(_, delivery)| {
+            let found = delivery.share.is_some_and(&of);
+            if found {
+                self.bytes = self.bytes.saturating_sub(delivery.message.cost());
+                taken.push(delivery.clone());
+            }
+            !found
+        });
+        taken
     }
 
     /// Reads again from `id` on.

@@ -2,20 +2,24 @@
 
 use std::collections::VecDeque;
 use std::num::NonZeroU16;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use iotedge_model::{DropReason, QoS};
-use iotedge_mqtt::Outbound;
+use iotedge_mqtt::{Outbound, Phase};
 use iotedge_ports::{Delivery, DrainLimit, DrainState, Outgoing, Pressure, SessionMailbox, Wake};
 use iotedge_store::TakerId;
 use iotedge_telemetry::METRICS;
 
+use super::share::Membership;
 use super::{Env, feed::Feed};
+use crate::group::Group;
 
 /// Outlives connections.
 pub(crate) struct SessionBox {
     pub(crate) feed: Feed,
     flight: Mutex<Flight>,
+    /// For a session with shared subscriptions.
+    membership: OnceLock<Box<Membership>>,
 }
 
 struct Flight {
@@ -47,6 +51,26 @@ impl Flight {
         usize::from(self.receive_maximum).saturating_sub(sent)
     }
 
+    /// Takes out what other members of shared subscriptions may get instead. What a group that is
+    /// no more has begun to send is brought to its end.
+    fn take_shared(&mut self, env: &Env) -> Vec<Delivery> {
+        let others: Vec<NonZeroU16> = self
+            .window
+            .iter()
+            .filter(|sent| {
+                let share = sent.item.share;
+                sent.phase == Phase::PubAck && share.is_some_and(|id| env.shares.get(id).is_some())
+            })
+            .map(|sent| sent.packet_id)
+            .collect();
+        let mut taken = Vec::with_capacity(others.len());
+        for packet_id in others {
+            let delivery = self.window.forget(packet_id);
+            taken.extend(self.settle(delivery));
+        }
+        taken
+    }
+
     fn settle(&mut self, delivery: Option<Delivery>) -> Option<Delivery> {
         if let Some(delivery) = &delivery {
             self.bytes = self.bytes.saturating_sub(delivery.message.cost());
@@ -70,6 +94,7 @@ impl SessionBox {
                 resend: VecDeque::new(),
                 receive_maximum: u16::MAX,
             }),
+            membership: OnceLock::new(),
         }
     }
 
@@ -96,9 +121,103 @@ impl SessionBox {
                 (sent.packet_id, delivery)
             })
             .collect();
+        let epoch = self.feed.attach(wake);
+        if let Some(membership) = self.membership.get() {
+            membership.set_window(flight.free(self.feed.env.max_bytes));
+            drop(flight);
+            membership.arrive();
+        }
         Attached {
-            epoch: self.feed.attach(wake),
+            epoch,
             session: self.clone(),
+        }
+    }
+
+    /// The connection has ended. What came by shared subscriptions and is not acknowledged goes
+    /// to their other members.
+    pub(crate) fn detach(&self) {
+        if let Some(membership) = self.membership.get() {
+            membership.depart();
+        }
+        let unsent = self.feed.detach();
+        self.give_back(None, unsent);
+        if self.membership.get().is_some() {
+            let sent = self.flight().take_shared(&self.feed.env);
+            self.give_back(self.feed.taker, sent);
+        }
+    }
+
+    fn give_back(&self, sent_to: Option<TakerId>, deliveries: Vec<Delivery>) {
+        let mut by_group: Vec<(Arc<Group>, Vec<Delivery>)> = Vec::new();
+        for delivery in deliveries {
+            let known = by_group
+                .iter_mut()
+                .find(|(group, _)| Some(group.id) == delivery.share);
+            if let Some((_, deliveries)) = known {
+                deliveries.push(delivery);
+            } else if let Some(group) = delivery.share.and_then(|id| self.feed.env.shares.get(id)) {
+                by_group.push((group, vec![delivery]));
+            }
+        }
+        for (group, deliveries) in by_group {
+            group.take_back(sent_to, deliveries);
+        }
+    }
+
+    /// This session, of that number, is a member of a shared subscription.
+    pub(crate) fn join(&self, session: usize, group: &Arc<Group>) {
+        let membership = self.membership.get_or_init(|| {
+            let free = self.flight().free(self.feed.env.max_bytes);
+            Box::new(Membership::new(session, free))
+        });
+        membership.add(group);
+    }
+
+    /// It is a member no more.
+    pub(crate) fn leave(&self, group: &Group) {
+        if let Some(membership) = self.membership.get() {
+            membership.remove(group);
+        }
+    }
+
+    /// Whether one more message would be sent without waiting for an acknowledgement.
+    pub(crate) fn has_window(&self) -> bool {
+        self.membership
+            .get()
+            .is_some_and(|m| self.feed.takes_kept(m.window()))
+    }
+
+    fn note_window(&self, flight: &Flight) {
+        if let Some(membership) = self.membership.get() {
+            membership.set_window(flight.free(self.feed.env.max_bytes));
+        }
+    }
+
+    /// The receiver has it: its row goes.
+    fn acknowledge(&self, delivery: &Delivery) {
+        if !delivery.durable {
+            return;
+        }
+        let env = &self.feed.env;
+        match (delivery.share, self.feed.taker) {
+            (Some(share), _) => {
+                if let Some(group) = env.shares.get(share) {
+                    group.acknowledge(delivery.message.id);
+                }
+            }
+            (None, Some(taker)) => env.store.acknowledge(taker, &[delivery.message.id]),
+            (None, None) => {}
+        }
+    }
+
+    /// Counts a drop and gives the row up.
+    fn drop_one(&self, delivery: &Delivery, reason: DropReason) {
+        let Some(share) = delivery.share else {
+            return self.feed.drop_one(delivery, reason);
+        };
+        METRICS.dropped(reason, 1);
+        if let (true, Some(group)) = (delivery.durable, self.feed.env.shares.get(share)) {
+            group.discard(delivery.message.id, reason);
         }
     }
 }
@@ -137,6 +256,36 @@ impl Attached {
     }
 }
 
+impl Attached {
+    /// What waits for the session's shared subscriptions, behind its own.
+    fn pull(
+        membership: &Membership,
+        limit: DrainLimit,
+        free: usize,
+        taken: &mut Vec<Delivery>,
+    ) -> DrainState {
+        let kept = taken.iter().filter(|d| d.qos > QoS::AtMostOnce).count();
+        let free = free.saturating_sub(kept);
+        if free == 0 {
+            // The next acknowledgement drains again.
+            return DrainState::Empty;
+        }
+        let before = taken.len();
+        let most = free.min(limit.messages.saturating_sub(before));
+        let more = membership.pull(most, limit.bytes, taken);
+        if more && taken.len() - before < free {
+            DrainState::More
+        } else {
+            DrainState::Empty
+        }
+    }
+
+    fn is_expired(&self, delivery: &Delivery) -> bool {
+        let message = &delivery.message;
+        message.expiry.is_some() && message.is_expired(&self.session.feed.env.clock.now())
+    }
+}
+
 impl SessionMailbox for Attached {
     fn drain(&self, limit: DrainLimit, out: &mut Vec<Outgoing>) -> DrainState {
         let session = &self.session;
@@ -157,13 +306,19 @@ impl SessionMailbox for Attached {
             return DrainState::More;
         }
         let mut taken = Vec::new();
-        let state = session.feed.take(
-            self.epoch,
-            limit,
-            flight.free(session.feed.env.max_bytes),
-            &mut taken,
-        );
+        let free = flight.free(session.feed.env.max_bytes);
+        let state = session.feed.take(self.epoch, limit, free, &mut taken);
+        let state = match (state, session.membership.get()) {
+            (Some(DrainState::Empty), Some(membership)) => {
+                Self::pull(membership, limit, free, &mut taken)
+            }
+            (state, _) => state.unwrap_or(DrainState::Empty),
+        };
         for delivery in taken {
+            if delivery.share.is_some() && self.is_expired(&delivery) {
+                session.drop_one(&delivery, DropReason::Expired);
+                continue;
+            }
             let packet_id = match delivery.qos {
                 QoS::AtMostOnce => None,
                 qos => match flight.window.push(qos, delivery.clone()) {
@@ -180,7 +335,8 @@ impl SessionMailbox for Attached {
             };
             out.push(self.outgoing(packet_id, delivery));
         }
-        state.unwrap_or(DrainState::Empty)
+        session.note_window(&flight);
+        state
     }
 
     fn puback(&self, packet_id: NonZeroU16) -> bool {
@@ -193,18 +349,14 @@ impl SessionMailbox for Attached {
                 flight.resend.retain(|(id, _)| *id != packet_id);
             }
             let delivery = flight.window.puback(packet_id);
-            flight.settle(delivery)
+            let delivery = flight.settle(delivery);
+            self.session.note_window(&flight);
+            delivery
         };
         let Some(delivery) = delivery else {
             return false;
         };
-        if let (true, Some(taker)) = (delivery.durable, self.session.feed.taker) {
-            self.session
-                .feed
-                .env
-                .store
-                .acknowledge(taker, &[delivery.message.id]);
-        }
+        self.session.acknowledge(&delivery);
         true
     }
 
@@ -214,10 +366,12 @@ impl SessionMailbox for Attached {
                 let delivery = {
                     let mut flight = self.session.flight();
                     let delivery = flight.window.forget(id);
-                    flight.settle(delivery)
+                    let delivery = flight.settle(delivery);
+                    self.session.note_window(&flight);
+                    delivery
                 };
                 if let Some(delivery) = delivery {
-                    self.session.feed.drop_one(&delivery, reason);
+                    self.session.drop_one(&delivery, reason);
                 }
             }
             Some(_) => {}

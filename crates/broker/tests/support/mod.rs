@@ -303,10 +303,22 @@ pub struct Client {
 
 impl Client {
     pub fn subscribe(&self, filter: &str, qos: QoS) {
+        self.subscribe_with(filter, SubscribeOptions::v311(qos));
+    }
+
+    pub fn unsubscribe(&self, filter: &str) {
+        let ack = (self.ears.clone() as Arc<_>, 98);
+        let (removed, _) =
+            self.broker
+                .unsubscribe(self.connected.connection, &[filter.into()], ack);
+        assert_eq!(removed, [true]);
+    }
+
+    pub fn subscribe_with(&self, filter: &str, options: SubscribeOptions) {
         let subscription = Subscription {
             filter: SharedFilter::new(filter).unwrap(),
             text: filter.into(),
-            options: SubscribeOptions::v311(qos),
+            options,
         };
         let subscriptions = [subscription];
         let ack = (self.ears.clone() as Arc<_>, 99);

@@ -46,7 +46,6 @@ fn properties(opened: &Opened, limits: &Limits) -> ConnAckProperties {
         // AWS IoT Core always says it.
         server_keep_alive: (terms.keep_alive_changed || limits.is_aws())
             .then_some(terms.keep_alive),
-        shared_subscription_available: false,
         ..ConnAckProperties::default()
     }
 }

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use iotedge_model::{Action, QoS, SharedFilter};
+use iotedge_model::{Action, QoS, SharedFilter, TopicFilter};
 use iotedge_mqtt::{
     AckProperties, Packet, ReasonCode, SubAck, SubAckCode, Subscribe, SubscriptionOptions,
     UnsubAck, Unsubscribe,
@@ -135,14 +135,15 @@ impl Pump {
     }
 
     /// A filter that is none is a protocol violation in 3.1.1 ([MQTT-4.7.1-2], [MQTT-4.8.0-1]);
-    /// version 5 has a code for it in SUBACK and UNSUBACK.
+    /// version 5 has a code for it in SUBACK and UNSUBACK. What is only no shared subscription is a
+    /// filter to 3.1.1, and refused alone.
     fn valid_filter(&mut self, text: &str) -> Result<Result<SharedFilter, No>, End> {
         match SharedFilter::new(text) {
             Ok(filter) => Ok(Ok(filter)),
             Err(error) => {
                 METRICS.count(Metric::SubscribeClientError, self.peer.protocol);
                 let code = ReasonCode::TopicFilterInvalid;
-                if self.terms.is_v5() {
+                if self.terms.is_v5() || TopicFilter::new(text).is_ok() {
                     return Ok(Err(No::new(code, error.to_string())));
                 }
                 let what = format!("the filter {text:?} is not valid: {error}");
@@ -162,11 +163,6 @@ impl Pump {
             Ok(filter) => filter,
             Err(no) => return Ok(Err(no)),
         };
-        if filter.share.is_some() && self.terms.is_v5() {
-            METRICS.count(Metric::SubscribeClientError, self.peer.protocol);
-            let code = ReasonCode::SharedSubscriptionsNotSupported;
-            return Ok(Err(No::new(code, "shared subscriptions are not supported")));
-        }
         if let Some(no) = self.filter_limit(&filter, options.qos) {
             METRICS.count(Metric::SubscribeClientError, self.peer.protocol);
             return if self.context.limits.is_aws() {
