@@ -161,6 +161,14 @@ class Client(raw.Connection):
         self.send(pingreq())
         self.await_packet(PINGRESP)
 
+    def so_far(self):
+        """The messages that were on their way, not acknowledged. What the first answer overtakes
+        is before the second one."""
+        self.ping()
+        self.ping()
+        kept, self._kept = self._kept, []
+        return kept
+
     def acknowledge(self, message):
         """All that the receiver of this PUBLISH says."""
         if message.qos == 1:
