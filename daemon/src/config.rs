@@ -60,6 +60,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// The store.
     pub store: StoreConfig,
+    /// Shadows.
+    pub shadow: ShadowConfig,
     /// The log.
     pub log: LogConfig,
     /// Upstream brokers.
@@ -149,6 +151,31 @@ pub struct AdminConfig {
     pub socket: PathBuf,
 }
 
+/// `[shadow]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShadowConfig {
+    /// Bytes of a shadow's state.
+    pub max_document_bytes: usize,
+    /// Levels of a section.
+    pub max_depth: usize,
+    /// Unanswered requests for one thing.
+    pub max_in_flight: usize,
+    /// After how long an unused shadow goes; never without.
+    pub unused_lifetime: Option<Duration>,
+}
+
+impl Default for ShadowConfig {
+    /// AWS IoT's limits; nothing is deleted unasked.
+    fn default() -> Self {
+        Self {
+            max_document_bytes: 8 * 1024,
+            max_depth: 6,
+            max_in_flight: 10,
+            unused_lifetime: None,
+        }
+    }
+}
+
 /// `[store]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreConfig {
@@ -223,6 +250,7 @@ impl Config {
                 socket: data_dir.join("control.sock"),
             },
             store: StoreConfig::default(),
+            shadow: ShadowConfig::default(),
             log: LogConfig::default(),
             upstreams: Vec::new(),
             serial: Vec::new(),

@@ -20,7 +20,7 @@ use iotedge_model::DropReason;
 use iotedge_ports::{BrokerPort, Clock, HttpMount};
 use iotedge_registry::Registry;
 use iotedge_rules::Engine;
-use iotedge_shadow::{Settings, ShadowHttp, ShadowService};
+use iotedge_shadow::{ShadowHttp, ShadowService};
 use iotedge_store::{Opened, Options as StoreOptions, Store, TakerKind};
 use iotedge_telemetry::event;
 use tokio::sync::Notify;
@@ -110,7 +110,7 @@ impl House {
             Arc::new(store.documents("shadows")),
             port.clone(),
             clock.clone(),
-            Settings::default(),
+            convert::shadow_settings(&config.shadow),
         )
         .map_err(problem)?;
         let engine = Arc::new(Engine::new(
@@ -196,7 +196,7 @@ impl House {
         let due = self.rooms.next_sweep.load(Ordering::Relaxed);
         if now >= due {
             self.rooms.next_sweep.store(now + SWEEP, Ordering::Relaxed);
-            self.rooms.shadow.forget_tombstones();
+            self.rooms.shadow.sweep();
         }
     }
 

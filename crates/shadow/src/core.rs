@@ -114,6 +114,7 @@ pub fn update(
         document.base.clone_from(&tombstone.base);
     }
     document.timestamp = seconds;
+    document.touch(now);
     request.apply(&mut document, seconds);
     if document.state_bytes() > limits.max_bytes {
         return Err(reject(ShadowError::TooLarge));
@@ -192,12 +193,7 @@ pub fn delete(
     };
     let accepted = json!({"version": document.version, "timestamp": now.wall.seconds()});
     Ok(Deleted {
-        tombstone: Tombstone {
-            version: document.version,
-            deleted_at: now.wall,
-            trusted: now.trusted,
-            base: document.base.clone(),
-        },
+        tombstone: document.bury(now),
         accepted: with_token(accepted, client_token.as_deref()),
     })
 }

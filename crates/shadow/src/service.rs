@@ -38,6 +38,9 @@ pub struct Settings {
     pub max_open: usize,
     /// Bytes of requests that wait for their turn.
     pub max_queued_bytes: usize,
+    /// Seconds after which a shadow that nobody has updated or read is deleted (2016 guide, "Device
+    /// Shadow Limits": a year); never without.
+    pub unused_lifetime: Option<u64>,
 }
 
 impl Default for Settings {
@@ -47,6 +50,7 @@ impl Default for Settings {
             max_in_flight: 10,
             max_open: 10_000,
             max_queued_bytes: 16 << 20,
+            unused_lifetime: None,
         }
     }
 }
@@ -274,12 +278,13 @@ impl ShadowService {
         Ok(listed)
     }
 
-    /// Removes what is left of shadows that were deleted long ago. Returns at once: the service's
+    /// Removes what is left of shadows that were deleted long ago, and deletes those that nobody has
+    /// used for [`Settings::unused_lifetime`]. Returns at once: the service's
     /// thread reads everything in small steps, and answers between them what has come in. Does
     /// nothing while an earlier call is at it; [`ShadowService::stop`] ends it. Once a day is often
     /// enough.
-    pub fn forget_tombstones(&self) {
-        self.queue.begin_forgetting();
+    pub fn sweep(&self) {
+        self.queue.begin_sweep();
     }
 
     /// Answers what has come in and ends the thread. To be called before the store is closed.

@@ -209,11 +209,11 @@ fn tombstones_are_forgotten_after_two_days() {
     house.ask(UPDATE, reported(1));
     house.ask("$aws/things/lamp/shadow/delete", "");
     house.ask("$aws/things/fan/shadow/update", reported(1));
-    house.service.forget_tombstones();
+    house.service.sweep();
     house.ask("$aws/things/fan/shadow/get", "");
     assert_eq!(store.len(), 2);
     house.clock.advance_seconds(48 * 3600 + 1);
-    house.service.forget_tombstones();
+    house.service.sweep();
     house.ask("$aws/things/fan/shadow/get", "");
     assert_eq!(store.len(), 1);
 }

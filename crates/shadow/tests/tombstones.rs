@@ -92,10 +92,10 @@ impl Bench {
 #[test]
 fn requests_are_answered_between_the_steps_of_forgetting() {
     let mut bench = bench();
-    bench.house.service.forget_tombstones();
+    bench.house.service.sweep();
     bench.wait_for_list();
     // A second call while the first is under way adds nothing.
-    bench.house.service.forget_tombstones();
+    bench.house.service.sweep();
     bench.house.send("$aws/things/lamp/shadow/get", "");
     bench.go.as_ref().unwrap().send(()).unwrap();
     bench.wait_for_list();
@@ -134,7 +134,7 @@ fn refuses(service: &ShadowService) -> bool {
 #[test]
 fn stopping_does_not_wait_for_all_steps() {
     let mut bench = bench();
-    bench.house.service.forget_tombstones();
+    bench.house.service.sweep();
     bench.wait_for_list();
     let service = bench.house.service.clone();
     let (stopping, stops) = sync_channel(1);

@@ -14,8 +14,8 @@ use super::section::{Problems, Section};
 use super::tree::Table;
 use super::{
     AdminConfig, BrokerConfig, Config, ConfigErrors, DEFAULT_ADMIN, DEFAULT_SOCKET, GatewayConfig,
-    ListenerAuth, ListenerConfig, ListenerProtocol, LogConfig, StoreConfig, broker, devices, units,
-    upstream,
+    ListenerAuth, ListenerConfig, ListenerProtocol, LogConfig, ShadowConfig, StoreConfig, broker,
+    devices, units, upstream,
 };
 
 pub(super) fn read(file: &Path, whole: &Table) -> Result<Config, ConfigErrors> {
@@ -58,6 +58,7 @@ fn root_table(file: &Path, root: &Section<'_>) -> Option<Config> {
     check_addresses(root, &listeners, &admin_section, &admin);
     admin_section.finish();
     let store = store(root.table("store"));
+    let shadow = shadow(root.table("shadow"));
     let log = log(root.table("log"));
     let upstreams = upstream::read(root, &gateway);
     let serial = devices::read(root);
@@ -74,6 +75,7 @@ fn root_table(file: &Path, root: &Section<'_>) -> Option<Config> {
         broker,
         admin,
         store,
+        shadow,
         log,
         upstreams,
         serial,
@@ -320,6 +322,29 @@ fn store(section: Section<'_>) -> StoreConfig {
     }
     section.finish();
     store
+}
+
+fn shadow(section: Section<'_>) -> ShadowConfig {
+    let mut shadow = ShadowConfig::default();
+    let number = |n: u64| usize::try_from(n).ok();
+    if let Some(bytes) = section
+        .size("max_document_bytes", 64..=120 << 10)
+        .and_then(number)
+    {
+        shadow.max_document_bytes = bytes;
+    }
+    if let Some(depth) = section.number("max_depth", 1..=64).and_then(number) {
+        shadow.max_depth = depth;
+    }
+    if let Some(n) = section.number("max_in_flight", 1..=1_000).and_then(number) {
+        shadow.max_in_flight = n;
+    }
+    if !section.is_unlimited("unused_lifetime") {
+        let days = |n: u64| Duration::from_secs(n * 24 * 3600);
+        shadow.unused_lifetime = section.duration("unused_lifetime", days(1)..=days(36_500));
+    }
+    section.finish();
+    shadow
 }
 
 fn log(section: Section<'_>) -> LogConfig {

@@ -117,6 +117,11 @@ socket = "control.sock"
 sync = "50ms"
 max_bytes = "2GiB"
 min_free_disk = "1MiB"
+[shadow]
+max_document_bytes = "16KiB"
+max_depth = 8
+max_in_flight = 20
+unused_lifetime = "365d"
 [log]
 format = "json"
 level = "debug"
@@ -158,6 +163,14 @@ topic = "sensors/${{name}}"
     assert_eq!(config.broker.connect_timeout, Duration::from_secs(5));
     assert_eq!(config.listeners[1].max_connections, 99);
     assert_eq!(config.store.linger, Duration::from_millis(50));
+    let year = Duration::from_secs(365 * 24 * 3600);
+    let shadow = ShadowConfig {
+        max_document_bytes: 16 << 10,
+        max_depth: 8,
+        max_in_flight: 20,
+        unused_lifetime: Some(year),
+    };
+    assert_eq!(config.shadow, shadow);
     assert_eq!(config.admin.socket, folder.0.path().join("control.sock"));
     let upstream = &config.upstreams[0];
     assert_eq!(upstream.url.to_string(), "mqtts://cloud.example:8883");
@@ -365,6 +378,8 @@ fn each_wrong_value_is_told_with_its_key() {
         ("[[modbus]]\nname = \"x\"".into(), "modbus", "not supported yet"),
         ("[[gpio]]\nname = \"x\"".into(), "gpio", "not supported yet"),
         ("[[user]]\nname = \"x\"".into(), "user", "not supported yet"),
+        ("[shadow]\nmax_document_bytes = \"1MiB\"".into(), "shadow.max_document_bytes", "120KiB"),
+        ("[shadow]\nunused_lifetime = \"1h\"".into(), "shadow.unused_lifetime", "1d"),
         ("[log]\nformat = \"xml\"".into(), "log.format", "\"text\", \"json\""),
         (format!("[admin]\nsocket = \"/{}\"", "x".repeat(107)), "admin.socket", "at most 103"),
         (upstream("url = \"cloud.example\"", ""), "upstream.url", "no scheme"),

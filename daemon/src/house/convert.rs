@@ -12,7 +12,7 @@ use rustls::ServerConfig;
 
 use crate::config::{
     Config, Direction, ListenerAuth, ListenerConfig, ListenerProtocol, Profile, RouteConfig,
-    UpstreamConfig,
+    ShadowConfig, UpstreamConfig,
 };
 
 pub(super) fn broker_limits(config: &Config) -> iotedge_broker::Limits {
@@ -284,4 +284,14 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> bool {
         config
     };
     still(old) != still(new)
+}
+
+/// What the shadow service may take.
+pub(super) fn shadow_settings(config: &ShadowConfig) -> iotedge_shadow::Settings {
+    let mut settings = iotedge_shadow::Settings::default();
+    settings.limits.max_bytes = config.max_document_bytes;
+    settings.limits.max_depth = config.max_depth;
+    settings.max_in_flight = config.max_in_flight;
+    settings.unused_lifetime = config.unused_lifetime.map(|d| d.as_secs());
+    settings
 }

@@ -10,6 +10,9 @@ use super::{Section, merge};
 /// How long a deleted shadow's version is remembered.
 const TOMBSTONE_MILLIS: u64 = 48 * 60 * 60 * 1000;
 
+/// Reading is noted once in so many seconds: a note is a write.
+const USE_SECONDS: u64 = 24 * 60 * 60;
+
 /// A section with the timestamps of its leaves.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Stamped {
@@ -26,6 +29,9 @@ pub struct Document {
     pub version: u64,
     /// When it was last updated, in seconds.
     pub timestamp: u64,
+    /// When it was last updated or read, in seconds of a clock that could be believed; about to the
+    /// day. `None`: that is not known.
+    pub used: Option<u64>,
     /// What it had in common with the cloud when it was last synchronised.
     pub base: Option<Box<Base>>,
 }
@@ -93,6 +99,39 @@ impl Document {
         json!({"state": state, "metadata": metadata, "version": self.version})
     }
 
+    /// Notes that it is used; `true` when that is news that should be kept.
+    pub fn touch(&mut self, now: &Now) -> bool {
+        let seconds = now.wall.seconds();
+        let known = self
+            .used
+            .is_some_and(|used| seconds.saturating_sub(used) < USE_SECONDS);
+        if known || !now.trusted {
+            return false;
+        }
+        self.used = Some(seconds);
+        true
+    }
+
+    /// Whether nobody has updated or read it for `lifetime` seconds. Only a clock that can be
+    /// believed says so, and only after it has once seen the shadow.
+    pub fn is_unused(&self, now: &Now, lifetime: u64) -> bool {
+        let seconds = now.wall.seconds();
+        now.trusted
+            && self
+                .used
+                .is_some_and(|used| seconds.saturating_sub(used) > lifetime)
+    }
+
+    /// What is left of it when it is deleted.
+    pub fn bury(&self, now: &Now) -> Tombstone {
+        Tombstone {
+            version: self.version,
+            deleted_at: now.wall,
+            trusted: now.trusted,
+            base: self.base.clone(),
+        }
+    }
+
     /// What is desired and not reported, with the timestamps of desired; `None` without difference.
     pub fn delta(&self) -> Option<(Section, Section)> {
         let desired = self.desired.as_ref()?;
@@ -135,6 +174,7 @@ impl Stored {
             reported: section(&root, "reported"),
             version,
             timestamp: number("timestamp")?,
+            used: root.get("used").and_then(Value::as_u64),
             base,
         }))
     }
@@ -146,6 +186,9 @@ impl Stored {
                 let mut content = document.to_content();
                 if let Some(object) = content.as_object_mut() {
                     object.insert("timestamp".into(), document.timestamp.into());
+                    if let Some(used) = document.used {
+                        object.insert("used".into(), used.into());
+                    }
                 }
                 (content, &document.base)
             }

@@ -45,7 +45,7 @@ pub(super) enum Job {
         outcome: Result<(), StorageFailure>,
     },
     /// One step: the keys behind this one.
-    ForgetTombstones {
+    Sweep {
         after: Option<String>,
     },
 }
@@ -62,8 +62,8 @@ struct State {
     open: usize,
     /// Of them, by thing, those that were not refused at once.
     in_flight: HashMap<Arc<str>, usize>,
-    /// There is a step of forgetting tombstones, in `jobs` or in the worker's hands.
-    forgetting: bool,
+    /// There is a step of a sweep, in `jobs` or in the worker's hands.
+    sweeping: bool,
     stopping: bool,
 }
 
@@ -117,27 +117,27 @@ impl Queue {
         self.wake.notify_one();
     }
 
-    /// Queues the first step of forgetting tombstones, unless it is under way.
-    pub(super) fn begin_forgetting(&self) {
+    /// Queues the first step of a sweep, unless one is under way.
+    pub(super) fn begin_sweep(&self) {
         let mut state = self.lock();
-        if state.forgetting || state.stopping {
+        if state.sweeping || state.stopping {
             return;
         }
-        state.forgetting = true;
-        state.jobs.push_back(Job::ForgetTombstones { after: None });
+        state.sweeping = true;
+        state.jobs.push_back(Job::Sweep { after: None });
         drop(state);
         self.wake.notify_one();
     }
 
     /// A step is done. The next one, if there is any, waits behind all that has come in meanwhile.
-    pub(super) fn forgot(&self, next: Option<String>) {
+    pub(super) fn swept(&self, next: Option<String>) {
         let mut state = self.lock();
         match next {
             Some(after) if !state.stopping => {
                 let after = Some(after);
-                state.jobs.push_back(Job::ForgetTombstones { after });
+                state.jobs.push_back(Job::Sweep { after });
             }
-            _ => state.forgetting = false,
+            _ => state.sweeping = false,
         }
     }
 

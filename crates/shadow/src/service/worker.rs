@@ -15,7 +15,7 @@ use super::lane::{Lane, Outcome, Slot};
 use super::queue::{CommitNotice, Job, Queue, Reply, Request};
 use super::{Settings, internal};
 use crate::core::{self, Rejection, ShadowError, Stored};
-use crate::{ShadowStore, StorageFailure};
+use crate::{CommitDone, ShadowStore, StorageFailure};
 
 fn rejected(operation: ShadowOperation) -> &'static str {
     match operation {
@@ -83,9 +83,9 @@ impl Worker {
                         number,
                         outcome,
                     } => self.committed(&thing, number, outcome, &now, &mut ready),
-                    Job::ForgetTombstones { after } => {
-                        let next = self.forget_tombstones(after.as_deref(), &now);
-                        self.queue.forgot(next);
+                    Job::Sweep { after } => {
+                        let next = self.sweep(after.as_deref(), &now);
+                        self.queue.swept(next);
                     }
                 }
             }
@@ -145,6 +145,7 @@ impl Worker {
         Ok(match request.operation {
             ShadowOperation::Get => {
                 let document = bytes(&core::get(stored, &request.payload, &name, now, limits)?);
+                self.used(key, stored, now);
                 let messages = published.then(|| ("get/accepted", document.clone()));
                 Decision {
                     outcome: Outcome {
@@ -253,8 +254,48 @@ impl Worker {
         }
     }
 
+    fn sweep_one(&self, key: &str, body: &[u8], now: &Now) -> Result<(), StorageFailure> {
+        match (Stored::parse(body), self.settings.unused_lifetime) {
+            (Ok(Stored::Deleted(tombstone)), _) if tombstone.is_over(now) => self.store.forget(key),
+            (Ok(Stored::Live(mut document)), Some(lifetime)) => {
+                if document.is_unused(now, lifetime) {
+                    tracing::info!(
+                        event = event::DELETE_SHADOW,
+                        shadow = key,
+                        "nobody has used it for shadow.unused_lifetime: deleted"
+                    );
+                    let tombstone = Stored::Deleted(document.bury(now));
+                    return self.store.put(key, tombstone.to_bytes().into(), unheard());
+                }
+                // Its time begins when it is first seen.
+                if document.used.is_none() && document.touch(now) {
+                    let seen = Stored::Live(document);
+                    return self.store.put(key, seen.to_bytes().into(), unheard());
+                }
+                Ok(())
+            }
+            // What is damaged stays for those who can read it.
+            _ => Ok(()),
+        }
+    }
+
+    /// A reader has been there: noted once a day, where that counts.
+    fn used(&self, key: &str, stored: Option<&Stored>, now: &Now) {
+        let (Some(Stored::Live(document)), Some(_)) = (stored, self.settings.unused_lifetime)
+        else {
+            return;
+        };
+        let mut document = document.clone();
+        if document.touch(now) {
+            let seen = Stored::Live(document).to_bytes().into();
+            if let Err(e) = self.store.put(key, seen, unheard()) {
+                internal(key, &e);
+            }
+        }
+    }
+
     /// One step through all keys; gives the key after which the next one goes on.
-    fn forget_tombstones(&self, after: Option<&str>, now: &Now) -> Option<String> {
+    fn sweep(&self, after: Option<&str>, now: &Now) -> Option<String> {
         // Few, since requests wait for the step: shadows are parsed, of 8 kB each at most.
         const PAGE: usize = 32;
         let page = match self.store.list("", after, PAGE) {
@@ -265,10 +306,7 @@ impl Worker {
             }
         };
         for (key, body) in &page {
-            if !matches!(Stored::parse(body), Ok(Stored::Deleted(t)) if t.is_over(now)) {
-                continue;
-            }
-            if let Err(e) = self.store.forget(key) {
+            if let Err(e) = self.sweep_one(key, body, now) {
                 internal(key, &e);
                 return None;
             }
@@ -279,6 +317,11 @@ impl Worker {
             .map(|(key, _)| key)
             .filter(|_| full)
     }
+}
+
+/// Nobody waits for it; the next sweep sees what became of it.
+fn unheard() -> CommitDone {
+    Box::new(|_| {})
 }
 
 fn log(slot: &Slot) {

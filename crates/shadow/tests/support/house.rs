@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Context, Poll, Wake as TaskWake, Waker};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use iotedge_shadow::{CommitDone, Settings, ShadowService, ShadowStore, StorageFa
 use serde_json::Value;
 
 /// Time that moves when a test says so.
-pub struct TestClock(pub AtomicU64);
+pub struct TestClock(pub AtomicU64, pub AtomicBool);
 
 impl TestClock {
     pub fn advance_seconds(&self, seconds: u64) {
@@ -32,7 +32,7 @@ impl Clock for TestClock {
         Now {
             mono: wall,
             wall: UnixMillis(wall),
-            trusted: true,
+            trusted: self.1.load(Ordering::SeqCst),
         }
     }
 }
@@ -102,6 +102,7 @@ struct MemoryState {
     entries: BTreeMap<String, Bytes>,
     held: Option<Vec<CommitDone>>,
     puts: usize,
+    lists: usize,
 }
 
 /// A store that commits when a test says so.
@@ -131,6 +132,13 @@ impl MemoryStore {
             .wait_timeout_while(state, Duration::from_secs(10), |s| s.puts < count)
             .unwrap();
         assert!(!enough.1.timed_out(), "{} puts of {count}", enough.0.puts);
+    }
+    pub fn puts(&self) -> usize {
+        self.state.lock().unwrap().puts
+    }
+    /// How often it was listed.
+    pub fn lists(&self) -> usize {
+        self.state.lock().unwrap().lists
     }
     pub fn len(&self) -> usize {
         self.state.lock().unwrap().entries.len()
@@ -169,7 +177,8 @@ impl ShadowStore for MemoryStore {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<(String, Bytes)>, StorageFailure> {
-        let state = self.state.lock().unwrap();
+        let mut state = self.state.lock().unwrap();
+        state.lists += 1;
         Ok(state
             .entries
             .iter()
@@ -241,11 +250,16 @@ pub struct House {
 
 impl House {
     pub fn new(store: Arc<dyn ShadowStore>) -> Self {
-        let clock = Arc::new(TestClock(AtomicU64::new(1_700_000_000_000)));
+        Self::with(store, Settings::default())
+    }
+
+    pub fn with(store: Arc<dyn ShadowStore>, settings: Settings) -> Self {
+        let clock = Arc::new(TestClock(
+            AtomicU64::new(1_700_000_000_000),
+            AtomicBool::new(true),
+        ));
         let broker = Arc::new(TestBroker::default());
-        let service =
-            ShadowService::start(store, broker.clone(), clock.clone(), Settings::default())
-                .unwrap();
+        let service = ShadowService::start(store, broker.clone(), clock.clone(), settings).unwrap();
         Self {
             clock,
             broker,
