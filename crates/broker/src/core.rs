@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use iotedge_model::{
-    ClientId, DropReason, MessageId, Principal, QoS, SharedFilter, Topic, TopicFilter,
+    ClientId, DropReason, MessageId, Principal, QoS, SharedFilter, Topic, TopicFilter, reserved,
 };
 use iotedge_ports::{
     AttachRoute, Clock, CloseReason, ConnectionId, Mailbox, Service, SubscribeOptions,
@@ -361,17 +361,19 @@ impl Core {
         }
         let mut found: Vec<Gathered> = Vec::new();
         let mut places: HashMap<Taker, usize> = HashMap::new();
-        self.tree
-            .matches(topic.as_str(), &mut |taker, options| match places
-                .get(&taker)
-                .and_then(|at| found.get_mut(*at))
-            {
+        let ingest = reserved::is_basic_ingest(topic.as_str());
+        self.tree.matches(topic.as_str(), &mut |taker, options| {
+            if ingest && !matches!(taker, Taker::Route(_) | Taker::Service(_)) {
+                return;
+            }
+            match places.get(&taker).and_then(|at| found.get_mut(*at)) {
                 Some(gathered) => gathered.add(options),
                 None => {
                     places.insert(taker, found.len());
                     found.push(Gathered::new(taker, options));
                 }
-            });
+            }
+        });
         let matches: Arc<[Match]> = found.into_iter().map(Gathered::finish).collect();
         if topic.as_str().len() <= CACHED_TOPIC_BYTES {
             if self.cache.len() >= CACHED_TOPICS {

@@ -60,6 +60,9 @@ pub struct Limits {
     pub session_expiry: u32,
     /// Seconds that a version 5 session may ask to outlive its connection; `u32::MAX` for ever.
     pub max_session_expiry: u32,
+    /// Wills on reserved topics that clients may publish to are published, as today's guide has it;
+    /// the guide of 2016 ignores them.
+    pub reserved_wills: bool,
 }
 
 impl Default for Limits {
@@ -86,6 +89,7 @@ impl Default for Limits {
             max_message_expiry: None,
             session_expiry: 3_600,
             max_session_expiry: u32::MAX,
+            reserved_wills: true,
         }
     }
 }

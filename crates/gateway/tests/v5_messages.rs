@@ -150,10 +150,10 @@ async fn a_publish_that_is_refused_is_told_so_and_only_qos_0_ends_the_connection
             ReasonCode::NotAuthorized,
         ),
         (
-            "$aws/x",
+            "$aws/events/presence/connected/x",
             "x",
-            ReasonCode::TopicNameInvalid,
-            ReasonCode::TopicNameInvalid,
+            ReasonCode::NotAuthorized,
+            ReasonCode::NotAuthorized,
         ),
         (
             "a/b/c/d",

@@ -91,6 +91,8 @@ pub struct BrokerConfig {
     pub max_outbox_bytes: usize,
     /// How often rules may republish what came of a rule.
     pub max_hops: u8,
+    /// Wills on reserved topics are published.
+    pub reserved_wills: bool,
 }
 
 impl BrokerConfig {
@@ -136,6 +138,7 @@ impl BrokerConfig {
             max_outbox_messages: 16_384,
             max_outbox_bytes: 4 << 20,
             max_hops: 10,
+            reserved_wills: true,
         }
     }
 
@@ -262,6 +265,10 @@ fn messages(section: &Section<'_>, broker: &mut BrokerConfig) {
     count(section, "retained_max", &mut broker.retained_max);
     let to = &mut broker.retained_max_bytes;
     size(section, "retained_max_bytes", 1024..=1 << 40, to);
+    let wills = [("publish", true), ("ignore", false)];
+    if let Some(published) = section.choice("reserved_wills", &wills) {
+        broker.reserved_wills = published;
+    }
     if let Some(n) = section.number("max_hops", 0..=100) {
         broker.max_hops = u8::try_from(n).unwrap_or(u8::MAX);
     }

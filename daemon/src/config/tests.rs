@@ -110,6 +110,7 @@ connect_timeout = "5s"
 max_connections = 99
 max_topic_levels = 8
 max_subscriptions = 50
+reserved_wills = "ignore"
 [admin]
 address = "127.0.0.1:9999"
 socket = "control.sock"
@@ -160,6 +161,7 @@ topic = "sensors/${{name}}"
     assert_eq!(config.gateway.thing_name.as_str(), "edge-7");
     assert_eq!(config.broker.max_payload_bytes, 128 << 10);
     assert_eq!(config.broker.session_expiry, 7 * 86_400);
+    assert!(!config.broker.reserved_wills);
     assert_eq!(config.broker.connect_timeout, Duration::from_secs(5));
     assert_eq!(config.listeners[1].max_connections, 99);
     assert_eq!(config.store.linger, Duration::from_millis(50));
@@ -251,6 +253,7 @@ fn every_limit_of_the_broker_is_read() {
         "max_outbox_messages = 7",
         "max_outbox_bytes = 7000",
         "max_hops = 7",
+        "reserved_wills = \"ignore\"",
     ];
     let mut seen = Vec::new();
     for profile in [Profile::Standard, Profile::AwsIot] {

@@ -89,7 +89,8 @@ pub(super) async fn publish(
     if publish.qos == QoS::ExactlyOnce {
         return Err(Failure::new("unsupported", "QoS 2 is not supported"));
     }
-    if !reserved::client_may_publish(publish.topic.as_str()) {
+    let retained = publish.retain && publish.topic.is_reserved();
+    if retained || !reserved::client_may_publish(publish.topic.as_str()) {
         let message = format!("{} is a reserved topic", publish.topic);
         return Err(Failure::new("refused", message));
     }

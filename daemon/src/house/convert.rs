@@ -65,6 +65,7 @@ pub(super) fn gateway_limits(config: &Config) -> iotedge_gateway::Limits {
         max_message_expiry: broker.max_message_expiry,
         session_expiry: broker.session_expiry,
         max_session_expiry: broker.max_session_expiry,
+        reserved_wills: broker.reserved_wills,
     }
 }
 

@@ -45,6 +45,10 @@ impl Permissions {
         }
     }
 
+    pub(crate) fn client_id(&self) -> &str {
+        &self.client_id
+    }
+
     /// Asks, and logs a denial with its explanation.
     pub(crate) fn ask(&self, action: Action, resource: &str) -> bool {
         let request = AuthRequest {

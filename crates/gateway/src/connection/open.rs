@@ -307,10 +307,12 @@ fn check_will(
         let what = "broker.retain_available is false".to_owned();
         return Err(refused(what, ReasonCode::RetainNotSupported));
     }
-    if !reserved::client_may_publish(topic.as_str()) {
+    let documented = limits.reserved_wills && reserved::client_may_publish(topic.as_str());
+    if topic.is_reserved() && (will.retain || !documented) {
         // As AWS IoT does, which takes the CONNECT all the same.
         tracing::warn!(
             event = event::MESSAGE_DROPPED,
+            client_id = permissions.client_id(),
             topic = %topic,
             "a will on this reserved topic is ignored"
         );

@@ -164,7 +164,8 @@ impl Pump {
         }
         if !reserved::client_may_publish(topic.as_str()) {
             let what = format!("clients may not publish to the reserved topic {topic:?}");
-            return Err(Objection::new(what, name, alone(name)));
+            let code = ReasonCode::NotAuthorized;
+            return Err(Objection::new(what, code, alone(code)));
         }
         if publish.retain && topic.is_reserved() {
             let what = format!("nothing is retained on the reserved topic {topic:?}");

@@ -3,13 +3,13 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use iotedge_model::{Action, QoS, SharedFilter, TopicFilter};
+use iotedge_model::{Action, QoS, SharedFilter, TopicFilter, reserved};
 use iotedge_mqtt::{
     AckProperties, Packet, ReasonCode, SubAck, SubAckCode, Subscribe, SubscriptionOptions,
     UnsubAck, Unsubscribe,
 };
 use iotedge_ports::{RetainHandling, SubscribeOptions, SubscribeResult, Subscription};
-use iotedge_telemetry::{METRICS, Metric};
+use iotedge_telemetry::{METRICS, Metric, event};
 
 use super::end::End;
 use super::pump::{Answer, Pump};
@@ -163,6 +163,19 @@ impl Pump {
             Ok(filter) => filter,
             Err(no) => return Ok(Err(no)),
         };
+        if !reserved::client_may_subscribe(filter.filter.as_str()) {
+            METRICS.count(Metric::SubscribeClientError, self.peer.protocol);
+            let what = "clients may not subscribe to this reserved topic";
+            tracing::warn!(
+                event = event::SUBSCRIBE,
+                client_id = %self.client_id,
+                principal_id = %self.peer.principal,
+                trace_id = %self.peer.trace,
+                filter = text,
+                "not subscribed: {what}"
+            );
+            return Ok(Err(No::new(ReasonCode::NotAuthorized, what)));
+        }
         if let Some(no) = self.filter_limit(&filter, options.qos) {
             METRICS.count(Metric::SubscribeClientError, self.peer.protocol);
             return if self.context.limits.is_aws() {
