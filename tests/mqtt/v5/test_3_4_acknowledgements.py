@@ -67,7 +67,6 @@ def test_mqtt_3_4_2_1_every_code_of_the_table_is_taken(mqtt, code):
     sub.ping()
 
 
-@pending("reason strings in acknowledgements come with the limits")
 @not_mosquitto("sends no reason strings")
 def test_mqtt_3_4_2_2_puback_leaves_out_the_reason_that_does_not_fit(mqtt):
     port = mqtt.broker.guarded_port

@@ -2,7 +2,7 @@
 
 import pytest
 from conformance import wire, wire5
-from conformance.marks import not_mosquitto, pending, qos2
+from conformance.marks import not_mosquitto, qos2
 
 MALFORMED, PROTOCOL_ERROR = 0x81, 0x82
 NO_LOCAL, AS_PUBLISHED, IF_NEW, NEVER = 4, 8, 0x10, 0x20
@@ -235,7 +235,6 @@ def subacks(mqtt, filter, port):
     return long.expect(wire.SUBACK), short.expect(wire.SUBACK), size
 
 
-@pending("reason strings in acknowledgements come with the limits")
 @not_mosquitto("sends no reason strings")
 def test_mqtt_3_9_2_1_suback_leaves_out_the_reason_that_does_not_fit(mqtt):
     long, short, size = subacks(mqtt, "forbidden/" + "x" * 50, mqtt.broker.guarded_port)
