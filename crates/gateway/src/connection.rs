@@ -3,6 +3,7 @@
 mod alias;
 mod auth;
 mod connack;
+mod drive;
 mod end;
 mod handle;
 mod open;
@@ -92,14 +93,30 @@ impl fmt::Display for Remote {
 
 /// From the first byte to the last.
 pub(crate) async fn run<S>(
-    stream: S,
+    mut stream: S,
     peer: Peer,
     context: Arc<Context>,
-    mut stopped: watch::Receiver<bool>,
+    stopped: watch::Receiver<bool>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    let (mut reader, mut writer) = tokio::io::split(stream);
+    // Each on the heap: what only the beginning needs goes when it is over.
+    let open = Box::pin(open(&mut stream, peer, context, stopped));
+    if let Some(mut pump) = open.await {
+        pump.run(&mut stream).await;
+    }
+}
+
+/// Up to CONNACK; `None` where it was refused.
+async fn open<S>(
+    stream: &mut S,
+    peer: Peer,
+    context: Arc<Context>,
+    mut stopped: watch::Receiver<bool>,
+) -> Option<Box<pump::Pump>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
     let limits = &context.limits;
     let mut decoder = Decoder::new(Role::Server, limits.max_packet_bytes)
         .with_max_user_property_bytes(limits.max_user_property_bytes);
@@ -108,31 +125,36 @@ pub(crate) async fn run<S>(
     let first = tokio::select! {
         first = tokio::time::timeout_at(
             peer.deadline,
-            open::read_connect(&mut reader, &mut decoder, &mut buffer),
+            open::read_connect(stream, &mut decoder, &mut buffer),
         ) => first,
-        _ = stopped.changed() => return,
+        _ = stopped.changed() => return None,
     };
     let connect = match first {
         Ok(Ok(connect)) => connect,
         Ok(Err(refusal)) => {
             let terms = terms::Terms::unknown(decoder.version(), decoder.receiver_limit());
-            open::refuse(&mut writer, &peer, &refusal, &terms).await;
-            return;
+            open::refuse(stream, &peer, &refusal, &terms).await;
+            return None;
         }
         Err(_) => {
             tracing::warn!(
                 event = event::CONNECT_REFUSED, remote = %peer.remote,
                 "no CONNECT within {timeout:?}"
             );
-            return;
+            return None;
         }
     };
     let terms = terms::Terms::of(&connect, &context.limits);
     match open::attach(connect, terms, &peer, &context) {
         Ok(attached) => {
-            let mut pump = pump::Pump::new(attached, peer, context, decoder, buffer);
-            pump.run(&mut reader, &mut writer).await;
+            // As a rule empty: its memory must not be held by a client that has come to wait.
+            let input = BytesMut::from(&buffer[..]);
+            let pump = pump::Pump::new(attached, peer, context, decoder, input);
+            Some(Box::new(pump))
         }
-        Err(refusal) => open::refuse(&mut writer, &peer, &refusal, &terms).await,
+        Err(refusal) => {
+            open::refuse(stream, &peer, &refusal, &terms).await;
+            None
+        }
     }
 }

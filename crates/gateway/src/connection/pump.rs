@@ -1,4 +1,4 @@
-//! The loop of an open connection: bytes in, bytes out, deadlines, and what others tell it.
+//! An open connection: what it holds, and what it does with what came.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,23 +12,22 @@ use iotedge_ports::{
     Subscription, Wake,
 };
 use iotedge_telemetry::event;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 
 use super::Peer;
 use super::alias::{AliasesIn, AliasesOut};
 use super::auth::Permissions;
 use super::connack::{connack, receive_maximum};
+use super::drive::Course;
 use super::end::{Detach, End, reason_string};
 use super::handle::Handle;
-use super::open::{FIRST_READ, Opened};
+use super::open::Opened;
 use super::terms::Terms;
 use crate::Context;
 
 /// Output beyond which nothing more is drained and nothing more is read.
 pub(super) const OUTPUT_HIGH: usize = 128 * 1024;
-/// The largest single read.
-const READ_MAX: usize = 64 * 1024;
 /// How long a publisher waits for a taker that does not keep up.
 pub(super) const PATIENCE: Duration = Duration::from_millis(500);
 /// How long a closed connection may take to say its last words.
@@ -72,23 +71,23 @@ pub(crate) struct Pump {
     pub(super) explanation: Option<String>,
     /// How it ends when what was said has gone out: an answer was larger than the client takes, or
     /// was its last.
-    ending: Option<End>,
+    pub(super) ending: Option<End>,
     /// Words that go with the refusal of a publish, by its token (MQTT 5, 3.4.2.2.2).
     reasons: HashMap<u64, Str>,
     pub(super) mailbox: Arc<dyn SessionMailbox>,
     decoder: Decoder,
-    input: BytesMut,
-    read_size: usize,
+    pub(super) input: BytesMut,
     answers: HashMap<u64, Answer>,
     next_answer: u64,
     pending_bytes: HashMap<u64, usize>,
     pending_total: usize,
     pub(super) drained: Vec<Outgoing>,
-    acked: Vec<(u64, Result<(), Failure>)>,
+    pub(super) acked: Vec<(u64, Result<(), Failure>)>,
     pub(super) more: bool,
     /// A taker that this client's publishes wait for, and until when.
     pub(super) pressed: Option<(Arc<dyn Pressure>, Instant)>,
-    keep_alive: Option<Duration>,
+    pub(super) keep_alive: Option<Duration>,
+    pub(super) course: Course,
     detach: Option<Detach>,
 }
 
@@ -143,7 +142,6 @@ impl Pump {
             mailbox: connected.mailbox,
             decoder,
             input,
-            read_size: FIRST_READ,
             answers: HashMap::new(),
             next_answer: ANSWER,
             pending_bytes: HashMap::new(),
@@ -152,6 +150,7 @@ impl Pump {
             acked: Vec::new(),
             more: true,
             pressed: None,
+            course: Course::new(),
         };
         pump.send(&hello);
         pump.recheck(&connected.filters);
@@ -174,12 +173,20 @@ impl Pump {
         }
     }
 
-    pub(super) async fn run<R, W>(&mut self, reader: &mut R, writer: &mut W)
+    /// To the end, and the last words.
+    pub(super) async fn run<S>(&mut self, stream: &mut S)
     where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
+        S: AsyncRead + AsyncWrite + Unpin,
     {
-        let end = self.pump(reader, writer).await;
+        let end = self.drive(stream).await;
+        // On the heap, so that a connection has no room for it while it lives.
+        Box::pin(self.finish(end, stream)).await;
+    }
+
+    async fn finish<S>(&mut self, end: End, stream: &mut S)
+    where
+        S: AsyncWrite + Unpin,
+    {
         // Before the last words, which may take a while: a client that is back at once must find
         // that this connection has ended as it did.
         if let Some(mut detach) = self.detach.take() {
@@ -200,88 +207,14 @@ impl Pump {
             }
         }
         let words = async {
-            writer.write_all(&self.output).await?;
-            writer.shutdown().await
+            stream.write_all(&self.output).await?;
+            stream.shutdown().await
         };
         // The peer may be gone, or never read again.
         let _ = tokio::time::timeout(LAST_WORDS, words).await;
     }
 
-    async fn pump<R, W>(&mut self, reader: &mut R, writer: &mut W) -> End
-    where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
-    {
-        let mut received = Instant::now();
-        let mut written = received;
-        let mut flush = false;
-        let timer = tokio::time::sleep_until(self.next_deadline(received, written));
-        tokio::pin!(timer);
-        loop {
-            // What is left of an earlier read is worked on before more is read.
-            if let Err(end) = self.work() {
-                return end;
-            }
-            if let Some(end) = self.ending {
-                return end;
-            }
-            if self.pressed.is_some() {
-                // Asked again now, so that its relief wakes this connection.
-                if !self.is_pressed() {
-                    continue;
-                }
-                timer.as_mut().reset(self.next_deadline(received, written));
-            }
-            let may_read = self.may_read();
-            self.prepare_read(may_read);
-            tokio::select! {
-                () = self.handle.notified() => {
-                    if let Some(end) = self.take_notices() {
-                        return end;
-                    }
-                }
-                result = write_some(writer, &mut self.output),
-                    if flush || !self.output.is_empty() =>
-                {
-                    match result {
-                        Ok(wrote) => {
-                            flush = wrote;
-                            written = Instant::now();
-                        }
-                        Err(_) => return End::broken(),
-                    }
-                }
-                result = reader.read_buf(&mut self.input), if may_read => {
-                    match result {
-                        Ok(0) | Err(_) => return End::broken(),
-                        Ok(n) => {
-                            received = Instant::now();
-                            if self.output.is_empty() {
-                                written = received;
-                            }
-                            self.adapt(n);
-                        }
-                    }
-                }
-                () = &mut timer => {
-                    let now = Instant::now();
-                    if !may_read {
-                        // While nothing is read, the client cannot show that it is alive.
-                        received = now;
-                    }
-                    if self.output.is_empty() {
-                        written = now;
-                    }
-                    if let Some(end) = self.overdue(now, received, written) {
-                        return end;
-                    }
-                    timer.as_mut().reset(self.next_deadline(received, written));
-                }
-            }
-        }
-    }
-
-    fn may_read(&self) -> bool {
+    pub(super) fn may_read(&self) -> bool {
         self.pressed.is_none()
             && self.answers.is_empty()
             && !self.more
@@ -290,52 +223,8 @@ impl Pump {
             && self.output.len() < OUTPUT_HIGH
     }
 
-    fn prepare_read(&mut self, may_read: bool) {
-        if may_read && self.input.capacity() - self.input.len() < self.read_size {
-            self.input.reserve(self.read_size);
-        }
-    }
-
-    /// Reads grow with what comes and shrink again, so that an idle client costs little.
-    fn adapt(&mut self, n: usize) {
-        if n >= self.read_size {
-            self.read_size = (self.read_size * 2).min(READ_MAX);
-        } else if n < self.read_size / 8 && self.read_size > FIRST_READ {
-            self.read_size /= 2;
-        }
-    }
-
-    fn next_deadline(&self, received: Instant, written: Instant) -> Instant {
-        let write = written + self.context.limits.write_timeout;
-        let mut next = match self.keep_alive {
-            Some(keep_alive) => write.min(received + keep_alive),
-            None => write,
-        };
-        if let Some((_, until)) = &self.pressed {
-            next = next.min(*until);
-        }
-        next
-    }
-
-    fn overdue(&self, now: Instant, received: Instant, written: Instant) -> Option<End> {
-        if self
-            .keep_alive
-            .is_some_and(|keep_alive| now >= received + keep_alive)
-        {
-            let code = ReasonCode::KeepAliveTimeout;
-            return Some(End::lost(DisconnectReason::KeepAliveTimeout, code));
-        }
-        if now >= written + self.context.limits.write_timeout && !self.output.is_empty() {
-            return Some(End::lost(
-                DisconnectReason::SlowConsumer,
-                ReasonCode::QuotaExceeded,
-            ));
-        }
-        None
-    }
-
     /// Whether the taker that publishes wait for still needs time.
-    fn is_pressed(&mut self) -> bool {
+    pub(super) fn is_pressed(&mut self) -> bool {
         let Some((pressure, until)) = &self.pressed else {
             return false;
         };
@@ -350,22 +239,18 @@ impl Pump {
     }
 
     /// Everything that can be done without waiting.
-    fn work(&mut self) -> Result<(), End> {
+    pub(super) fn work(&mut self) -> Result<(), End> {
         self.permissions.refresh();
-        let had_input = !self.is_pressed() && !self.input.is_empty();
-        if self.more {
-            self.drain();
+        loop {
+            if self.more {
+                self.drain();
+            }
+            if self.is_pressed() || self.input.is_empty() || !self.read_packets()? {
+                return Ok(());
+            }
+            // What the packets did may have brought something, and may have left some unread.
+            self.more = true;
         }
-        if had_input && self.read_packets()? {
-            self.drain();
-        }
-        if self.input.is_empty() && self.input.capacity() > 4 * self.read_size {
-            self.input = BytesMut::new();
-        }
-        if self.output.is_empty() && self.output.capacity() > READ_MAX {
-            self.output = BytesMut::new();
-        }
-        Ok(())
     }
 
     /// Decodes and handles packets until the buffer or a limit is at its end. `true`: there was one.
@@ -508,7 +393,7 @@ impl Pump {
         }
     }
 
-    fn take_notices(&mut self) -> Option<End> {
+    pub(super) fn take_notices(&mut self) -> Option<End> {
         let mut acked = std::mem::take(&mut self.acked);
         let close = self.handle.take(&mut acked);
         let mut failed = false;
@@ -550,21 +435,5 @@ fn explain(packet: &mut Packet, words: Str) {
             reason_string: Some(words),
             ..AckProperties::default()
         }));
-    }
-}
-
-/// Writes a part of `output`, or flushes when there is nothing left of it. `true`: it wrote, so that
-/// a flush is due. May be given up at any time.
-async fn write_some<W: AsyncWrite + Unpin>(
-    writer: &mut W,
-    output: &mut BytesMut,
-) -> std::io::Result<bool> {
-    if output.is_empty() {
-        writer.flush().await?;
-        return Ok(false);
-    }
-    match writer.write_buf(output).await? {
-        0 => Err(std::io::ErrorKind::WriteZero.into()),
-        _ => Ok(true),
     }
 }

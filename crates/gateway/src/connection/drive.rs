@@ -1,0 +1,344 @@
+//! The loop of an open connection: bytes in, bytes out, deadlines, and what others tell it.
+//!
+//! 1. While nothing happens, a connection holds no buffer. It reads into one on the stack, and what
+//!    came is copied at its exact size; what it needed for one message it gives back at once. Only a
+//!    busy one keeps buffers of its own, until it has been quiet for [`QUIET`].
+//! 2. It has one timer, which is set again when it fires and not whenever bytes come; without
+//!    anything to wait for it has none.
+//! 3. Whatever can be done is done before it waits; each of the four that may wake it has its turn
+//!    each time.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use iotedge_mqtt::ReasonCode;
+use iotedge_ports::DisconnectReason;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+use super::end::End;
+use super::pump::Pump;
+
+/// What is read on the stack.
+const SCRATCH: usize = 2048;
+/// The largest single read.
+const READ_MAX: usize = 64 * 1024;
+/// Output beyond so much is a busy connection's, which keeps its buffer.
+const SMALL_OUTPUT: usize = 1024;
+/// Items beyond so many are a busy connection's.
+const FEW: usize = 8;
+/// After so long without bytes either way a connection is not busy.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// What the loop remembers from one round to the next.
+pub(super) struct Course {
+    /// When bytes came.
+    received: Instant,
+    /// Since when the client takes nothing of what is to be written.
+    stuck: Option<Instant>,
+    /// When a busy connection is looked at.
+    look: Option<Instant>,
+    /// Bytes went either way since the last look.
+    busy: bool,
+    /// What was written may still be in a layer below.
+    flush: bool,
+    /// The output has grown beyond what is given back at once.
+    large_output: bool,
+    /// How much is read at once; [`SCRATCH`] is read on the stack.
+    read_size: usize,
+}
+
+impl Course {
+    pub(super) fn new() -> Self {
+        Self {
+            received: Instant::now(),
+            stuck: None,
+            look: None,
+            busy: false,
+            flush: false,
+            large_output: false,
+            read_size: SCRATCH,
+        }
+    }
+}
+
+impl Pump {
+    /// To the connection's end.
+    pub(super) async fn drive<S>(&mut self, stream: &mut S) -> End
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut timer = pin!(tokio::time::sleep_until(self.course.received));
+        loop {
+            // What is left of an earlier read is worked on before more is read.
+            if let Err(end) = self.work() {
+                return end;
+            }
+            if let Some(end) = self.ending {
+                return end;
+            }
+            // Asked again now, so that its relief wakes this connection.
+            if self.pressed.is_some() && !self.is_pressed() {
+                continue;
+            }
+            let happened = poll_fn(|cx| self.poll(cx, stream, timer.as_mut()));
+            if let Err(end) = happened.await {
+                return end;
+            }
+        }
+    }
+
+    /// Until there is something to work on.
+    fn poll<S>(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut S,
+        timer: Pin<&mut Sleep>,
+    ) -> Poll<Result<(), End>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut happened = false;
+        if self.handle.poll_notified(cx).is_ready() {
+            if let Some(end) = self.take_notices() {
+                return Poll::Ready(Err(end));
+            }
+            happened = true;
+        }
+        if self.course.flush || !self.output.is_empty() {
+            // What there was no room for may come now.
+            happened |= self.write(cx, stream)? && self.more;
+        }
+        if self.may_read() {
+            happened |= self.read(cx, stream)?;
+        }
+        if !happened {
+            self.give_back();
+        }
+        if !happened || self.course.stuck.is_some() {
+            happened |= self.poll_deadlines(cx, timer)?;
+        }
+        if happened {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Pending
+        }
+    }
+
+    /// Writes what the socket takes. `true`: something.
+    fn write<S>(&mut self, cx: &mut Context<'_>, stream: &mut S) -> Result<bool, End>
+    where
+        S: AsyncWrite + Unpin,
+    {
+        let mut wrote = false;
+        self.course.large_output |= self.output.len() > SMALL_OUTPUT;
+        while !self.output.is_empty() {
+            match Pin::new(&mut *stream).poll_write(cx, &self.output) {
+                Poll::Ready(Ok(0) | Err(_)) => return Err(End::broken()),
+                Poll::Ready(Ok(n)) => {
+                    self.output.advance(n);
+                    self.course.stuck = None;
+                    self.course.flush = true;
+                    wrote = true;
+                }
+                Poll::Pending => {
+                    self.course.stuck.get_or_insert_with(Instant::now);
+                    break;
+                }
+            }
+        }
+        if self.output.is_empty() && self.course.flush {
+            match Pin::new(&mut *stream).poll_flush(cx) {
+                Poll::Ready(Err(_)) => return Err(End::broken()),
+                Poll::Ready(Ok(())) => {
+                    self.course.flush = false;
+                    self.course.stuck = None;
+                }
+                Poll::Pending => {
+                    self.course.stuck.get_or_insert_with(Instant::now);
+                }
+            }
+        }
+        self.course.busy |= wrote;
+        Ok(wrote)
+    }
+
+    /// Reads what has come. `true`: something.
+    fn read<S>(&mut self, cx: &mut Context<'_>, stream: &mut S) -> Result<bool, End>
+    where
+        S: AsyncRead + Unpin,
+    {
+        let read = if self.input.is_empty() && self.course.read_size == SCRATCH {
+            read_on_the_stack(cx, stream, &mut self.input)
+        } else {
+            self.input.reserve(self.course.read_size);
+            pin!(stream.read_buf(&mut self.input)).poll(cx)
+        };
+        match read {
+            Poll::Pending => Ok(false),
+            Poll::Ready(Ok(0) | Err(_)) => Err(End::broken()),
+            Poll::Ready(Ok(n)) => {
+                self.course.received = Instant::now();
+                self.course.busy = true;
+                self.adapt(n);
+                Ok(true)
+            }
+        }
+    }
+
+    /// Reads grow with what comes and shrink again.
+    fn adapt(&mut self, n: usize) {
+        let size = &mut self.course.read_size;
+        if n >= *size {
+            *size = (*size * 2).min(READ_MAX);
+        } else if n < *size / 8 {
+            *size = (*size / 2).max(SCRATCH);
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let course = &self.course;
+        let write = course
+            .stuck
+            .map(|since| since + self.context.limits.write_timeout);
+        let keep_alive = self.keep_alive.map(|silence| course.received + silence);
+        let pressed = self.pressed.as_ref().map(|(_, until)| *until);
+        [write, keep_alive, pressed, course.look]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// `true`: there is something to work on, now that time has passed.
+    fn poll_deadlines(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut timer: Pin<&mut Sleep>,
+    ) -> Result<bool, End> {
+        loop {
+            let Some(next) = self.next_deadline() else {
+                return Ok(false);
+            };
+            if next < timer.deadline() {
+                timer.as_mut().reset(next);
+            }
+            if timer.as_mut().poll(cx).is_pending() {
+                return Ok(false);
+            }
+            let now = Instant::now();
+            if self.overdue(now)? {
+                return Ok(true);
+            }
+            if let Some(next) = self.next_deadline() {
+                timer.as_mut().reset(next);
+            }
+        }
+    }
+
+    /// `true`: the patience with a taker is at its end.
+    fn overdue(&mut self, now: Instant) -> Result<bool, End> {
+        if !self.may_read() {
+            // While nothing is read, the client cannot show that it is alive.
+            self.course.received = now;
+        }
+        let received = self.course.received;
+        if self
+            .keep_alive
+            .is_some_and(|silence| now >= received + silence)
+        {
+            return Err(End::lost(
+                DisconnectReason::KeepAliveTimeout,
+                ReasonCode::KeepAliveTimeout,
+            ));
+        }
+        let patience = self.context.limits.write_timeout;
+        if self
+            .course
+            .stuck
+            .is_some_and(|since| now >= since + patience)
+        {
+            return Err(End::lost(
+                DisconnectReason::SlowConsumer,
+                ReasonCode::QuotaExceeded,
+            ));
+        }
+        if self.course.look.is_some_and(|at| now >= at) {
+            self.course.look = None;
+            if std::mem::take(&mut self.course.busy) {
+                self.course.look = Some(now + QUIET);
+            } else {
+                self.rest();
+            }
+        }
+        Ok(self
+            .pressed
+            .as_ref()
+            .is_some_and(|(_, until)| now >= *until))
+    }
+
+    /// Before it waits: gives back what one message needed, and notes what a busy connection keeps.
+    fn give_back(&mut self) {
+        if self.input.is_empty() && self.course.read_size == SCRATCH {
+            self.input = BytesMut::new();
+        }
+        if self.output.is_empty() && !self.course.large_output {
+            self.output = BytesMut::new();
+        }
+        give_back(&mut self.batch);
+        give_back(&mut self.batch_tokens);
+        give_back(&mut self.drained);
+        give_back(&mut self.acked);
+        let keeps = self.course.large_output
+            || self.course.read_size > SCRATCH
+            || self.batch.capacity() > 0
+            || self.drained.capacity() > 0
+            || self.acked.capacity() > 0;
+        if keeps && self.course.look.is_none() {
+            self.course.look = Some(Instant::now() + QUIET);
+        }
+    }
+
+    /// It is quiet: gives back what it kept while it was busy.
+    fn rest(&mut self) {
+        self.course.read_size = SCRATCH;
+        if self.input.is_empty() {
+            self.input = BytesMut::new();
+        }
+        if self.output.is_empty() {
+            self.output = BytesMut::new();
+            self.course.large_output = false;
+        }
+        self.batch = Vec::new();
+        self.batch_tokens = Vec::new();
+        self.drained = Vec::new();
+        self.acked = Vec::new();
+    }
+}
+
+fn give_back<T>(items: &mut Vec<T>) {
+    if items.is_empty() && items.capacity() <= FEW {
+        *items = Vec::new();
+    }
+}
+
+/// Reads into a buffer that costs nothing while nothing comes.
+fn read_on_the_stack<S>(
+    cx: &mut Context<'_>,
+    stream: &mut S,
+    input: &mut BytesMut,
+) -> Poll<io::Result<usize>>
+where
+    S: AsyncRead + Unpin,
+{
+    let mut scratch = [const { MaybeUninit::uninit() }; SCRATCH];
+    let mut read = ReadBuf::uninit(&mut scratch);
+    ready!(Pin::new(stream).poll_read(cx, &mut read))?;
+    let came = read.filled();
+    *input = BytesMut::from(came);
+    Poll::Ready(Ok(came.len()))
+}
