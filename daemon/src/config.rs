@@ -15,6 +15,7 @@ use iotedge_telemetry::LogFormat;
 
 mod broker;
 mod devices;
+mod listener;
 mod problem;
 mod section;
 mod sections;
@@ -26,6 +27,7 @@ mod upstream;
 
 pub use broker::{BrokerConfig, Profile};
 pub use iotedge_devices::SerialConfig;
+pub use listener::{ListenerAuth, ListenerConfig, ListenerProtocol};
 pub use problem::{ConfigErrors, Place, Problem};
 pub use upstream::{Direction, RouteConfig, UpstreamConfig};
 
@@ -77,69 +79,6 @@ pub struct GatewayConfig {
     pub thing_name: ThingName,
     /// Region and account in ARNs.
     pub arn: ArnScope,
-}
-
-/// What a listener speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ListenerProtocol {
-    /// MQTT over TCP.
-    Mqtt,
-    /// MQTT over TLS.
-    Mqtts,
-    /// HTTP/1.1.
-    Http,
-    /// HTTP/1.1 over TLS.
-    Https,
-}
-
-impl ListenerProtocol {
-    /// As the file spells it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Mqtt => "mqtt",
-            Self::Mqtts => "mqtts",
-            Self::Http => "http",
-            Self::Https => "https",
-        }
-    }
-
-    /// Whether it is over TLS.
-    pub fn is_tls(self) -> bool {
-        matches!(self, Self::Mqtts | Self::Https)
-    }
-}
-
-/// How a listener's clients prove themselves.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ListenerAuth {
-    /// By a client certificate.
-    Certificate,
-    /// Not at all; they may do what the policy allows.
-    Anonymous {
-        /// The policy's name.
-        policy: String,
-    },
-}
-
-/// `[[listener]]`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ListenerConfig {
-    /// What it speaks.
-    pub protocol: ListenerProtocol,
-    /// Where.
-    pub address: SocketAddr,
-    /// Who may come.
-    pub auth: ListenerAuth,
-    /// PEM chain of the server; default: the gateway's own.
-    pub certificate: Option<PathBuf>,
-    /// PEM key of `certificate`; there when `certificate` is.
-    pub key: Option<PathBuf>,
-    /// PEM file of CAs that sign client certificates.
-    pub client_ca: Option<PathBuf>,
-    /// Connections at once.
-    pub max_connections: usize,
-    /// Where it stands, for what shows only later (an address in use, an unknown policy).
-    pub place: Option<Place>,
 }
 
 /// `[admin]`.
@@ -216,17 +155,19 @@ impl Default for LogConfig {
 }
 
 impl Config {
-    /// What `iotedged --dev` runs with: an open MQTT listener with the policy [`DEV_POLICY`], MQTT
-    /// and HTTPS with client certificates, all on the loopback; everything else in `data_dir`.
+    /// What `iotedged --dev` runs with: an open listener for MQTT, over WebSocket too, with the
+    /// policy [`DEV_POLICY`]; MQTT, HTTPS and WebSocket with client certificates; all on the
+    /// loopback; everything else in `data_dir`.
     pub fn dev(data_dir: &Path) -> Self {
         let broker = BrokerConfig::default();
-        let listener = |protocol, port, auth| ListenerConfig {
-            protocol,
+        let listener = |protocols: &[ListenerProtocol], port, auth| ListenerConfig {
+            protocols: protocols.to_vec(),
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
             auth,
             certificate: None,
             key: None,
             client_ca: None,
+            allowed_origins: Vec::new(),
             max_connections: broker.max_connections,
             place: None,
         };
@@ -240,9 +181,13 @@ impl Config {
             rules_dir: data_dir.join("rules.d"),
             gateway: sections::default_gateway(),
             listeners: vec![
-                listener(ListenerProtocol::Mqtt, 1883, open),
-                listener(ListenerProtocol::Mqtts, 8883, ListenerAuth::Certificate),
-                listener(ListenerProtocol::Https, 8443, ListenerAuth::Certificate),
+                listener(&[ListenerProtocol::Mqtt, ListenerProtocol::Ws], 1883, open),
+                listener(&[ListenerProtocol::Mqtts], 8883, ListenerAuth::Certificate),
+                listener(
+                    &[ListenerProtocol::Https, ListenerProtocol::Wss],
+                    8443,
+                    ListenerAuth::Certificate,
+                ),
             ],
             broker,
             admin: AdminConfig {

@@ -3,16 +3,56 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use iotedge_model::Principal;
+use iotedge_model::{Principal, Protocol};
 
-/// What a listener speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ListenerProtocol {
+/// What a listener speaks. Where it is more than one, a connection's ALPN says which it is, or its
+/// first bytes do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Speaks {
     /// MQTT.
-    Mqtt,
+    pub mqtt: bool,
+    /// MQTT over WebSocket.
+    pub websocket: bool,
     /// HTTP/1.1: publish and mounted services.
-    Http,
+    pub http: bool,
 }
+
+impl Speaks {
+    /// The ALPN protocols of a TLS listener, best first: AWS IoT's own names among them.
+    pub fn alpn(self) -> Vec<Vec<u8>> {
+        let mut all: Vec<&[u8]> = Vec::new();
+        if self.mqtt {
+            all.extend(ALPN_MQTT);
+        }
+        if self.http {
+            all.push(ALPN_HTTP_CA);
+        }
+        if self.http || self.websocket {
+            all.push(ALPN_HTTP);
+        }
+        all.into_iter().map(<[u8]>::to_vec).collect()
+    }
+
+    /// The label of what is counted before a connection has shown what it speaks.
+    pub(crate) fn protocol(self) -> Protocol {
+        if self.mqtt {
+            Protocol::Mqtt
+        } else if self.websocket {
+            Protocol::WebSocket
+        } else {
+            Protocol::Http
+        }
+    }
+
+    /// Whether HTTP requests come, if only to become WebSockets.
+    pub(crate) fn any_http(self) -> bool {
+        self.http || self.websocket
+    }
+}
+
+pub(crate) const ALPN_MQTT: [&[u8]; 2] = [b"x-amzn-mqtt-ca", b"mqtt"];
+const ALPN_HTTP_CA: &[u8] = b"x-amzn-http-ca";
+const ALPN_HTTP: &[u8] = b"http/1.1";
 
 /// Gives the TLS configuration for each new connection, so that certificates can be replaced while
 /// connections live.
@@ -34,11 +74,14 @@ pub struct Listener {
     /// Where.
     pub address: SocketAddr,
     /// What it speaks.
-    pub protocol: ListenerProtocol,
+    pub speaks: Speaks,
     /// TLS, where it has it.
     pub tls: Option<Tls>,
     /// Who its clients are.
     pub auth: Auth,
+    /// Origins of web pages that may open a WebSocket beside the listener's own host and port;
+    /// `*` for all.
+    pub allowed_origins: Vec<String>,
     /// Connections at once; the next one is closed when it comes.
     pub max_connections: usize,
 }

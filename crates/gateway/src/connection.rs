@@ -17,16 +17,22 @@ mod terms;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use iotedge_model::{Principal, Protocol, Source, TraceId};
 use iotedge_mqtt::{Decoder, Role};
-use iotedge_telemetry::event;
-use tokio::io::{AsyncRead, AsyncWrite};
+use iotedge_telemetry::{METRICS, Metric, event};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+pub(crate) use open::FIRST_READ;
+
 use crate::{Context, Listener};
+
+/// How long a closed connection may take to say its last words.
+pub(crate) const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Who is on the other end.
 #[derive(Clone)]
@@ -91,9 +97,10 @@ impl fmt::Display for Remote {
     }
 }
 
-/// From the first byte to the last.
+/// From CONNECT to the last byte; `buffer` is what has been read already.
 pub(crate) async fn run<S>(
     mut stream: S,
+    buffer: BytesMut,
     peer: Peer,
     context: Arc<Context>,
     stopped: watch::Receiver<bool>,
@@ -101,7 +108,7 @@ pub(crate) async fn run<S>(
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     // Each on the heap: what only the beginning needs goes when it is over.
-    let open = Box::pin(open(&mut stream, peer, context, stopped));
+    let open = Box::pin(open(&mut stream, buffer, peer, context, stopped));
     if let Some(mut pump) = open.await {
         pump.run(&mut stream).await;
     }
@@ -110,6 +117,7 @@ pub(crate) async fn run<S>(
 /// Up to CONNACK; `None` where it was refused.
 async fn open<S>(
     stream: &mut S,
+    mut buffer: BytesMut,
     peer: Peer,
     context: Arc<Context>,
     mut stopped: watch::Receiver<bool>,
@@ -120,7 +128,6 @@ where
     let limits = &context.limits;
     let mut decoder = Decoder::new(Role::Server, limits.max_packet_bytes)
         .with_max_user_property_bytes(limits.max_user_property_bytes);
-    let mut buffer = BytesMut::new();
     let timeout = context.limits.connect_timeout;
     let first = tokio::select! {
         first = tokio::time::timeout_at(
@@ -138,9 +145,11 @@ where
         }
         Err(_) => {
             tracing::warn!(
-                event = event::CONNECT_REFUSED, remote = %peer.remote,
+                event = event::CONNECT_REFUSED, remote = %peer.remote, listener = %peer.listener.name,
                 "no CONNECT within {timeout:?}"
             );
+            METRICS.count(Metric::ConnectClientError, peer.protocol);
+            let _ = tokio::time::timeout(LAST_WORDS, stream.shutdown()).await;
             return None;
         }
     };

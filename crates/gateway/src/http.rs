@@ -1,10 +1,12 @@
-//! HTTP/1.1: `POST /topics/{topic}` and what services mount.
+//! HTTP/1.1: `POST /topics/{topic}`, what services mount, and the way to WebSocket.
 
 mod publish;
 mod request;
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,44 +15,96 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use iotedge_model::{Protocol, TraceId};
 use iotedge_ports::{HttpResponse, PrincipalStatus};
-use tokio::io::{AsyncRead, AsyncWrite};
+use iotedge_telemetry::{METRICS, Metric, event};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::watch;
 
 use crate::Context;
-use crate::connection::Peer;
+use crate::connection::{LAST_WORDS, Peer};
+use crate::websocket::handshake;
 
 /// How long a client may take for its headers, and between two requests.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Serves one connection.
+/// Serves one connection. What comes back has become a WebSocket: the connection, and what came
+/// behind the handshake.
 pub(crate) async fn run<S>(
     stream: S,
-    peer: Peer,
-    context: Arc<Context>,
-    mut stopped: watch::Receiver<bool>,
-) where
+    peer: &Peer,
+    context: &Arc<Context>,
+    stopped: &mut watch::Receiver<bool>,
+) -> Option<(S, Bytes)>
+where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let remote = peer.remote;
-    let service = service_fn(move |request| {
-        let (context, peer) = (context.clone(), peer.clone());
-        async move { Ok::<_, Infallible>(respond(&context, &peer, request).await) }
-    });
-    let connection = http1::Builder::new()
+    let upgraded = Arc::new(AtomicBool::new(false));
+    let service = {
+        let (context, peer, upgraded) = (context.clone(), peer.clone(), upgraded.clone());
+        service_fn(move |request| {
+            let (context, peer, upgraded) = (context.clone(), peer.clone(), upgraded.clone());
+            Box::pin(async move {
+                Ok::<_, Infallible>(respond(&context, &peer, request, &upgraded).await)
+            })
+        })
+    };
+    let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    let outcome = tokio::select! {
-        outcome = connection.as_mut() => outcome,
-        _ = stopped.changed() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let mut stopping = false;
+    let outcome = loop {
+        tokio::select! {
+            outcome = poll_fn(|cx| connection.poll_without_shutdown(cx)) => break outcome,
+            _ = stopped.changed(), if !stopping => {
+                stopping = true;
+                std::pin::Pin::new(&mut connection).graceful_shutdown();
+            }
         }
     };
+    let parts = connection.into_parts();
+    let mut stream = parts.io.into_inner();
     if let Err(error) = outcome {
         tracing::debug!(%remote, %error, "an HTTP connection ended");
+    } else if upgraded.load(Ordering::Relaxed) {
+        return Some((stream, parts.read_buf));
+    }
+    // The peer may be gone, or never read again.
+    let _ = tokio::time::timeout(LAST_WORDS, stream.shutdown()).await;
+    None
+}
+
+/// The answer to a request for a WebSocket; the connection is one when it says so.
+fn upgrade(
+    peer: &Peer,
+    request: &Request<hyper::body::Incoming>,
+    upgraded: &AtomicBool,
+    trace: TraceId,
+) -> Result<Response<Full<Bytes>>, HttpResponse> {
+    match handshake::accept(request, &peer.listener.allowed_origins) {
+        Ok(response) => {
+            upgraded.store(true, Ordering::Relaxed);
+            Ok(response)
+        }
+        Err(refused) => {
+            tracing::warn!(
+                event = event::CONNECT_REFUSED,
+                remote = %peer.remote,
+                listener = %peer.listener.name,
+                principal_id = %peer.principal,
+                trace_id = %trace,
+                "no WebSocket: {}", refused.message
+            );
+            METRICS.count(Metric::ConnectClientError, Protocol::WebSocket);
+            let mut answer = request::error(refused.status, refused.kind, &refused.message, trace);
+            if refused.status == 426 {
+                answer.headers.push(("upgrade", "websocket".into()));
+                answer.headers.push(("sec-websocket-version", "13".into()));
+            }
+            Err(answer)
+        }
     }
 }
 
@@ -58,9 +112,18 @@ async fn respond(
     context: &Arc<Context>,
     peer: &Peer,
     request: Request<hyper::body::Incoming>,
+    upgraded: &AtomicBool,
 ) -> Response<Full<Bytes>> {
-    let trace = iotedge_model::TraceId::unique();
-    let answer = answer(context, peer, request, trace).await;
+    let trace = TraceId::unique();
+    let speaks = peer.listener.speaks;
+    let answer = if speaks.websocket && (handshake::is_upgrade(&request) || !speaks.http) {
+        match upgrade(peer, &request, upgraded, trace) {
+            Ok(response) => return response,
+            Err(refused) => refused,
+        }
+    } else {
+        answer(context, peer, request, trace).await
+    };
     let mut builder = Response::builder().status(answer.status);
     for (name, value) in &answer.headers {
         builder = builder.header(*name, value);
@@ -81,7 +144,7 @@ async fn answer(
     context: &Arc<Context>,
     peer: &Peer,
     request: Request<hyper::body::Incoming>,
-    trace: iotedge_model::TraceId,
+    trace: TraceId,
 ) -> HttpResponse {
     if peer.principal.certificate_id().is_some()
         && context.authorizer.status(&peer.principal) != PrincipalStatus::Active

@@ -12,6 +12,7 @@ mod http;
 mod limits;
 mod listener;
 mod principal;
+mod websocket;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,10 +22,11 @@ use iotedge_ports::{Authorizer, BrokerPort, HttpMount};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-pub use config::{Auth, Listener, ListenerProtocol, Tls};
+pub use config::{Auth, Listener, Speaks, Tls};
 pub use limits::{Limits, Profile};
 pub use listener::BindError;
 pub use principal::certificate_id;
+pub use websocket::frame;
 
 /// What connections need of the rest of the house.
 pub struct Context {

@@ -1,23 +1,21 @@
 //! Accepting connections.
 
+mod rewind;
+mod serve;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use iotedge_model::Principal;
 use iotedge_telemetry::event;
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
-use tokio_rustls::TlsAcceptor;
 
-use crate::config::{Auth, Listener, ListenerProtocol};
-use crate::connection::{Peer, Remote};
-use crate::{Context, certificate_id, connection, http};
+use crate::Context;
+use crate::config::Listener;
 
 /// Why a listener could not be opened.
 #[derive(Debug, Error)]
@@ -65,7 +63,7 @@ impl Bound {
                             );
                             continue;
                         }
-                        let task = serve(
+                        let task = serve::tcp(
                             socket,
                             remote,
                             self.config.clone(),
@@ -95,81 +93,5 @@ impl Bound {
 fn report(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended {
         tracing::error!(%error, "a connection ended by a panic; others are not touched");
-    }
-}
-
-async fn serve(
-    socket: TcpStream,
-    remote: SocketAddr,
-    config: Arc<Listener>,
-    context: Arc<Context>,
-    stopped: watch::Receiver<bool>,
-) {
-    let remote = Remote(Some(remote));
-    // Small packets must not wait for the peer's delayed acknowledgement.
-    if let Err(error) = socket.set_nodelay(true) {
-        tracing::debug!(%remote, %error, "TCP_NODELAY could not be set");
-    }
-    let deadline = Instant::now() + context.limits.connect_timeout;
-    let Some(tls) = &config.tls else {
-        let Auth::Anonymous(principal) = &config.auth else {
-            tracing::error!(listener = %config.name, "certificates need TLS");
-            return;
-        };
-        let principal = principal.clone();
-        let peer = Peer::new(remote, principal, config, deadline);
-        return speak(socket, peer, context, stopped).await;
-    };
-    let acceptor = TlsAcceptor::from(tls());
-    let handshake = acceptor.accept(socket);
-    let mut stop = stopped.clone();
-    let handshake = tokio::select! {
-        outcome = tokio::time::timeout_at(deadline, handshake) => outcome,
-        _ = stop.changed() => return,
-    };
-    let stream = match handshake {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => {
-            tracing::warn!(
-                event = event::CONNECT_REFUSED, %remote, listener = %config.name,
-                "TLS handshake failed: {error}"
-            );
-            return;
-        }
-        Err(_) => {
-            tracing::warn!(
-                event = event::CONNECT_REFUSED, %remote, listener = %config.name,
-                "no TLS handshake within {:?}", context.limits.connect_timeout
-            );
-            return;
-        }
-    };
-    let certificate = stream
-        .get_ref()
-        .1
-        .peer_certificates()
-        .and_then(|chain| chain.first());
-    let principal = match (&config.auth, certificate) {
-        (Auth::Certificate, Some(der)) => Arc::new(Principal::certificate(certificate_id(der))),
-        (Auth::Certificate, None) => {
-            tracing::warn!(
-                event = event::CONNECT_REFUSED, %remote, listener = %config.name,
-                "no client certificate"
-            );
-            return;
-        }
-        (Auth::Anonymous(principal), _) => principal.clone(),
-    };
-    let peer = Peer::new(remote, principal, config, deadline);
-    speak(stream, peer, context, stopped).await;
-}
-
-async fn speak<S>(stream: S, peer: Peer, context: Arc<Context>, stopped: watch::Receiver<bool>)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    match peer.listener.protocol {
-        ListenerProtocol::Mqtt => connection::run(stream, peer, context, stopped).await,
-        ListenerProtocol::Http => http::run(stream, peer, context, stopped).await,
     }
 }

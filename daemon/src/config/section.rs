@@ -106,13 +106,6 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The same with words of its own.
-    pub(super) fn not_yet_as(&self, key: &'static str, reason: &str) {
-        if self.node(key).is_some() {
-            self.wrong(key, reason);
-        }
-    }
-
     /// Whether the key holds a list.
     pub(super) fn is_list(&self, key: &'static str) -> bool {
         matches!(self.node(key).map(|n| &n.value), Some(Value::List(_)))

@@ -14,8 +14,8 @@ use super::section::{Problems, Section};
 use super::tree::Table;
 use super::{
     AdminConfig, BrokerConfig, Config, ConfigErrors, DEFAULT_ADMIN, DEFAULT_SOCKET, GatewayConfig,
-    ListenerAuth, ListenerConfig, ListenerProtocol, LogConfig, ShadowConfig, StoreConfig, broker,
-    devices, units, upstream,
+    ListenerConfig, LogConfig, ShadowConfig, StoreConfig, broker, devices, listener, units,
+    upstream,
 };
 
 pub(super) fn read(file: &Path, whole: &Table) -> Result<Config, ConfigErrors> {
@@ -45,9 +45,9 @@ fn root_table(file: &Path, root: &Section<'_>) -> Option<Config> {
         .tables("listener")
         .into_iter()
         .filter_map(|section| {
-            let config = listener(&section, &broker);
+            let config = listener::read(&section, &broker);
             if let (Some(config), Some(data_dir)) = (&config, &data_dir) {
-                check_policy(&section, config, &policies_dir, data_dir);
+                listener::check_policy(&section, config, &policies_dir, data_dir);
             }
             section.finish();
             config
@@ -125,151 +125,10 @@ fn gateway(section: Section<'_>) -> GatewayConfig {
     gateway
 }
 
-/// What a listener's `protocol` says.
-fn protocol(text: &str) -> Result<ListenerProtocol, String> {
-    let known = [
-        ListenerProtocol::Mqtt,
-        ListenerProtocol::Mqtts,
-        ListenerProtocol::Http,
-        ListenerProtocol::Https,
-    ];
-    if let Some(protocol) = known.into_iter().find(|p| p.as_str() == text) {
-        return Ok(protocol);
-    }
-    Err(match text {
-        "ws" | "wss" | "unix" => format!("{text:?} is not supported yet"),
-        _ => format!("{text:?} is not one of \"mqtt\", \"mqtts\", \"http\", \"https\""),
-    })
-}
-
-fn listener(section: &Section<'_>, broker: &BrokerConfig) -> Option<ListenerConfig> {
-    section.need("address");
-    section.need("protocol");
-    section.need("auth");
-    let address = section.parsed("address", socket_address);
-    let protocol = if section.is_list("protocol") {
-        section.not_yet_as(
-            "protocol",
-            "several protocols on one port are not supported yet",
-        );
-        None
-    } else {
-        section.parsed("protocol", protocol)
-    };
-    let auth = auth(section, protocol);
-    let tls = protocol.is_none_or(ListenerProtocol::is_tls);
-    if !tls {
-        for key in ["certificate", "key", "client_ca"] {
-            if section.has(key) {
-                section.wrong(key, "is only for listeners with TLS");
-            }
-        }
-    }
-    let certificate = section.certificates("certificate");
-    let key = section.private_key("key");
-    for (one, other) in [("certificate", "key"), ("key", "certificate")] {
-        if section.has(one) && !section.has(other) {
-            section.wrong(
-                one,
-                format!("goes together with `{other}`, which is missing"),
-            );
-        }
-    }
-    let client_ca = section.certificates("client_ca");
-    for later in ["crl", "max_qos", "max_topic_alias", "allow_empty_client_id"] {
-        section.not_yet(later);
-    }
-    let max_connections = section
-        .number("max_connections", 1..=1_000_000)
-        .and_then(|n| usize::try_from(n).ok())
-        .unwrap_or(broker.max_connections);
-    Some(ListenerConfig {
-        protocol: protocol?,
-        address: address?,
-        auth: auth?,
-        certificate,
-        key,
-        client_ca,
-        max_connections,
-        place: Some(section.place().clone()),
-    })
-}
-
 pub(super) fn socket_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         format!("{text:?} is not an address with port, like \"0.0.0.0:8883\" or \"[::]:8883\"")
     })
-}
-
-#[derive(Clone, Copy)]
-enum AuthWord {
-    Certificate,
-    Anonymous,
-}
-
-fn auth(section: &Section<'_>, protocol: Option<ListenerProtocol>) -> Option<ListenerAuth> {
-    let policy = section.text("policy");
-    let word = section.parsed("auth", |text| match text {
-        "certificate" => Ok(AuthWord::Certificate),
-        "anonymous" => Ok(AuthWord::Anonymous),
-        "password" | "custom" | "peer" => Err(format!("{text:?} is not supported yet")),
-        _ => Err(format!(
-            "{text:?} is not one of \"certificate\", \"anonymous\""
-        )),
-    })?;
-    match word {
-        AuthWord::Certificate => {
-            if let Some(protocol) = protocol.filter(|p| !p.is_tls()) {
-                let reason = format!("\"certificate\" needs TLS; {} has none", protocol.as_str());
-                section.wrong("auth", reason);
-            }
-            if section.has("policy") {
-                let reason = "a policy for unregistered certificates is not supported yet";
-                section.wrong("policy", reason);
-            }
-            Some(ListenerAuth::Certificate)
-        }
-        AuthWord::Anonymous => {
-            if protocol == Some(ListenerProtocol::Https) {
-                let reason = "an https listener must have auth = \"certificate\"; use http";
-                section.wrong("auth", reason);
-            }
-            if section.has("client_ca") {
-                let reason = "has no use with auth = \"anonymous\"";
-                section.wrong("client_ca", reason);
-            }
-            if !section.has("policy") {
-                let reason = "\"anonymous\" needs `policy`: the name of a policy that says what everyone may do";
-                section.wrong("auth", reason);
-            }
-            Some(ListenerAuth::Anonymous {
-                policy: policy?.to_owned(),
-            })
-        }
-    }
-}
-
-/// A policy that a listener names must be a file of `policies.d`, or could have been made by
-/// command, which only a daemon that has run before can know.
-fn check_policy(
-    section: &Section<'_>,
-    listener: &ListenerConfig,
-    policies_dir: &Path,
-    data_dir: &Path,
-) {
-    let ListenerAuth::Anonymous { policy } = &listener.auth else {
-        return;
-    };
-    let plain = !policy.is_empty() && !policy.contains(['/', '\0']);
-    let there = plain && policies_dir.join(format!("{policy}.json")).is_file();
-    let may_be_stored = plain && data_dir.join("state.db").exists();
-    if !there && !may_be_stored {
-        let reason = format!(
-            "there is no policy {policy:?}; put it into {}",
-            policies_dir.join("NAME.json").display()
-        );
-        section.wrong("policy", reason);
-    }
 }
 
 fn admin(section: &Section<'_>) -> AdminConfig {

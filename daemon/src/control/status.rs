@@ -23,7 +23,7 @@ pub(super) fn status(rooms: &Rooms) -> Reply {
         .listeners
         .iter()
         .map(|listener| ListenerStatus {
-            protocol: listener.protocol.as_str().to_owned(),
+            protocol: listener.protocols_text(),
             address: listener.address.to_string(),
             auth: match listener.auth {
                 ListenerAuth::Certificate => "certificate",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use iotedge_gateway::{Auth, Listener};
+use iotedge_gateway::{Auth, Listener, Speaks};
 use iotedge_identity::{ClientAuth, Identity, TlsOptions};
 use iotedge_model::{Principal, PrincipalKind};
 use rustls::ServerConfig;
@@ -106,7 +106,7 @@ pub(super) fn renew(
 
 /// Whether the files that listeners name can be used.
 pub(super) fn check_files(config: &Config) -> Result<(), Vec<String>> {
-    let tls = config.listeners.iter().filter(|l| l.protocol.is_tls());
+    let tls = config.listeners.iter().filter(|l| l.is_tls());
     let problems: Vec<String> = tls
         .filter_map(|listener| {
             let error = tls_options(listener).check_files().err()?;
@@ -147,11 +147,17 @@ pub(super) fn listeners(config: &Config, identity: &Arc<Identity>) -> Result<Ope
     }
 }
 
+fn speaks(config: &ListenerConfig) -> Speaks {
+    use ListenerProtocol::{Http, Https, Mqtt, Mqtts, Ws, Wss};
+    let any = |one, other| config.protocols.iter().any(|p| *p == one || *p == other);
+    Speaks {
+        mqtt: any(Mqtt, Mqtts),
+        websocket: any(Ws, Wss),
+        http: any(Http, Https),
+    }
+}
+
 fn tls_options(config: &ListenerConfig) -> TlsOptions {
-    let alpn: &[&[u8]] = match config.protocol {
-        ListenerProtocol::Mqtt | ListenerProtocol::Mqtts => &[b"x-amzn-mqtt-ca", b"mqtt"],
-        ListenerProtocol::Http | ListenerProtocol::Https => &[b"x-amzn-http-ca", b"http/1.1"],
-    };
     TlsOptions {
         certificate: config.certificate.clone(),
         key: config.key.clone(),
@@ -160,7 +166,7 @@ fn tls_options(config: &ListenerConfig) -> TlsOptions {
             ListenerAuth::Certificate => ClientAuth::Required,
             ListenerAuth::Anonymous { .. } => ClientAuth::None,
         },
-        alpn: alpn.iter().map(|p| p.to_vec()).collect(),
+        alpn: speaks(config).alpn(),
         names: Vec::new(),
     }
 }
@@ -170,10 +176,6 @@ fn one_listener(
     identity: &Identity,
     slots: &mut Vec<TlsSlot>,
 ) -> Result<Listener, String> {
-    let protocol = match config.protocol {
-        ListenerProtocol::Mqtt | ListenerProtocol::Mqtts => iotedge_gateway::ListenerProtocol::Mqtt,
-        ListenerProtocol::Http | ListenerProtocol::Https => iotedge_gateway::ListenerProtocol::Http,
-    };
     let auth = match &config.auth {
         ListenerAuth::Certificate => Auth::Certificate,
         ListenerAuth::Anonymous { .. } => Auth::Anonymous(Arc::new(Principal {
@@ -182,7 +184,7 @@ fn one_listener(
             },
         })),
     };
-    let tls: Option<iotedge_gateway::Tls> = if config.protocol.is_tls() {
+    let tls: Option<iotedge_gateway::Tls> = if config.is_tls() {
         let options = tls_options(config);
         let server = identity
             .server_config(&options)
@@ -200,9 +202,10 @@ fn one_listener(
     Ok(Listener {
         name: Arc::from(config.address.to_string()),
         address: config.address,
-        protocol,
+        speaks: speaks(config),
         tls,
         auth,
+        allowed_origins: config.allowed_origins.clone(),
         max_connections: config.max_connections,
     })
 }

@@ -181,6 +181,10 @@ impl Pump {
         };
         match read {
             Poll::Pending => Ok(false),
+            // Not the network's fault: WebSocket or TLS that is none.
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                Err(self.protocol_error(&error.to_string(), ReasonCode::Success))
+            }
             Poll::Ready(Ok(0) | Err(_)) => Err(End::broken()),
             Poll::Ready(Ok(n)) => {
                 self.course.received = Instant::now();

@@ -13,11 +13,11 @@ use iotedge_telemetry::{METRICS, Metric, event};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::Peer;
 use super::auth::Permissions;
 use super::end::reason_string;
 use super::handle::Handle;
 use super::terms::Terms;
+use super::{LAST_WORDS, Peer};
 use crate::{Context, Limits};
 
 /// Why there is no connection.
@@ -168,7 +168,7 @@ pub(crate) async fn refuse<W: AsyncWrite + Unpin>(
             Err(error) => tracing::debug!(%error, "the refusal could not be written"),
         }
     }
-    let _ = writer.shutdown().await;
+    let _ = tokio::time::timeout(LAST_WORDS, writer.shutdown()).await;
 }
 
 /// Asks everything there is to ask of a CONNECT and attaches its session.

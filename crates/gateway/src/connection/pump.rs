@@ -15,7 +15,6 @@ use iotedge_telemetry::event;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 
-use super::Peer;
 use super::alias::{AliasesIn, AliasesOut};
 use super::auth::Permissions;
 use super::connack::{connack, receive_maximum};
@@ -24,14 +23,13 @@ use super::end::{Detach, End, reason_string};
 use super::handle::Handle;
 use super::open::Opened;
 use super::terms::Terms;
+use super::{LAST_WORDS, Peer};
 use crate::Context;
 
 /// Output beyond which nothing more is drained and nothing more is read.
 pub(super) const OUTPUT_HIGH: usize = 128 * 1024;
 /// How long a publisher waits for a taker that does not keep up.
 pub(super) const PATIENCE: Duration = Duration::from_millis(500);
-/// How long a closed connection may take to say its last words.
-const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// A SUBACK or UNSUBACK that waits for its commit.
 pub(super) enum Answer {

@@ -3,6 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)] // a test may panic, and uses what it needs
 
 pub mod v5;
+pub mod ws;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use iotedge_broker::{Broker, Limits as BrokerLimits};
-use iotedge_gateway::{Auth, Context, Gateway, Limits, Listener, ListenerProtocol, Running};
+use iotedge_gateway::{Auth, Context, Gateway, Limits, Listener, Running, Speaks};
 use iotedge_model::{Action, Now, Principal, PrincipalKind, QoS, UnixMillis};
 use iotedge_mqtt::{
     Connect, Decoder, Packet, Publish, ReasonCode, Role, Str, SubAckCode, Subscribe, Version,
@@ -103,10 +104,11 @@ impl House {
                 name: "test".into(),
             },
         };
-        let listener = |protocol| Listener {
+        let listener = |speaks| Listener {
             name: "test".into(),
             address: "127.0.0.1:0".parse().unwrap(),
-            protocol,
+            speaks,
+            allowed_origins: Vec::new(),
             tls: None,
             auth: Auth::Anonymous(Arc::new(principal.clone())),
             max_connections: 100,
@@ -118,8 +120,23 @@ impl House {
             limits,
         };
         let listeners = vec![
-            listener(ListenerProtocol::Mqtt),
-            listener(ListenerProtocol::Http),
+            listener(Speaks {
+                mqtt: true,
+                ..Speaks::default()
+            }),
+            listener(Speaks {
+                http: true,
+                ..Speaks::default()
+            }),
+            listener(Speaks {
+                websocket: true,
+                ..Speaks::default()
+            }),
+            listener(Speaks {
+                mqtt: true,
+                websocket: true,
+                http: true,
+            }),
         ];
         let running = Gateway::bind(context, listeners).await.unwrap().start();
         Self {
@@ -132,6 +149,15 @@ impl House {
 
     pub fn mqtt(&self) -> SocketAddr {
         self.running.addresses()[0]
+    }
+
+    pub fn websocket(&self) -> SocketAddr {
+        self.running.addresses()[2]
+    }
+
+    /// Where everything is spoken.
+    pub fn shared(&self) -> SocketAddr {
+        self.running.addresses()[3]
     }
 
     pub async fn client(&self, id: &str) -> Client {
@@ -170,6 +196,14 @@ pub fn publish(topic: &str, payload: &str, id: Option<u16>) -> Packet {
         topic: Str::new(topic).unwrap(),
         packet_id: id.and_then(NonZeroU16::new),
         payload: Bytes::copy_from_slice(payload.as_bytes()),
+        properties: None,
+    })
+}
+
+pub fn subscribe(filter: &str, qos: QoS) -> Packet {
+    Packet::Subscribe(Subscribe {
+        packet_id: NonZeroU16::MIN,
+        filters: vec![(Str::new(filter).unwrap(), qos.into())],
         properties: None,
     })
 }

@@ -1,0 +1,303 @@
+//! `[[listener]]`.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use super::BrokerConfig;
+use super::problem::Place;
+use super::section::Section;
+use super::sections::socket_address;
+
+/// What a listener speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListenerProtocol {
+    /// MQTT over TCP.
+    Mqtt,
+    /// MQTT over TLS.
+    Mqtts,
+    /// MQTT over WebSocket.
+    Ws,
+    /// MQTT over WebSocket over TLS.
+    Wss,
+    /// HTTP/1.1.
+    Http,
+    /// HTTP/1.1 over TLS.
+    Https,
+}
+
+impl ListenerProtocol {
+    const ALL: [Self; 6] = [
+        Self::Mqtt,
+        Self::Mqtts,
+        Self::Ws,
+        Self::Wss,
+        Self::Http,
+        Self::Https,
+    ];
+
+    /// As the file spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Mqtt => "mqtt",
+            Self::Mqtts => "mqtts",
+            Self::Ws => "ws",
+            Self::Wss => "wss",
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+
+    /// Whether it is over TLS.
+    pub fn is_tls(self) -> bool {
+        matches!(self, Self::Mqtts | Self::Wss | Self::Https)
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|p| p.as_str() == text);
+        found.ok_or_else(|| match text {
+            "unix" => format!("{text:?} is not supported yet"),
+            _ => {
+                let words: Vec<_> = Self::ALL
+                    .iter()
+                    .map(|p| format!("{:?}", p.as_str()))
+                    .collect();
+                format!("{text:?} is not one of {}", words.join(", "))
+            }
+        })
+    }
+}
+
+/// How a listener's clients prove themselves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenerAuth {
+    /// By a client certificate.
+    Certificate,
+    /// Not at all; they may do what the policy allows.
+    Anonymous {
+        /// The policy's name.
+        policy: String,
+    },
+}
+
+/// `[[listener]]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ListenerConfig {
+    /// What it speaks: at least one, all of them with TLS or none.
+    pub protocols: Vec<ListenerProtocol>,
+    /// Where.
+    pub address: SocketAddr,
+    /// Who may come.
+    pub auth: ListenerAuth,
+    /// PEM chain of the server; default: the gateway's own.
+    pub certificate: Option<PathBuf>,
+    /// PEM key of `certificate`; there when `certificate` is.
+    pub key: Option<PathBuf>,
+    /// PEM file of CAs that sign client certificates.
+    pub client_ca: Option<PathBuf>,
+    /// Origins of web pages that may open a WebSocket beside the listener's own.
+    pub allowed_origins: Vec<String>,
+    /// Connections at once.
+    pub max_connections: usize,
+    /// Where it stands, for what shows only later (an address in use, an unknown policy).
+    pub place: Option<Place>,
+}
+
+impl ListenerConfig {
+    /// Whether it is over TLS.
+    pub fn is_tls(&self) -> bool {
+        self.protocols.iter().any(|p| p.is_tls())
+    }
+
+    /// Its protocols as one text: `mqtts, https, wss`.
+    pub fn protocols_text(&self) -> String {
+        let names: Vec<_> = self.protocols.iter().map(|p| p.as_str()).collect();
+        names.join(", ")
+    }
+}
+
+pub(super) fn read(section: &Section<'_>, broker: &BrokerConfig) -> Option<ListenerConfig> {
+    section.need("address");
+    section.need("protocol");
+    section.need("auth");
+    let address = section.parsed("address", socket_address);
+    let protocols = protocols(section);
+    let auth = auth(section, protocols.as_deref());
+    let speaks = |wanted: &[ListenerProtocol]| {
+        let found = protocols.as_deref();
+        found.is_none_or(|found| found.iter().any(|p| wanted.contains(p)))
+    };
+    let tls = [
+        ListenerProtocol::Mqtts,
+        ListenerProtocol::Wss,
+        ListenerProtocol::Https,
+    ];
+    if !speaks(&tls) {
+        for key in ["certificate", "key", "client_ca"] {
+            if section.has(key) {
+                section.wrong(key, "is only for listeners with TLS");
+            }
+        }
+    }
+    let certificate = section.certificates("certificate");
+    let key = section.private_key("key");
+    for (one, other) in [("certificate", "key"), ("key", "certificate")] {
+        if section.has(one) && !section.has(other) {
+            section.wrong(
+                one,
+                format!("goes together with `{other}`, which is missing"),
+            );
+        }
+    }
+    let client_ca = section.certificates("client_ca");
+    if section.has("allowed_origins") && !speaks(&[ListenerProtocol::Ws, ListenerProtocol::Wss]) {
+        section.wrong("allowed_origins", "is only for ws and wss");
+    }
+    let allowed_origins = origins(section);
+    for later in ["crl", "max_qos", "max_topic_alias", "allow_empty_client_id"] {
+        section.not_yet(later);
+    }
+    let max_connections = section
+        .number("max_connections", 1..=1_000_000)
+        .and_then(|n| usize::try_from(n).ok())
+        .unwrap_or(broker.max_connections);
+    Some(ListenerConfig {
+        protocols: protocols?,
+        address: address?,
+        auth: auth?,
+        certificate,
+        key,
+        client_ca,
+        allowed_origins,
+        max_connections,
+        place: Some(section.place().clone()),
+    })
+}
+
+/// One word, or a list of those that share the port.
+fn protocols(section: &Section<'_>) -> Option<Vec<ListenerProtocol>> {
+    const KEY: &str = "protocol";
+    if !section.is_list(KEY) {
+        return Some(vec![section.parsed(KEY, ListenerProtocol::parse)?]);
+    }
+    let mut found = Vec::new();
+    let mut good = true;
+    for word in section.texts(KEY)? {
+        match ListenerProtocol::parse(word) {
+            Ok(protocol) if found.contains(&protocol) => {
+                section.wrong(KEY, format!("has {word:?} twice"));
+                good = false;
+            }
+            Ok(protocol) => found.push(protocol),
+            Err(reason) => {
+                section.wrong(KEY, reason);
+                good = false;
+            }
+        }
+    }
+    if found.is_empty() && good {
+        section.wrong(KEY, "has no protocol in it");
+        good = false;
+    }
+    let tls = found.iter().find(|p| p.is_tls());
+    let plain = found.iter().find(|p| !p.is_tls());
+    if let (Some(tls), Some(plain)) = (tls, plain) {
+        let (tls, plain) = (tls.as_str(), plain.as_str());
+        let reason = format!(
+            "has {tls:?}, which is over TLS, and {plain:?}, which is not: one port is either"
+        );
+        section.wrong(KEY, reason);
+        good = false;
+    }
+    good.then_some(found)
+}
+
+fn origins(section: &Section<'_>) -> Vec<String> {
+    const KEY: &str = "allowed_origins";
+    let mut origins = Vec::new();
+    for text in section.texts(KEY).unwrap_or_default() {
+        let authority = text.split_once("://").map(|(_, authority)| authority);
+        let good = matches!(text, "*" | "null")
+            || authority.is_some_and(|a| !a.is_empty() && !a.contains(['/', '?', '#', ' ']));
+        if good {
+            origins.push(text.to_owned());
+        } else {
+            let reason = format!(
+                "{text:?} is neither an origin, like \"https://page.example\" or \"null\", nor \"*\""
+            );
+            section.wrong(KEY, reason);
+        }
+    }
+    origins
+}
+
+#[derive(Clone, Copy)]
+enum AuthWord {
+    Certificate,
+    Anonymous,
+}
+
+fn auth(section: &Section<'_>, protocols: Option<&[ListenerProtocol]>) -> Option<ListenerAuth> {
+    let policy = section.text("policy");
+    let word = section.parsed("auth", |text| match text {
+        "certificate" => Ok(AuthWord::Certificate),
+        "anonymous" => Ok(AuthWord::Anonymous),
+        "password" | "custom" | "peer" => Err(format!("{text:?} is not supported yet")),
+        _ => Err(format!(
+            "{text:?} is not one of \"certificate\", \"anonymous\""
+        )),
+    })?;
+    let protocols = protocols.unwrap_or_default();
+    match word {
+        AuthWord::Certificate => {
+            if let Some(plain) = protocols.iter().find(|p| !p.is_tls()) {
+                let reason = format!("\"certificate\" needs TLS; {} has none", plain.as_str());
+                section.wrong("auth", reason);
+            }
+            if section.has("policy") {
+                let reason = "a policy for unregistered certificates is not supported yet";
+                section.wrong("policy", reason);
+            }
+            Some(ListenerAuth::Certificate)
+        }
+        AuthWord::Anonymous => {
+            if protocols.contains(&ListenerProtocol::Https) {
+                let reason = "an https listener must have auth = \"certificate\"; use http";
+                section.wrong("auth", reason);
+            }
+            if section.has("client_ca") {
+                let reason = "has no use with auth = \"anonymous\"";
+                section.wrong("client_ca", reason);
+            }
+            if !section.has("policy") {
+                let reason = "\"anonymous\" needs `policy`: the name of a policy that says what everyone may do";
+                section.wrong("auth", reason);
+            }
+            Some(ListenerAuth::Anonymous {
+                policy: policy?.to_owned(),
+            })
+        }
+    }
+}
+
+/// A policy that a listener names must be a file of `policies.d`, or could have been made by
+/// command, which only a daemon that has run before can know.
+pub(super) fn check_policy(
+    section: &Section<'_>,
+    listener: &ListenerConfig,
+    policies_dir: &Path,
+    data_dir: &Path,
+) {
+    let ListenerAuth::Anonymous { policy } = &listener.auth else {
+        return;
+    };
+    let plain = !policy.is_empty() && !policy.contains(['/', '\0']);
+    let there = plain && policies_dir.join(format!("{policy}.json")).is_file();
+    let may_be_stored = plain && data_dir.join("state.db").exists();
+    if !there && !may_be_stored {
+        let reason = format!(
+            "there is no policy {policy:?}; put it into {}",
+            policies_dir.join("NAME.json").display()
+        );
+        section.wrong("policy", reason);
+    }
+}
