@@ -83,6 +83,7 @@ test-binaries:
 test-stories: .venv/ready test-binaries
 	$(say) "stories: the real binaries from outside"
 	@.venv/bin/python -m pytest -q tests/stories tests/mqtt tests/robustness $(ARGS)
+	@.venv/bin/python -m pytest -q tests/mqtt --transport ws $(ARGS)
 
 # The packages' layout does not depend on optimisation: debug binaries do.
 test-deb: test-binaries

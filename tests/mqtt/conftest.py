@@ -10,6 +10,10 @@ def pytest_addoption(parser):
         "--broker", choices=sorted(brokers.MAKES), default="iotedge",
         help="run the conformance tests on this broker; mosquitto shows that they are right",
     )
+    parser.addoption(
+        "--transport", choices=["tcp", "ws"], default="tcp",
+        help="what the conformance tests' packets travel in; ws is WebSocket frames",
+    )
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +27,7 @@ def broker(request, tmp_path_factory):
 def mqtt(request, broker):
     """The bench of a test; those in `v5/` speak version 5."""
     make = bench.Bench5 if request.path.parent.name == "v5" else bench.Bench
-    it = make(broker)
+    it = make(broker, frames=request.config.getoption("transport") == "ws")
     yield it
     it.close()
     assert broker.process.running, "the broker has died"

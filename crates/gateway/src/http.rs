@@ -23,7 +23,7 @@ use tokio::sync::watch;
 
 use crate::Context;
 use crate::connection::{LAST_WORDS, Peer};
-use crate::websocket::handshake;
+use crate::websocket::handshake::{self, Origins};
 
 /// How long a client may take for its headers, and between two requests.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -83,7 +83,11 @@ fn upgrade(
     upgraded: &AtomicBool,
     trace: TraceId,
 ) -> Result<Response<Full<Bytes>>, HttpResponse> {
-    match handshake::accept(request, &peer.listener.allowed_origins) {
+    let origins = Origins {
+        allowed: &peer.listener.allowed_origins,
+        loopback: peer.listener.address.ip().is_loopback(),
+    };
+    match handshake::accept(request, origins) {
         Ok(response) => {
             upgraded.store(true, Ordering::Relaxed);
             Ok(response)

@@ -13,7 +13,7 @@ use super::problem::Problem;
 use super::section::{Problems, Section};
 use super::tree::Table;
 use super::{
-    AdminConfig, BrokerConfig, Config, ConfigErrors, DEFAULT_ADMIN, DEFAULT_SOCKET, GatewayConfig,
+    AdminConfig, Config, ConfigErrors, DEFAULT_ADMIN, DEFAULT_SOCKET, GatewayConfig,
     ListenerConfig, LogConfig, ShadowConfig, StoreConfig, broker, devices, listener, units,
     upstream,
 };

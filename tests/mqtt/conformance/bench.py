@@ -2,17 +2,19 @@
 
 import itertools
 
-from conformance import wire, wire5
+from conformance import websocket, wire, wire5
 
 
 class Bench:
     """The clients of one test. Client ids and topics of different tests have nothing in common."""
 
-    speaks = wire.Client
+    speaks, speaks_frames = wire.Client, websocket.Client
     _numbers = itertools.count(1)
 
-    def __init__(self, broker):
+    def __init__(self, broker, frames=False):
+        """With `frames` all goes over WebSocket."""
         self.broker = broker
+        self._frames = frames
         self._name = f"t{next(self._numbers)}"
         self._clients = []
         self._guests = itertools.count(1)
@@ -27,7 +29,11 @@ class Bench:
 
     def open(self, port=None):
         """A connection on which nothing has been said."""
-        client = self.speaks(port or self.broker.port)
+        port = port or self.broker.port
+        if self._frames:
+            client = self.speaks_frames(self.broker.in_frames(port))
+        else:
+            client = self.speaks(port)
         self._clients.append(client)
         return client
 
@@ -74,7 +80,7 @@ class Bench5(Bench):
     """The same in version 5. What names a client takes properties behind the name, as
     (identifier, value) pairs."""
 
-    speaks = wire5.Client
+    speaks, speaks_frames = wire5.Client, websocket.Client5
     # Seconds that a session outlives its connection, where a test does not say.
     STAYS = (wire5.SESSION_EXPIRY, 3600)
 

@@ -3,11 +3,12 @@
 Each has three doors: `port` where everybody may do everything, `guarded_port` where only topics
 below `open/` may be used, and `ws_port` for WebSocket. Behind `narrow_port` is a server that
 offers as little as it may: no QoS 2, nothing retained, no topic alias, not every client id, keep
-alives of 10 seconds, packets of 1,000 bytes.
+alives of 10 seconds, packets of 1,000 bytes. `in_frames` names the door with WebSocket beside one.
 """
 
+import pytest
 from harness.binaries import Binaries
-from harness.daemon import Daemon, allow
+from harness.daemon import Daemon, allow, is_open
 from harness.mosquitto import Mosquitto
 from harness.ports import free_port
 
@@ -26,13 +27,16 @@ class OurBroker:
 
     def __init__(self, folder):
         self._folder = folder
-        self._binaries = Binaries()
-        self.guarded_port = free_port()
-        self.daemon = Daemon(self._binaries, folder / "broker", policies={"guarded": GUARDED})
+        self.guarded_port, self.ws_port, self.guarded_ws_port = (free_port() for _ in range(3))
+        self.daemon = Daemon(Binaries(), folder / "broker", policies={"guarded": GUARDED})
         self.port = self.daemon.ports["mqtt"]
-        self.daemon.config["listener"].append(self._listener("mqtt", self.guarded_port, "guarded"))
+        self.daemon.config["listener"] += [
+            self._listener("mqtt", self.guarded_port, "guarded"),
+            self._listener("ws", self.ws_port, "open"),
+            self._listener("ws", self.guarded_ws_port, "guarded"),
+        ]
         self.daemon.write()
-        self._ws = self._narrow = None
+        self._narrow = None
 
     @staticmethod
     def _listener(protocol, port, policy):
@@ -45,19 +49,6 @@ class OurBroker:
         return self
 
     @property
-    def ws_port(self):
-        """WebSocket has a daemon of its own: one that does not know it yet does not start."""
-        if self._ws is None:
-            port = free_port()
-            ws = Daemon(self._binaries, self._folder / "websocket")
-            ws.config["listener"].append(self._listener("ws", port, "open"))
-            ws.write()
-            self._ws = ws
-            ws.start()
-            self._ws_port = port
-        return self._ws_port
-
-    @property
     def narrow_port(self):
         if self._narrow is None:
             limits = {
@@ -65,17 +56,23 @@ class OurBroker:
                 "max_keep_alive": "10s", "max_packet_bytes": 1000, "max_payload_bytes": 1000,
                 "max_client_id_bytes": 23,
             }
-            self._narrow = Daemon(self._binaries, self._folder / "narrow", config={"broker": limits})
+            self._narrow = Daemon(Binaries(), self._folder / "narrow", config={"broker": limits})
+            self._narrow_ws_port = free_port()
+            self._narrow.config["listener"].append(
+                self._listener("ws", self._narrow_ws_port, "open"))
             self._narrow.write()
             self._narrow.start()
         return self._narrow.ports["mqtt"]
 
+    def in_frames(self, port):
+        doors = {self.port: self.ws_port, self.guarded_port: self.guarded_ws_port}
+        return doors.get(port) or self._narrow_ws_port
+
     def stop(self):
         self.daemon.stop()
         assert "panicked" not in self.process.log
-        for daemon in (self._ws, self._narrow):
-            if daemon is not None:
-                daemon.process.destroy()
+        if self._narrow is not None:
+            self._narrow.process.destroy()
 
 
 # For mosquitto, which has some of it for each listener and some for all.
@@ -93,13 +90,15 @@ class MosquittoBroker(Mosquitto):
 
     def __init__(self, folder):
         super().__init__(folder / "mosquitto", name="mosquitto")
-        self.guarded_port, self.ws_port = free_port(), free_port()
+        self.guarded_port, self.ws_port, self.guarded_ws_port = (free_port() for _ in range(3))
         acl = self.folder / "acl"
         acl.write_text("topic readwrite open/#\n")
         lines = [
             "per_listener_settings true", "allow_duplicate_messages true", self.config.read_text(),
             f"listener {self.ws_port} 127.0.0.1", "protocol websockets", "allow_anonymous true",
             f"listener {self.guarded_port} 127.0.0.1", "allow_anonymous true", f"acl_file {acl}",
+            f"listener {self.guarded_ws_port} 127.0.0.1", "protocol websockets",
+            "allow_anonymous true", f"acl_file {acl}",
         ]
         self.config.write_text("\n".join(lines) + "\n")
         self._narrow = None
@@ -117,6 +116,14 @@ class MosquittoBroker(Mosquitto):
         super().stop()
         if self._narrow is not None:
             self._narrow.stop()
+
+    def in_frames(self, port):
+        doors = {self.port: self.ws_port, self.guarded_port: self.guarded_ws_port}
+        return doors.get(port) or pytest.skip("mosquitto's narrow door has no WebSocket")
+
+    def _answers(self):
+        doors = (self.guarded_port, self.ws_port, self.guarded_ws_port)
+        return super()._answers() and all(map(is_open, doors))
 
 
 MAKES = {"iotedge": OurBroker, "mosquitto": MosquittoBroker}

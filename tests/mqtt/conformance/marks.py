@@ -12,7 +12,6 @@ def pending(reason):
 
 
 qos2 = pending("QoS 2 comes with the whole broker")
-websocket = pending("WebSocket comes with the whole broker")
 
 
 def defect(what):

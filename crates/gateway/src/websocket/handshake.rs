@@ -1,5 +1,7 @@
 //! The opening handshake (RFC 6455, chapter 4).
 
+use std::net::IpAddr;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http_body_util::Full;
@@ -38,11 +40,19 @@ pub(crate) fn is_upgrade<B>(request: &Request<B>) -> bool {
     names(request.headers(), &header::UPGRADE, "websocket")
 }
 
-/// The answer that opens the WebSocket, or why not. `origins` are the web pages from elsewhere
-/// that may come.
+/// Which web pages may come.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Origins<'a> {
+    /// From elsewhere.
+    pub(crate) allowed: &'a [String],
+    /// The listener is for this machine only.
+    pub(crate) loopback: bool,
+}
+
+/// The answer that opens the WebSocket, or why not.
 pub(crate) fn accept<B>(
     request: &Request<B>,
-    origins: &[String],
+    origins: Origins<'_>,
 ) -> Result<Response<Full<bytes::Bytes>>, Refused> {
     let headers = request.headers();
     if request.uri().path() != PATH {
@@ -108,26 +118,52 @@ fn names(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
 /// A browser says which page asks, and shows the user's certificate whichever it is: any page in
 /// the world could speak as the user. So a page comes from the listener's own host and port, or
 /// from an origin that is allowed. What is no browser has no origin, or gives the listener's own.
-fn check_origin(headers: &HeaderMap, allowed: &[String]) -> Result<(), Refused> {
+///
+/// Any name can be made to lead to this machine. Where the listener is for this machine only, its
+/// own host is one that cannot.
+fn check_origin(headers: &HeaderMap, origins: Origins<'_>) -> Result<(), Refused> {
     let Some(origin) = headers.get(header::ORIGIN) else {
         return Ok(());
     };
     let origin = origin.to_str().unwrap_or_default();
     let host = headers.get(header::HOST).and_then(|h| h.to_str().ok());
     let own = origin.split_once("://").map(|(_, authority)| authority);
+    let same = match (own, host) {
+        (Some(own), Some(host)) => {
+            own.eq_ignore_ascii_case(host) && (!origins.loopback || is_loopback(host))
+        }
+        _ => false,
+    };
     let fits = |one: &String| one == "*" || one.eq_ignore_ascii_case(origin);
-    let same = matches!((own, host), (Some(own), Some(host)) if own.eq_ignore_ascii_case(host));
-    if same || allowed.iter().any(fits) {
+    if same || origins.allowed.iter().any(fits) {
         return Ok(());
     }
     let message = format!("Pages from {origin:?} may not connect: allowed_origins of the listener");
     Err(refused(403, "ForbiddenException", message))
 }
 
+/// Whether a host, with its port, is this machine by any name server.
+fn is_loopback(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let bare = name.strip_prefix('[').and_then(|n| n.strip_suffix(']'));
+    name.eq_ignore_ascii_case("localhost")
+        || bare
+            .unwrap_or(name)
+            .parse::<IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const NONE: Origins<'_> = Origins {
+        allowed: &[],
+        loopback: false,
+    };
     const GOOD: &[(&str, &str)] = &[
         ("host", "gateway:8884"),
         ("upgrade", "WebSocket"),
@@ -153,7 +189,12 @@ mod tests {
     }
 
     fn status(path: &str, change: &[(&str, &str)]) -> u16 {
-        match accept(&request(path, change), &["https://page.example".into()]) {
+        let allowed = ["https://page.example".to_owned()];
+        let origins = Origins {
+            allowed: &allowed,
+            loopback: false,
+        };
+        match accept(&request(path, change), origins) {
             Ok(response) => response.status().as_u16(),
             Err(refused) => refused.status,
         }
@@ -162,7 +203,7 @@ mod tests {
     /// The example of RFC 6455, 1.3.
     #[test]
     fn the_key_is_answered_as_the_standard_shows() {
-        let response = accept(&request(PATH, &[]), &[]).unwrap();
+        let response = accept(&request(PATH, &[]), NONE).unwrap();
         let header = |name| response.headers().get(name).unwrap();
         assert_eq!(
             header("sec-websocket-accept"),
@@ -205,7 +246,33 @@ mod tests {
         ] {
             assert_eq!(status(PATH, &[("origin", origin)]), code, "{origin}");
         }
-        let anyone = accept(&request(PATH, &[("origin", "null")]), &["*".into()]);
-        assert!(anyone.is_ok());
+        let allowed = ["*".to_owned()];
+        let anyone = Origins {
+            allowed: &allowed,
+            ..NONE
+        };
+        assert!(accept(&request(PATH, &[("origin", "null")]), anyone).is_ok());
+    }
+
+    #[test]
+    fn no_name_that_leads_to_this_machine_makes_a_page_its_own() {
+        let loopback = Origins {
+            loopback: true,
+            ..NONE
+        };
+        for (host, good) in [
+            ("localhost:1883", true),
+            ("127.0.0.1:1883", true),
+            ("127.9.9.9", true),
+            ("[::1]:1883", true),
+            ("LocalHost", true),
+            ("rebound.example:1883", false),
+            ("localhost.example", false),
+            ("192.0.2.1", false),
+        ] {
+            let origin = format!("http://{host}");
+            let request = request(PATH, &[("host", host), ("origin", &origin)]);
+            assert_eq!(accept(&request, loopback).is_ok(), good, "{host}");
+        }
     }
 }
