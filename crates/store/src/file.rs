@@ -55,7 +55,11 @@ pub(crate) fn suspect(path: &Path) {
 /// Opens the file for writing, makes it when it is not there, and brings it up to date.
 pub(crate) fn open(path: &Path, schema: &Schema) -> Result<Connection, StoreError> {
     let sql = |e: rusqlite::Error| StoreError::sqlite(path, &e);
-    let connection = Connection::open(path).map_err(sql)?;
+    // One thread writes: SQLite needs no mutex for each call.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(sql)?;
     connection
         .busy_timeout(Duration::from_secs(5))
         .map_err(sql)?;

@@ -9,6 +9,7 @@ use crate::writer::Operation;
 use crate::{Append, SessionRecord, SubscriptionRecord, TakerId, TakerKind, WillRecord};
 
 pub(crate) mod batch;
+mod bulk;
 pub(crate) mod dead;
 pub(crate) mod early;
 pub(crate) mod engine;

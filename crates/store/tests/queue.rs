@@ -461,3 +461,38 @@ fn drops_that_are_counted_while_the_writer_is_held_up_take_no_memory_each() {
         assert!(books.balances());
     }
 }
+
+#[test]
+fn a_commit_of_many_messages_leaves_out_only_what_is_there_already() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let takers = ["a", "b"].map(|name| store.create_taker(TakerKind::Route, name));
+    let entries = |ids: std::ops::RangeInclusive<u64>, taker| -> Vec<_> {
+        ids.map(|id| (message(id, "t", "x"), vec![row(taker)]))
+            .collect()
+    };
+    append(&store, &entries(20..=20, takers[0])).unwrap();
+    // Of the 100 the taker has one, and the other taker's are messages that are there.
+    append(&store, &entries(1..=100, takers[0])).unwrap();
+    append(&store, &entries(50..=120, takers[1])).unwrap();
+    assert_eq!(ids(&store, takers[0]), Vec::from_iter(1..=100));
+    assert_eq!(ids(&store, takers[1]), Vec::from_iter(50..=120));
+    for taker in takers {
+        assert!(store.account(taker).balances());
+    }
+    assert_eq!(store.account(takers[0]).accepted, 100);
+    let refs = |id: u64| {
+        common::count(
+            dir.path(),
+            &format!("SELECT refs FROM messages WHERE id = {id}"),
+        )
+    };
+    assert_eq!((refs(20), refs(49), refs(50), refs(120)), (1, 1, 2, 1));
+    let all: Vec<_> = (1..=100).map(MessageId).collect();
+    store.acknowledge(takers[0], &all);
+    commit(&store);
+    assert_eq!(
+        common::count(dir.path(), "SELECT count(*) FROM messages"),
+        71
+    );
+}

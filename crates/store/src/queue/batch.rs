@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use iotedge_model::{DropReason, Message, MessageId, Topic};
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::bulk;
 use super::dead::{BURIED, DeadBytes};
 use super::early::Early;
 use super::mirror::{REMOVED, Tallies, Tally, signed};
@@ -360,10 +361,18 @@ impl<'a> Batch<'a> {
     }
 
     fn write_staged(&mut self) -> Sql<()> {
-        for staged in std::mem::take(&mut self.staged).into_values() {
-            if staged.rows.is_empty() {
-                continue;
+        let staged = std::mem::take(&mut self.staged).into_values();
+        let staged: Vec<Staged> = staged.filter(|s| !s.rows.is_empty()).collect();
+        for chunk in staged.chunks(bulk::ROWS) {
+            if !bulk::write(self.connection, self.encoder, chunk)? {
+                self.write_one_by_one(chunk)?;
             }
+        }
+        Ok(())
+    }
+
+    fn write_one_by_one(&mut self, staged: &[Staged]) -> Sql<()> {
+        for staged in staged {
             let message = &*staged.message;
             let mut refs = 0;
             for row in &staged.rows {

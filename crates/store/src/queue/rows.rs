@@ -6,13 +6,16 @@ use bytes::Bytes;
 use iotedge_model::{
     Message, MessageId, Principal, Properties, QoS, Source, Topic, TraceId, UnixMillis,
 };
-use rusqlite::{Connection, Row, ToSql, params};
+use rusqlite::{Connection, Row, Statement, ToSql, params};
 
 use crate::types::id_column;
 
 /// The envelope's columns in their order; the `id` comes before them in every statement here.
 pub(crate) const COLUMNS: &str = "trace, hops, principal, source, client_id, topic, qos, retain, \
      accepted_at, trusted, expiry, properties, payload";
+
+/// How many they are.
+pub(crate) const ENVELOPE: usize = 13;
 
 /// Why a row is no message.
 pub(crate) enum Bad {
@@ -59,12 +62,26 @@ impl Encoder {
         message: &Message,
         extra: &[&dyn ToSql],
     ) -> rusqlite::Result<usize> {
+        let mut statement = connection.prepare_cached(sql)?;
+        self.bind(&mut statement, 1, message)?;
+        for (at, value) in (ENVELOPE + 2..).zip(extra) {
+            statement.raw_bind_parameter(at, value)?;
+        }
+        statement.raw_execute()
+    }
+
+    /// Binds the id and the envelope from parameter `first` on: [`ENVELOPE`] and one more.
+    pub(crate) fn bind(
+        &mut self,
+        statement: &mut Statement<'_>,
+        first: usize,
+        message: &Message,
+    ) -> rusqlite::Result<()> {
         let properties = match &message.properties {
             Some(p) => Some(json(p.as_ref())?),
             None => None,
         };
         let principal = self.principal(&message.principal)?;
-        let mut statement = connection.prepare_cached(sql)?;
         let trace = message.trace.0.to_be_bytes();
         let envelope: &[&dyn ToSql] = params![
             id_column(message.id),
@@ -82,11 +99,10 @@ impl Encoder {
             properties,
             &*message.payload,
         ];
-        if extra.is_empty() {
-            return statement.execute(envelope);
+        for (at, value) in (first..).zip(envelope) {
+            statement.raw_bind_parameter(at, value)?;
         }
-        let all = [envelope, extra].concat();
-        statement.execute(all.as_slice())
+        Ok(())
     }
 }
 
