@@ -80,6 +80,7 @@ impl Pump {
         publication.connection = Some(self.connection);
         self.batch.push(publication);
         self.batch_tokens.push(token);
+        self.batch_bytes += token.map_or(0, |(_, bytes)| bytes);
         if self.batch.len() >= BATCH {
             self.flush_batch()
         } else {
@@ -239,6 +240,7 @@ impl Pump {
         if self.batch.is_empty() {
             return Ok(());
         }
+        self.batch_bytes = 0;
         let mut batch = std::mem::take(&mut self.batch);
         let mut tokens = std::mem::take(&mut self.batch_tokens);
         self.context.broker.publish(&mut batch);

@@ -60,6 +60,8 @@ pub(crate) struct Pump {
     pub(super) batch: Vec<Publication>,
     /// Tokens of the batch's QoS 1 publishes, and their bytes.
     pub(super) batch_tokens: Vec<Option<(u64, usize)>>,
+    /// The sum of their bytes.
+    pub(super) batch_bytes: usize,
     pub(super) terms: Terms,
     pub(super) aliases_in: AliasesIn,
     pub(super) aliases_out: AliasesOut,
@@ -130,6 +132,7 @@ impl Pump {
             output: BytesMut::new(),
             batch: Vec::new(),
             batch_tokens: Vec::new(),
+            batch_bytes: 0,
             terms,
             aliases_in: AliasesIn::default(),
             aliases_out: AliasesOut::new(alias_maximum),
@@ -217,8 +220,13 @@ impl Pump {
             && self.answers.is_empty()
             && !self.more
             && !self.inbound.is_full()
-            && self.pending_total < self.context.limits.max_inflight_bytes
+            && self.has_room_for_bytes()
             && self.output.len() < OUTPUT_HIGH
+    }
+
+    /// Whether unacknowledged bytes leave room for more.
+    fn has_room_for_bytes(&self) -> bool {
+        self.pending_total + self.batch_bytes < self.context.limits.max_inflight_bytes
     }
 
     /// Whether the taker that publishes wait for still needs time.
@@ -259,7 +267,7 @@ impl Pump {
             && self.answers.is_empty()
             && !self.more
             && !self.inbound.is_full()
-            && self.pending_total < self.context.limits.max_inflight_bytes
+            && self.has_room_for_bytes()
         {
             match self.decoder.decode(&mut self.input) {
                 Ok(Some(packet)) => {
