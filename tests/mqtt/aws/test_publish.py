@@ -48,6 +48,15 @@ def test_a_topic_has_seven_slashes(aws, qos):
     aws.is_thrown_out(aws.client(), aws.publish("a/b/c/d/e/f/g/h/i", qos=qos), code=0x90)
 
 
+def test_the_levels_before_a_basic_ingest_topic_do_not_count(aws):
+    rule = "$aws/rules/" + "r" * 128
+    client = aws.client()
+    for just in (f"{rule}/a/b/c/d/e/f/g/h", f"{rule}/{'x' * 256}"):
+        client.publish(just)
+    for over in (f"{rule}/a/b/c/d/e/f/g/h/i", f"{rule}/{'x' * 257}"):
+        aws.is_thrown_out(aws.client(), aws.publish(over), code=0x90)
+
+
 def test_qos_2_is_not_there(aws):
     aws.is_thrown_out(aws.client(), aws.publish(aws.topic(), qos=2), code=0x9B)
 

@@ -52,6 +52,20 @@ def test_a_filter_has_seven_slashes(aws):
         client = aws.client()
 
 
+def test_the_levels_that_make_a_filter_shared_do_not_count(aws):
+    name = "n" * 128
+    client = aws.subscriber((f"$share/{name}/a/b/c/d/e/f/g/#", 1), (f"$share/{name}/{'x' * 256}", 1))
+    for over in ("$share/n/a/b/c/d/e/f/g/h/#", f"$share/n/{'x' * 257}", f"$share/{name}n/a"):
+        aws.is_thrown_out(client, aws.subscribe((over, 1)), code=0x8F)
+        client = aws.client()
+
+
+@pytest.mark.parametrize("filter", ["$SYS/#", "$mine/a", "$aws/nothing/#"])
+def test_filters_that_begin_with_a_dollar_are_reserved(aws, filter):
+    client = aws.subscriber(("$aws/things/t/shadow/#", 1), ("$aws/events/presence/+/+", 1))
+    aws.is_thrown_out(client, aws.subscribe((filter, 1)), code=0x8F)
+
+
 def test_qos_2_is_answered_with_nothing(aws):
     subscribe = aws.subscribe((aws.topic("a"), 1), (aws.topic("b"), 2))
     aws.is_thrown_out(aws.client(), subscribe, code=0x9B)

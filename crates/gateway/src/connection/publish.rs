@@ -165,7 +165,11 @@ impl Pump {
         }
         if !reserved::client_may_publish(topic.as_str()) {
             let what = format!("clients may not publish to the reserved topic {topic:?}");
-            let code = ReasonCode::NotAuthorized;
+            let code = if limits.is_aws() {
+                name
+            } else {
+                ReasonCode::NotAuthorized
+            };
             return Err(Objection::new(what, code, alone(code)));
         }
         if publish.retain && topic.is_reserved() {

@@ -163,9 +163,14 @@ impl Pump {
             Ok(filter) => filter,
             Err(no) => return Ok(Err(no)),
         };
-        if !reserved::client_may_subscribe(filter.filter.as_str()) {
+        if !self.may_ask_for(filter.filter.as_str()) {
             METRICS.count(Metric::SubscribeClientError, self.peer.protocol);
-            let what = "clients may not subscribe to this reserved topic";
+            let what = format!("clients may not subscribe to the reserved topic {text:?}");
+            if self.context.limits.is_aws() {
+                // "Any attempts to publish or subscribe to topics beginning with $ result in a
+                // terminated connection."
+                return Err(self.protocol_error(&what, ReasonCode::TopicFilterInvalid));
+            }
             tracing::warn!(
                 event = event::SUBSCRIBE,
                 client_id = %self.client_id,
@@ -204,6 +209,15 @@ impl Pump {
                 identifier,
             },
         }))
+    }
+
+    /// Whether a filter is none of the reserved ones, or one that is documented. AWS IoT Core has
+    /// no `$SYS` and nothing else that begins with `$`.
+    fn may_ask_for(&self, filter: &str) -> bool {
+        reserved::client_may_subscribe(filter)
+            && (!self.context.limits.is_aws()
+                || !filter.starts_with('$')
+                || filter.starts_with("$aws/"))
     }
 
     /// What is too much about a filter. A QoS that is too high is granted as far as it goes
