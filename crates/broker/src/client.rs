@@ -6,14 +6,15 @@ use std::sync::Arc;
 use iotedge_model::{DropReason, Message, Now, QoS, Source, TraceId};
 use iotedge_ports::{
     AckSink, ClientHandle, CloseReason, Completion, ConnectRefused, ConnectRequest, Connected,
-    ConnectionId, Delivery, Detached, EndKind, Failure, Part, RetainHandling, SubscribeResult,
-    Subscription, Wake,
+    ConnectionId, Delivery, Detached, DisconnectReason, EndKind, Failure, Part, RetainHandling,
+    SubscribeResult, Subscription, Wake,
 };
 use iotedge_store::{Append, Done, SessionRecord, TakerId, TakerKind, TakerRow};
 use iotedge_telemetry::{METRICS, event};
 
 use crate::Shared;
 use crate::core::Core;
+use crate::events::{Detail, Kind};
 use crate::outbox::{Push, SessionBox};
 use crate::session::{Live, Session, subscription_record};
 use crate::will::{DelayedWill, SessionWill};
@@ -48,7 +49,7 @@ pub(crate) fn finish(part: Part) -> Done {
 impl Shared {
     pub(crate) fn connect(&self, request: ConnectRequest) -> Result<Connected, ConnectRefused> {
         let mut will = None;
-        let connected = {
+        let (connected, news) = {
             let mut core = self.lock();
             self.admit(&core, &request)?;
             let mono = self.clock.now().mono;
@@ -80,8 +81,13 @@ impl Shared {
                 Some(key) => key,
                 None => self.new_session(&mut core, &request),
             };
-            self.attach(&mut core, key, request, resumed.is_some())
+            let connected = self.attach(&mut core, key, request, resumed.is_some());
+            self.note(&mut core, key, Kind::Connected, || Detail::None);
+            (connected, !core.events.is_empty())
         };
+        if news {
+            self.announce();
+        }
         if let Some(will) = will {
             self.publish_will(will);
         }
@@ -115,6 +121,9 @@ impl Shared {
 
     /// Ends the live connection of a session, if there is one ([MQTT-3.1.4-2]); its will waits.
     fn take_over(&self, core: &mut Core, key: usize) {
+        self.note(core, key, Kind::Disconnected, || {
+            Detail::Reason(DisconnectReason::DuplicateClientId)
+        });
         let Some(session) = core.sessions.get_mut(key) else {
             return;
         };
@@ -140,6 +149,7 @@ impl Shared {
     }
 
     fn new_session(&self, core: &mut Core, request: &ConnectRequest) -> usize {
+        let identifier = TraceId::unique().0;
         let record = (request.session_expiry > 0).then(|| SessionRecord {
             client_id: request.client_id.clone(),
             taker: self
@@ -148,7 +158,7 @@ impl Shared {
             principal: request.principal.clone(),
             protocol_level: request.protocol_level,
             expiry: request.session_expiry,
-            identifier: TraceId::unique().0,
+            identifier,
             created_at: self.clock.now().wall,
             ended_at: None,
             ended_trusted: false,
@@ -166,6 +176,7 @@ impl Shared {
             client_id: request.client_id.clone(),
             principal: request.principal.clone(),
             protocol_level: request.protocol_level,
+            identifier,
             expiry: request.session_expiry,
             record,
             mailbox: Arc::new(mailbox),
@@ -186,6 +197,8 @@ impl Shared {
         session_present: bool,
     ) -> Option<Connected> {
         let connection = core.next_connection();
+        // Message numbers only grow, over restarts too.
+        let version = core.next_message().0;
         let mut will = request
             .will
             .map(|will| SessionWill::new(will, request.principal.clone(), &request.client_id));
@@ -218,6 +231,8 @@ impl Shared {
             remote: request.remote,
             listener: request.listener,
             keep_alive: request.keep_alive,
+            version,
+            silent: request.silent,
         });
         let filters = session.subscriptions.keys().cloned().collect();
         core.by_connection.insert(connection, key);
@@ -231,11 +246,15 @@ impl Shared {
 
     pub(crate) fn detach(&self, detached: Detached) {
         let now = self.clock.now();
-        let will = {
+        let (will, news) = {
             let mut core = self.lock();
             let Some(key) = core.by_connection.remove(&detached.connection) else {
                 return;
             };
+            self.note(&mut core, key, Kind::Disconnected, || {
+                Detail::Reason(detached.reason)
+            });
+            let news = !core.events.is_empty();
             let Some(session) = core.sessions.get_mut(key) else {
                 return;
             };
@@ -252,13 +271,17 @@ impl Shared {
             if let Some(expiry) = detached.session_expiry {
                 session.set_expiry(expiry);
             }
-            if session.outlives() {
+            let will = if session.outlives() {
                 self.leave_waiting(session, &now);
                 session.due_will(now.mono)
             } else {
                 self.end_session(&mut core, key)
-            }
+            };
+            (will, news)
         };
+        if news {
+            self.announce();
+        }
         if let Some(will) = will {
             self.publish_will(will);
         }
@@ -376,6 +399,16 @@ impl Shared {
                 SubscribeResult::Replaced(qos)
             });
         }
+        self.note(&mut core, key, Kind::Subscribed, || {
+            let granted = subscriptions.iter().zip(&results);
+            Detail::Topics(
+                granted
+                    .filter(|(_, result)| **result != SubscribeResult::QuotaExceeded)
+                    .map(|(subscription, _)| subscription.text.clone())
+                    .collect(),
+            )
+        });
+        self.announce_from(core);
         (results, completion.is_none())
     }
 
@@ -405,6 +438,11 @@ impl Shared {
             }
             removed.push(was_there);
         }
+        self.note(&mut core, key, Kind::Unsubscribed, || {
+            let gone = filters.iter().zip(&removed).filter(|(_, gone)| **gone);
+            Detail::Topics(gone.map(|(filter, _)| filter.clone()).collect())
+        });
+        self.announce_from(core);
         (removed, completion.is_none())
     }
 

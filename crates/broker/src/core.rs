@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use iotedge_model::{
-    ClientId, DropReason, MessageId, Principal, QoS, SharedFilter, Topic, TopicFilter, reserved,
+    ClientId, DropReason, MessageId, Principal, QoS, SharedFilter, Topic, TopicFilter, TraceId,
+    reserved,
 };
 use iotedge_ports::{
     AttachRoute, Clock, CloseReason, ConnectionId, Mailbox, Service, SubscribeOptions,
@@ -13,6 +14,7 @@ use iotedge_store::{Opened, SessionRecord, Store, TakerKind, WillRecord};
 use iotedge_telemetry::METRICS;
 use slab::Slab;
 
+use crate::events::{EVENTS, Event};
 use crate::group::{Groups, Shares, is_shared};
 use crate::outbox::{Env, RouteBox, RouteLimits, SessionBox};
 use crate::pace::Pace;
@@ -65,6 +67,8 @@ pub(crate) struct Core {
     pub(crate) env: Arc<Env>,
     pub(crate) stopping: bool,
     pub(crate) pace: Option<Pace>,
+    /// Lifecycle events that are to be published when the lock is free.
+    pub(crate) events: Vec<Event>,
     /// Wills of the process before whose sessions have ended: to be published at the next tick.
     pub(crate) due_wills: Vec<DelayedWill>,
     /// Monotonic milliseconds of the last note of how long sessions have waited.
@@ -132,6 +136,7 @@ impl Core {
             env,
             stopping: false,
             pace: limits.max_connects_per_client.map(Pace::new),
+            events: Vec::new(),
             due_wills: Vec::new(),
             noted: clock.now().mono,
             tree: Tree::new(limits.wildcards_match_parent),
@@ -205,11 +210,15 @@ impl Core {
             limits.max_inflight,
             false,
         );
+        if record.identifier == 0 {
+            record.identifier = TraceId::unique().0;
+        }
         let client_id = record.client_id.clone();
         let key = self.sessions.insert(Session {
             client_id: client_id.clone(),
             principal: record.principal.clone(),
             protocol_level: record.protocol_level,
+            identifier: record.identifier,
             expiry: record.expiry,
             record: Some(record),
             mailbox: Arc::new(mailbox),
@@ -354,6 +363,13 @@ impl Core {
             .count()
     }
 
+    /// Whether a message on this topic has a taker; rules apart.
+    pub(crate) fn is_taken(&self, topic: &str) -> bool {
+        let mut taken = false;
+        self.tree.matches(topic, &mut |_, _| taken = true);
+        taken
+    }
+
     /// The takers of a topic, each once.
     pub(crate) fn takers(&mut self, topic: &Topic) -> Arc<[Match]> {
         if let Some(found) = self.cache.get(topic) {
@@ -375,7 +391,9 @@ impl Core {
             }
         });
         let matches: Arc<[Match]> = found.into_iter().map(Gathered::finish).collect();
-        if topic.as_str().len() <= CACHED_TOPIC_BYTES {
+        // Each client has event topics of its own, which come rarely.
+        let text = topic.as_str();
+        if text.len() <= CACHED_TOPIC_BYTES && !text.starts_with(EVENTS) {
             if self.cache.len() >= CACHED_TOPICS {
                 self.cache.clear();
             }

@@ -22,6 +22,7 @@
 
 mod client;
 mod core;
+mod events;
 mod group;
 mod outbox;
 mod pace;
@@ -36,15 +37,16 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use iotedge_model::{Message, Principal, Topic, TopicFilter};
 use iotedge_ports::{
-    AckSink, AttachRoute, BrokerPort, Clock, CloseReason, ConnectRefused, ConnectRequest,
-    Connected, ConnectionId, Detached, Mailbox, Publication, RuleEngine, Service, SubscribeResult,
-    Subscription,
+    AckSink, AttachRoute, BrokerPort, Clock, CloseReason, ConnectFailed, ConnectRefused,
+    ConnectRequest, Connected, ConnectionId, Detached, Mailbox, Publication, RuleEngine, Service,
+    SubscribeResult, Subscription,
 };
 use iotedge_store::{Opened, Store};
 
 pub use status::{BrokerStatus, ClientStatus};
 
 use crate::core::Core;
+use crate::events::Announcer;
 
 /// What the broker bounds.
 #[derive(Debug, Clone)]
@@ -75,6 +77,8 @@ pub struct Limits {
     pub max_sessions: usize,
     /// How often a rule may republish what came of a rule.
     pub max_hops: u8,
+    /// Whether what clients do is published on `$aws/events/…`.
+    pub lifecycle_events: bool,
     /// Whether `a/#` matches `a` (MQTT 3.1.1, 4.7.1.2). AWS IoT Core says no.
     pub wildcards_match_parent: bool,
     /// Whether a subscription with wildcards brings retained messages. AWS IoT Core says no.
@@ -99,6 +103,7 @@ impl Default for Limits {
             retained_max_bytes: 64 << 20,
             max_sessions: 100_000,
             max_hops: 10,
+            lifecycle_events: true,
             wildcards_match_parent: true,
             retained_to_wildcards: true,
             resume_across_versions: true,
@@ -116,6 +121,7 @@ pub(crate) struct Shared {
     clock: Arc<dyn Clock>,
     rules: OnceLock<Arc<dyn RuleEngine>>,
     limits: Limits,
+    announcer: Announcer,
 }
 
 impl Broker {
@@ -129,6 +135,7 @@ impl Broker {
             clock,
             rules: OnceLock::new(),
             limits,
+            announcer: Announcer::default(),
         }))
     }
 
@@ -180,6 +187,10 @@ impl Shared {
 impl BrokerPort for Broker {
     fn connect(&self, request: ConnectRequest) -> Result<Connected, ConnectRefused> {
         self.0.connect(request)
+    }
+
+    fn connect_failed(&self, failed: ConnectFailed) {
+        self.0.connect_failed(failed);
     }
 
     fn detach(&self, detached: Detached) {

@@ -12,6 +12,7 @@ use iotedge_telemetry::{METRICS, event};
 
 use crate::Shared;
 use crate::core::{Core, Grant, Match, Taker};
+use crate::events::is_event;
 use crate::group::{Group, Offer};
 use crate::outbox::{Push, RouteBox, SessionBox};
 
@@ -164,8 +165,9 @@ impl Acceptance<'_> {
         message: Message,
         derived: Vec<Message>,
     ) -> PublishOutcome {
-        // A will is the last word of a connection that the stop itself has closed.
-        if core.stopping && message.source != Source::Will {
+        // A will is the last word of a connection that the stop itself has closed, and so is the
+        // event of its end.
+        if core.stopping && message.source != Source::Will && !is_event(&message.source) {
             return PublishOutcome::Refused(Refusal::Stopping);
         }
         let own = self.connection.and_then(|c| core.session_of(c));

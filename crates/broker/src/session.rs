@@ -16,6 +16,8 @@ pub(crate) struct Session {
     pub(crate) client_id: ClientId,
     pub(crate) principal: Arc<Principal>,
     pub(crate) protocol_level: u8,
+    /// What lifecycle events call it: globally unique.
+    pub(crate) identifier: u128,
     /// Seconds that it outlives its connection; 0 ends with it.
     pub(crate) expiry: u32,
     pub(crate) record: Option<SessionRecord>,
@@ -36,6 +38,10 @@ pub(crate) struct Live {
     pub(crate) remote: Option<SocketAddr>,
     pub(crate) listener: Arc<str>,
     pub(crate) keep_alive: u16,
+    /// The number that lifecycle events give the connection: grows with each one, restarts included.
+    pub(crate) version: u64,
+    /// It makes no lifecycle events.
+    pub(crate) silent: bool,
 }
 
 impl Session {

@@ -86,6 +86,18 @@ pub struct ConnectRequest {
     pub listener: Arc<str>,
     /// The connection.
     pub handle: Arc<dyn ClientHandle>,
+    /// It makes no lifecycle events: the daemon's own.
+    pub silent: bool,
+}
+
+/// A client that was not let in, for what its policies say or for who it is.
+pub struct ConnectFailed {
+    /// The client id that it asked for.
+    pub client_id: ClientId,
+    /// Who it is.
+    pub principal: Arc<Principal>,
+    /// The peer.
+    pub remote: Option<SocketAddr>,
 }
 
 /// Why the broker takes no such session.
@@ -448,6 +460,11 @@ pub struct AttachRoute {
 pub trait BrokerPort: Send + Sync {
     /// Attaches a client to its session, new or resumed; takes over from a live connection.
     fn connect(&self, request: ConnectRequest) -> Result<Connected, ConnectRefused>;
+
+    /// Tells of a client that was not let in, for its lifecycle event.
+    fn connect_failed(&self, failed: ConnectFailed) {
+        let _ = failed;
+    }
 
     /// Ends a connection: its will, its session's fate. Nothing for a connection that was taken
     /// over or already detached.

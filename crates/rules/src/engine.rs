@@ -246,6 +246,10 @@ fn via(message: &Message) -> Via {
 }
 
 impl RuleEngine for Engine {
+    fn concern(&self, topic: &str) -> bool {
+        !self.set.load().matching(topic).is_empty()
+    }
+
     fn evaluate(&self, message: &Message, now: &Now, out: &mut Vec<Message>) {
         let set = self.set.load();
         let matching = set.matching(message.topic.as_str());

@@ -91,6 +91,8 @@ pub struct BrokerConfig {
     pub max_outbox_bytes: usize,
     /// How often rules may republish what came of a rule.
     pub max_hops: u8,
+    /// Whether what clients do is published on `$aws/events/…`.
+    pub lifecycle_events: bool,
     /// Wills on reserved topics are published.
     pub reserved_wills: bool,
 }
@@ -138,6 +140,7 @@ impl BrokerConfig {
             max_outbox_messages: 16_384,
             max_outbox_bytes: 4 << 20,
             max_hops: 10,
+            lifecycle_events: true,
             reserved_wills: true,
         }
     }
@@ -265,6 +268,9 @@ fn messages(section: &Section<'_>, broker: &mut BrokerConfig) {
     count(section, "retained_max", &mut broker.retained_max);
     let to = &mut broker.retained_max_bytes;
     size(section, "retained_max_bytes", 1024..=1 << 40, to);
+    if let Some(flag) = section.flag("lifecycle_events") {
+        broker.lifecycle_events = flag;
+    }
     let wills = [("publish", true), ("ignore", false)];
     if let Some(published) = section.choice("reserved_wills", &wills) {
         broker.reserved_wills = published;

@@ -254,6 +254,7 @@ fn every_limit_of_the_broker_is_read() {
         "max_outbox_bytes = 7000",
         "max_hops = 7",
         "reserved_wills = \"ignore\"",
+        "lifecycle_events = false",
     ];
     let mut seen = Vec::new();
     for profile in [Profile::Standard, Profile::AwsIot] {

@@ -195,6 +195,7 @@ async fn stream(
             remote: None,
             listener: Arc::from("control"),
             handle: ears.clone(),
+            silent: true,
         })
         .map_err(|e| Failure::new("refused", format!("no session: {e:?}")))?;
     let attached = Attached {

@@ -155,6 +155,7 @@ impl House {
             session_expiry: None,
             receive_maximum: NonZeroU16::MAX,
             protocol_level: 4,
+            silent: false,
         }
     }
 
@@ -219,6 +220,7 @@ pub struct ClientBuilder<'a> {
     session_expiry: Option<u32>,
     receive_maximum: NonZeroU16,
     protocol_level: u8,
+    silent: bool,
 }
 
 impl ClientBuilder<'_> {
@@ -239,6 +241,11 @@ impl ClientBuilder<'_> {
 
     pub fn will_delay(mut self, seconds: u32) -> Self {
         self.will.as_mut().expect("has a will").delay = seconds;
+        self
+    }
+
+    pub fn silent(mut self) -> Self {
+        self.silent = true;
         self
     }
 
@@ -278,9 +285,10 @@ impl ClientBuilder<'_> {
             protocol_level: self.protocol_level,
             keep_alive: 60,
             receive_maximum: self.receive_maximum,
-            remote: None,
+            remote: Some(([192, 0, 2, 7], 4000).into()),
             listener: "test".into(),
             handle: ears.clone(),
+            silent: self.silent,
         })?;
         Ok(Client {
             broker: self.house.broker.clone(),

@@ -8,7 +8,9 @@ use iotedge_mqtt::{
     ConnAck, ConnAckProperties, Connect, DecodeError, Decoder, LastWill, Packet, ReasonCode,
     Version, WillProperties,
 };
-use iotedge_ports::{ConnectRefused, ConnectRequest, Connected, PrincipalStatus, Will};
+use iotedge_ports::{
+    ConnectFailed, ConnectRefused, ConnectRequest, Connected, PrincipalStatus, Will,
+};
 use iotedge_telemetry::{METRICS, Metric, event};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -80,6 +82,15 @@ impl Refused {
             Self::TooMany | Self::TooSoon => ReasonCode::QuotaExceeded,
             Self::Stopping => ReasonCode::ServerUnavailable,
         })
+    }
+
+    /// It may not be here, or may not have its will: there is a lifecycle event for that.
+    pub(crate) fn is_unauthorized(&self) -> bool {
+        match self {
+            Self::Certificate(_) | Self::Connect | Self::NotYours(_) => true,
+            Self::Will { code, .. } => *code == ReasonCode::NotAuthorized,
+            _ => false,
+        }
     }
 
     fn metric(&self) -> Metric {
@@ -178,6 +189,26 @@ pub(crate) fn attach(
     peer: &Peer,
     context: &Arc<Context>,
 ) -> Result<Opened, Refused> {
+    let asked = connect.client_id.clone();
+    let opened = admit(connect, terms, peer, context);
+    let unauthorized = matches!(&opened, Err(refused) if refused.is_unauthorized());
+    // A client without an id of its own has no event.
+    if let (true, Ok(client_id)) = (unauthorized, ClientId::new(asked.as_str())) {
+        context.broker.connect_failed(ConnectFailed {
+            client_id,
+            principal: peer.principal.clone(),
+            remote: peer.remote.address(),
+        });
+    }
+    opened
+}
+
+fn admit(
+    connect: Connect,
+    terms: Terms,
+    peer: &Peer,
+    context: &Arc<Context>,
+) -> Result<Opened, Refused> {
     if peer.principal.certificate_id().is_some() {
         match context.authorizer.status(&peer.principal) {
             PrincipalStatus::Active => {}
@@ -227,6 +258,7 @@ pub(crate) fn attach(
         remote: peer.remote.address(),
         listener: peer.listener.name.clone(),
         handle: handle.clone(),
+        silent: false,
     };
     let connected = context
         .broker
