@@ -169,6 +169,9 @@ impl Config {
             client_ca: None,
             allowed_origins: Vec::new(),
             max_connections: broker.max_connections,
+            max_qos: None,
+            max_topic_alias: None,
+            allow_empty_client_id: true,
             place: None,
         };
         let open = ListenerAuth::Anonymous {

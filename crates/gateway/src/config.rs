@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use iotedge_model::{Principal, Protocol};
+use iotedge_model::{Principal, Protocol, QoS};
+
+use crate::Limits;
 
 /// What a listener speaks. Where it is more than one, a connection's ALPN says which it is, or its
 /// first bytes do.
@@ -84,4 +86,24 @@ pub struct Listener {
     pub allowed_origins: Vec<String>,
     /// Connections at once; the next one is closed when it comes.
     pub max_connections: usize,
+    /// The highest QoS of its clients, where that is less than everywhere.
+    pub max_qos: Option<QoS>,
+    /// The highest topic alias in each direction (MQTT 5), instead of that of everywhere.
+    pub max_topic_alias: Option<u16>,
+    /// Whether a client may leave its id to the server.
+    pub allow_empty_client_id: bool,
+}
+
+impl Listener {
+    /// The limits of its connections.
+    pub(crate) fn limits(&self, everywhere: &Limits) -> Limits {
+        Limits {
+            max_qos: self
+                .max_qos
+                .map_or(everywhere.max_qos, |qos| qos.min(everywhere.max_qos)),
+            max_topic_alias: self.max_topic_alias.unwrap_or(everywhere.max_topic_alias),
+            allow_empty_client_id: self.allow_empty_client_id,
+            ..everywhere.clone()
+        }
+    }
 }

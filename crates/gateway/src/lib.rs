@@ -29,6 +29,7 @@ pub use principal::certificate_id;
 pub use websocket::frame;
 
 /// What connections need of the rest of the house.
+#[derive(Clone)]
 pub struct Context {
     /// The broker.
     pub broker: Arc<dyn BrokerPort>,
@@ -42,7 +43,7 @@ pub struct Context {
 
 /// Listeners that are bound and not yet accepting.
 pub struct Gateway {
-    context: Arc<Context>,
+    context: Context,
     listeners: Vec<listener::Bound>,
 }
 
@@ -61,7 +62,7 @@ impl Gateway {
             bound.push(listener::Bound::new(config).await?);
         }
         Ok(Self {
-            context: Arc::new(context),
+            context,
             listeners: bound,
         })
     }
@@ -73,7 +74,13 @@ impl Gateway {
         let tasks = self
             .listeners
             .into_iter()
-            .map(|bound| tokio::spawn(bound.run(self.context.clone(), stopped.clone())))
+            .map(|bound| {
+                let context = Arc::new(Context {
+                    limits: bound.limits(&self.context.limits),
+                    ..self.context.clone()
+                });
+                tokio::spawn(bound.run(context, stopped.clone()))
+            })
             .collect();
         Running {
             stop,

@@ -26,6 +26,8 @@ pub struct Limits {
     pub write_timeout: Duration,
     /// A client id.
     pub max_client_id_bytes: usize,
+    /// Whether a client may leave its id to the server.
+    pub allow_empty_client_id: bool,
     /// Seconds; a shorter keep-alive is raised to it, 0 excepted.
     pub min_keep_alive: u16,
     /// Seconds; a longer keep-alive, or none, is cut to it.
@@ -72,6 +74,7 @@ impl Default for Limits {
             connect_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(60),
             max_client_id_bytes: 65_535,
+            allow_empty_client_id: true,
             min_keep_alive: 0,
             max_keep_alive: None,
             max_packet_bytes: 1 << 20,

@@ -14,8 +14,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::Context;
 use crate::config::Listener;
+use crate::{Context, Limits};
 
 /// Why a listener could not be opened.
 #[derive(Debug, Error)]
@@ -47,6 +47,10 @@ impl Bound {
             socket,
             config: Arc::new(config),
         })
+    }
+
+    pub(crate) fn limits(&self, everywhere: &Limits) -> Limits {
+        self.config.limits(everywhere)
     }
 
     pub(crate) async fn run(self, context: Arc<Context>, mut stopped: watch::Receiver<bool>) {

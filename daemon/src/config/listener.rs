@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use iotedge_model::QoS;
+
 use super::BrokerConfig;
 use super::problem::Place;
 use super::section::Section;
@@ -98,6 +100,12 @@ pub struct ListenerConfig {
     pub allowed_origins: Vec<String>,
     /// Connections at once.
     pub max_connections: usize,
+    /// The highest QoS, below the broker's.
+    pub max_qos: Option<QoS>,
+    /// The highest topic alias, instead of the broker's.
+    pub max_topic_alias: Option<u16>,
+    /// Whether a client may leave its id to the gateway.
+    pub allow_empty_client_id: bool,
     /// Where it stands, for what shows only later (an address in use, an unknown policy).
     pub place: Option<Place>,
 }
@@ -153,9 +161,8 @@ pub(super) fn read(section: &Section<'_>, broker: &BrokerConfig) -> Option<Liste
         section.wrong("allowed_origins", "is only for ws and wss");
     }
     let allowed_origins = origins(section);
-    for later in ["crl", "max_qos", "max_topic_alias", "allow_empty_client_id"] {
-        section.not_yet(later);
-    }
+    section.not_yet("crl");
+    let max_topic_alias = section.number("max_topic_alias", 0..=65_535);
     let max_connections = section
         .number("max_connections", 1..=1_000_000)
         .and_then(|n| usize::try_from(n).ok())
@@ -169,6 +176,9 @@ pub(super) fn read(section: &Section<'_>, broker: &BrokerConfig) -> Option<Liste
         client_ca,
         allowed_origins,
         max_connections,
+        max_qos: max_qos(section, broker),
+        max_topic_alias: max_topic_alias.and_then(|n| u16::try_from(n).ok()),
+        allow_empty_client_id: section.flag("allow_empty_client_id").unwrap_or(true),
         place: Some(section.place().clone()),
     })
 }
@@ -209,6 +219,20 @@ fn protocols(section: &Section<'_>) -> Option<Vec<ListenerProtocol>> {
         good = false;
     }
     good.then_some(found)
+}
+
+/// A listener may have less than the broker, not more.
+fn max_qos(section: &Section<'_>, broker: &BrokerConfig) -> Option<QoS> {
+    const KEY: &str = "max_qos";
+    let number = section.number(KEY, 0..=2)?;
+    let qos = u8::try_from(number)
+        .ok()
+        .and_then(|n| QoS::try_from(n).ok())?;
+    if qos > broker.max_qos {
+        let reason = format!("is more than broker.max_qos ({})", u8::from(broker.max_qos));
+        section.wrong(KEY, reason);
+    }
+    Some(qos)
 }
 
 fn origins(section: &Section<'_>) -> Vec<String> {

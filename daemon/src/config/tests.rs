@@ -344,6 +344,8 @@ fn each_wrong_value_is_told_with_its_key() {
             "https listener must have",
         ),
         (listener("policy = \"open\""), "listener.policy", "not supported yet"),
+        (listener("max_qos = 3"), "listener.max_qos", "must be 0 to 2"),
+        (listener("max_qos = 2\n[broker]\nmax_qos = 1"), "listener.max_qos", "is more than broker.max_qos (1)"),
         (listener("crl = \"x\""), "listener.crl", "not supported yet"),
         (listener("certificate = \"no.pem\"\nkey = \"iotedge.toml\""), "listener.certificate", "no.pem"),
         (listener("key = \"iotedge.toml\""), "listener.key", "goes together"),

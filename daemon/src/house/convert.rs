@@ -49,6 +49,8 @@ pub(super) fn gateway_limits(config: &Config) -> iotedge_gateway::Limits {
         connect_timeout: broker.connect_timeout,
         write_timeout: broker.write_timeout,
         max_client_id_bytes: broker.max_client_id_bytes,
+        // A listener says it.
+        allow_empty_client_id: true,
         min_keep_alive: broker.min_keep_alive,
         max_keep_alive: broker.max_keep_alive,
         max_packet_bytes: broker.max_packet_bytes,
@@ -208,6 +210,9 @@ fn one_listener(
         auth,
         allowed_origins: config.allowed_origins.clone(),
         max_connections: config.max_connections,
+        max_qos: config.max_qos,
+        max_topic_alias: config.max_topic_alias,
+        allow_empty_client_id: config.allow_empty_client_id,
     })
 }
 

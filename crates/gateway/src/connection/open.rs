@@ -33,6 +33,8 @@ pub(crate) enum Refused {
     Io(#[from] std::io::Error),
     #[error("an empty client id needs clean session")]
     EmptyClientId,
+    #[error("an empty client id, and the listener has allow_empty_client_id = false")]
+    NoClientId,
     #[error("{0}")]
     ClientId(String),
     #[error("enhanced authentication with method {0:?} is not supported")]
@@ -47,7 +49,7 @@ pub(crate) enum Refused {
         reason: String,
         code: ReasonCode,
     },
-    #[error("a will of QoS {qos}, more than broker.max_qos ({max})")]
+    #[error("a will of QoS {qos}, more than max_qos ({max})")]
     WillQos {
         qos: u8,
         max: u8,
@@ -73,7 +75,9 @@ impl Refused {
         Some(match self {
             Self::Decode(error) => error.connack(version)?,
             Self::Closed | Self::Io(_) => return None,
-            Self::EmptyClientId | Self::ClientId(_) => ReasonCode::ClientIdentifierNotValid,
+            Self::EmptyClientId | Self::NoClientId | Self::ClientId(_) => {
+                ReasonCode::ClientIdentifierNotValid
+            }
             Self::WillQos { silent: true, .. } if version == Version::V311 => return None,
             Self::WillQos { .. } => ReasonCode::QosNotSupported,
             Self::AuthenticationMethod(_) => ReasonCode::BadAuthenticationMethod,
@@ -99,6 +103,7 @@ impl Refused {
             | Self::Closed
             | Self::Io(_)
             | Self::EmptyClientId
+            | Self::NoClientId
             | Self::ClientId(_)
             | Self::WillQos { .. } => Metric::ConnectClientError,
             Self::AuthenticationMethod(_)
@@ -295,6 +300,9 @@ fn admit(
 fn client_id(connect: &Connect, limits: &Limits) -> Result<ClientId, Refused> {
     let text = connect.client_id.as_str();
     if text.is_empty() {
+        if !limits.allow_empty_client_id {
+            return Err(Refused::NoClientId);
+        }
         if !connect.clean && connect.version == Version::V311 {
             return Err(Refused::EmptyClientId);
         }

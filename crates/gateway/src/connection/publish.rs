@@ -153,7 +153,7 @@ impl Pump {
         let alone = |code| (!limits.is_aws()).then_some(code);
         if publish.qos > limits.qos() {
             let what = format!(
-                "a publish of QoS {}, more than broker.max_qos ({})",
+                "a publish of QoS {}, more than max_qos ({})",
                 u8::from(publish.qos),
                 u8::from(limits.qos())
             );

@@ -227,7 +227,7 @@ impl Pump {
         let limits = &self.context.limits;
         if limits.is_aws() && qos > limits.qos() {
             let what = format!(
-                "a subscription of QoS {}, more than broker.max_qos ({})",
+                "a subscription of QoS {}, more than max_qos ({})",
                 u8::from(qos),
                 u8::from(limits.qos())
             );

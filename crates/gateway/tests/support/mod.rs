@@ -112,6 +112,9 @@ impl House {
             tls: None,
             auth: Auth::Anonymous(Arc::new(principal.clone())),
             max_connections: 100,
+            max_qos: None,
+            max_topic_alias: None,
+            allow_empty_client_id: true,
         };
         let context = Context {
             broker: Arc::new(broker.clone()),
