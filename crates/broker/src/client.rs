@@ -16,6 +16,7 @@ use crate::Shared;
 use crate::core::Core;
 use crate::events::{Detail, Kind};
 use crate::outbox::{Push, SessionBox};
+use crate::promise::Promise;
 use crate::session::{Live, Session, subscription_record};
 use crate::will::{DelayedWill, SessionWill};
 
@@ -52,6 +53,7 @@ impl Shared {
         let (connected, news) = {
             let mut core = self.lock();
             self.admit(&core, &request)?;
+            let mut promise = Promise::new(request.ack.clone());
             let mono = self.clock.now().mono;
             if let Some(pace) = &mut core.pace {
                 if !pace.grant(&request.client_id, mono) {
@@ -68,7 +70,7 @@ impl Shared {
                         && (self.limits.resume_across_versions || session.protocol_level == level)
                 });
                 if request.clean || !keep {
-                    will = self.end_session(&mut core, key);
+                    will = self.end_session_told(&mut core, key, || promise.part());
                 } else {
                     resumed = Some(key);
                     will = core
@@ -81,7 +83,7 @@ impl Shared {
                 Some(key) => key,
                 None => self.new_session(&mut core, &request),
             };
-            let connected = self.attach(&mut core, key, request, resumed.is_some());
+            let connected = self.attach(&mut core, key, request, resumed.is_some(), promise);
             self.note(&mut core, key, Kind::Connected, || Detail::None);
             (connected, !core.events.is_empty())
         };
@@ -140,10 +142,21 @@ impl Shared {
     /// the will that still waited: it is due (5: 3.1.3.2.2).
     #[must_use = "the will is to be published when the lock is free"]
     pub(crate) fn end_session(&self, core: &mut Core, key: usize) -> Option<DelayedWill> {
+        self.end_session_told(core, key, || None)
+    }
+
+    /// [`Shared::end_session`] that tells when the session is gone from disk, where it was there.
+    #[must_use = "the will is to be published when the lock is free"]
+    fn end_session_told(
+        &self,
+        core: &mut Core,
+        key: usize,
+        done: impl FnOnce() -> Option<Done>,
+    ) -> Option<DelayedWill> {
         let mut session = core.remove_session(key)?;
         session.mailbox.detach();
         if let Some(record) = session.record {
-            self.store.remove_session(record.client_id.as_str(), None);
+            self.store.remove_session(record.client_id.as_str(), done());
         }
         session.delayed_will.take()
     }
@@ -195,10 +208,12 @@ impl Shared {
         key: usize,
         request: ConnectRequest,
         session_present: bool,
+        mut promise: Promise,
     ) -> Option<Connected> {
         let connection = core.next_connection();
         // Message numbers only grow, over restarts too.
         let version = core.next_message().0;
+        let has_will = request.will.is_some();
         let mut will = request
             .will
             .map(|will| SessionWill::new(will, request.principal.clone(), &request.client_id));
@@ -213,12 +228,15 @@ impl Shared {
         session.expiry = request.session_expiry;
         session.deadline = None;
         if let Some(record) = &mut session.record {
+            // A record is behind its will: with it both are there.
+            let news = !session_present || has_will || record.expiry != request.session_expiry;
             record.principal = request.principal;
             record.protocol_level = request.protocol_level;
             record.expiry = request.session_expiry;
             record.ended_at = None;
             record.waited = 0;
-            self.store.put_session(record.clone(), None);
+            let done = if news { promise.part() } else { None };
+            self.store.put_session(record.clone(), done);
         }
         let attached = session.mailbox.attach(
             Arc::new(Waker(request.handle.clone())),
@@ -239,6 +257,7 @@ impl Shared {
         Some(Connected {
             connection,
             session_present,
+            promised: promise.is_kept(),
             mailbox: Arc::new(attached),
             filters,
         })

@@ -26,6 +26,7 @@ mod events;
 mod group;
 mod outbox;
 mod pace;
+mod promise;
 mod publish;
 mod retained;
 mod session;

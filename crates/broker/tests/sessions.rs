@@ -37,6 +37,36 @@ fn a_persistent_session_gets_what_was_published_while_it_was_away() {
     assert_eq!(payloads(&all), expected);
 }
 
+/// What the CONNACK of this client waits for, and has.
+fn waits(client: &Client) -> bool {
+    if client.connected.promised {
+        return false;
+    }
+    client.ears.wait("the commit of CONNACK", |heard| {
+        heard.acked.contains(&(CONNACK, Ok(())))
+    });
+    true
+}
+
+#[test]
+fn connack_waits_for_what_it_promises_of_a_session() {
+    let dir = tempfile::tempdir().unwrap();
+    let house = House::open(dir.path(), Limits::default());
+    let new = house.client("c").persistent().connect();
+    assert!(waits(&new), "a session that stays");
+    new.disconnect(EndKind::ClientInitiated);
+    let same = house.client("c").persistent().connect();
+    assert!(!waits(&same), "nothing new");
+    same.disconnect(EndKind::ClientInitiated);
+    let with_will = house.client("c").persistent().will("w", "x").connect();
+    assert!(waits(&with_will), "its will stays too");
+    with_will.disconnect(EndKind::ClientInitiated);
+    let clean = house.client("c").connect();
+    assert!(waits(&clean), "the old session is gone for ever");
+    clean.disconnect(EndKind::ClientInitiated);
+    assert!(!waits(&house.client("c").connect()), "nothing to keep");
+}
+
 #[test]
 fn a_restart_loses_nothing_that_was_acknowledged() {
     let dir = tempfile::tempdir().unwrap();

@@ -29,6 +29,7 @@ use tokio::time::Instant;
 
 pub(crate) use open::FIRST_READ;
 
+use self::end::Detach;
 use crate::{Context, Listener};
 
 /// How long a closed connection may take to say its last words.
@@ -156,6 +157,11 @@ where
     let terms = terms::Terms::of(&connect, &context.limits);
     match open::attach(connect, terms, &peer, &context) {
         Ok(attached) => {
+            if let Err(refusal) = open::promise_is_kept(&attached, peer.deadline).await {
+                drop(Detach::lost(&attached, &context));
+                open::refuse(stream, &peer, &refusal, &terms).await;
+                return None;
+            }
             // As a rule empty: its memory must not be held by a client that has come to wait.
             let input = BytesMut::from(&buffer[..]);
             let pump = pump::Pump::new(attached, peer, context, decoder, input);

@@ -86,6 +86,8 @@ pub struct ConnectRequest {
     pub listener: Arc<str>,
     /// The connection.
     pub handle: Arc<dyn ClientHandle>,
+    /// Is told when CONNACK may go, where it has to wait ([`Connected::promised`]).
+    pub ack: (Arc<dyn AckSink>, u64),
     /// It makes no lifecycle events: the daemon's own.
     pub silent: bool,
 }
@@ -119,6 +121,9 @@ pub struct Connected {
     pub connection: ConnectionId,
     /// Whether the session was there before ([MQTT-3.2.2-2]).
     pub session_present: bool,
+    /// CONNACK may go at once. Otherwise it promises what is not on disk yet: a new session that
+    /// stays, the end of an old one, a will. The sink is told when it is.
+    pub promised: bool,
     /// Where its messages come out. What was sent on the last connection and not acknowledged
     /// comes first, with DUP and the same packet ids ([MQTT-4.4.0-1]).
     pub mailbox: Arc<dyn SessionMailbox>,

@@ -196,6 +196,8 @@ async fn stream(
             listener: Arc::from("control"),
             handle: ears.clone(),
             silent: true,
+            // The session ends with the connection: it promises nothing.
+            ack: (ears.clone(), 0),
         })
         .map_err(|e| Failure::new("refused", format!("no session: {e:?}")))?;
     let attached = Attached {

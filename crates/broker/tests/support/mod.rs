@@ -21,6 +21,8 @@ use iotedge_ports::{
 use iotedge_store::{Options, Store};
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
+/// The token of a CONNACK that waits.
+pub const CONNACK: u64 = 97;
 
 #[derive(Default)]
 pub struct TestClock(pub AtomicU64);
@@ -289,6 +291,7 @@ impl ClientBuilder<'_> {
             listener: "test".into(),
             handle: ears.clone(),
             silent: self.silent,
+            ack: (ears.clone(), CONNACK),
         })?;
         Ok(Client {
             broker: self.house.broker.clone(),

@@ -5,6 +5,9 @@ use std::sync::Arc;
 use iotedge_mqtt::{Disconnect, DisconnectProperties, Packet, ReasonCode, Str};
 use iotedge_ports::{BrokerPort, CloseReason, ConnectionId, Detached, DisconnectReason, EndKind};
 
+use super::open::Opened;
+use crate::Context;
+
 /// Why a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct End {
@@ -114,6 +117,17 @@ pub(super) struct Detach {
     pub(super) broker: Arc<dyn BrokerPort>,
     pub(super) connection: ConnectionId,
     pub(super) end: End,
+}
+
+impl Detach {
+    /// For a connection of which nobody has said yet how it ends.
+    pub(super) fn lost(opened: &Opened, context: &Context) -> Self {
+        Self {
+            broker: context.broker.clone(),
+            connection: opened.connected.connection,
+            end: End::lost(DisconnectReason::ServerError, ReasonCode::UnspecifiedError),
+        }
+    }
 }
 
 impl Drop for Detach {

@@ -1,5 +1,6 @@
 //! From the first byte to CONNACK.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -9,11 +10,12 @@ use iotedge_mqtt::{
     Version, WillProperties,
 };
 use iotedge_ports::{
-    ConnectFailed, ConnectRefused, ConnectRequest, Connected, PrincipalStatus, Will,
+    ConnectFailed, ConnectRefused, ConnectRequest, Connected, PrincipalStatus, Wake, Will,
 };
 use iotedge_telemetry::{METRICS, Metric, event};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::Instant;
 
 use super::auth::Permissions;
 use super::end::reason_string;
@@ -66,6 +68,8 @@ pub(crate) enum Refused {
     TooSoon,
     #[error("the gateway stops")]
     Stopping,
+    #[error("the store takes nothing: what CONNACK promises could not be kept")]
+    NotKept,
 }
 
 impl Refused {
@@ -84,7 +88,7 @@ impl Refused {
             Self::Will { code, .. } => *code,
             Self::Certificate(_) | Self::Connect | Self::NotYours(_) => ReasonCode::NotAuthorized,
             Self::TooMany | Self::TooSoon => ReasonCode::QuotaExceeded,
-            Self::Stopping => ReasonCode::ServerUnavailable,
+            Self::Stopping | Self::NotKept => ReasonCode::ServerUnavailable,
         })
     }
 
@@ -111,7 +115,9 @@ impl Refused {
             | Self::Connect
             | Self::Will { .. }
             | Self::NotYours(_) => Metric::ConnectAuthError,
-            Self::TooMany | Self::TooSoon | Self::Stopping => Metric::ConnectServerError,
+            Self::TooMany | Self::TooSoon | Self::Stopping | Self::NotKept => {
+                Metric::ConnectServerError
+            }
         }
     }
 }
@@ -251,6 +257,8 @@ fn admit(
         .transpose()?
         .flatten();
     let handle = Arc::new(Handle::default());
+    // No publish of this connection has been numbered.
+    let ack = (handle.clone() as Arc<_>, 0);
     let request = ConnectRequest {
         client_id: client_id.clone(),
         clean: connect.clean,
@@ -264,6 +272,7 @@ fn admit(
         listener: peer.listener.name.clone(),
         handle: handle.clone(),
         silent: false,
+        ack,
     };
     let connected = context
         .broker
@@ -293,6 +302,28 @@ fn admit(
         assigned,
         terms,
     })
+}
+
+/// Waits until what CONNACK says of the session outlives a crash.
+pub(crate) async fn promise_is_kept(opened: &Opened, deadline: Instant) -> Result<(), Refused> {
+    if opened.connected.promised {
+        return Ok(());
+    }
+    let handle = &opened.handle;
+    let mut acked = Vec::new();
+    loop {
+        tokio::time::timeout_at(deadline, poll_fn(|cx| handle.poll_notified(cx)))
+            .await
+            .map_err(|_| Refused::NotKept)?;
+        handle.take(&mut acked);
+        if let Some((_, outcome)) = acked.first() {
+            outcome.map_err(|_| Refused::NotKept)?;
+            break;
+        }
+    }
+    // Whatever else has come is looked at by who goes on.
+    handle.wake();
+    Ok(())
 }
 
 /// [MQTT-3.1.3-6], [MQTT-3.1.3-7]: an empty one is replaced by a unique one; in 3.1.1 only with

@@ -100,6 +100,7 @@ impl Pump {
         input: BytesMut,
     ) -> Self {
         let hello = connack(&opened, &context.limits);
+        let detach = Detach::lost(&opened, &context);
         let connected = opened.connected;
         let terms = opened.terms;
         let alias_maximum = terms
@@ -114,11 +115,7 @@ impl Pump {
             (usize::MAX, context.limits.max_inflight)
         };
         let mut pump = Self {
-            detach: Some(Detach {
-                broker: context.broker.clone(),
-                connection: connected.connection,
-                end: End::lost(DisconnectReason::ServerError, ReasonCode::UnspecifiedError),
-            }),
+            detach: Some(detach),
             inbound: Inbound::new(limit),
             // One and a half times the keep-alive ([MQTT-3.1.2-24]).
             keep_alive: (terms.keep_alive > 0)
