@@ -306,6 +306,18 @@ impl Shared {
         }
     }
 
+    pub(crate) fn expire_retained(&self) {
+        let now = self.clock.now();
+        let mut core = self.lock();
+        let gone = core.retained.expire(&now);
+        // Under the lock, so that no later message of the topic is handed in before.
+        for message in &gone {
+            self.store.remove_retained(&message.topic, message.id, None);
+        }
+        drop(core);
+        METRICS.dropped(DropReason::Expired, gone.len() as u64);
+    }
+
     /// The session waits for its client from now on.
     fn leave_waiting(&self, session: &mut Session, now: &Now) {
         session.deadline = (session.expiry != u32::MAX)
@@ -489,6 +501,9 @@ impl Shared {
                 .filter(|_| subscription.options.no_local)
                 .map(|session| session.client_id.clone());
             for message in core.retained.matching(&subscription.filter.filter) {
+                if message.expiry.is_some() && message.is_expired(&self.clock.now()) {
+                    continue;
+                }
                 // 5: [MQTT-3.8.3-3] knows no difference between what is kept and what is new.
                 if own
                     .as_ref()

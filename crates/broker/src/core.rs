@@ -144,10 +144,10 @@ impl Core {
             next_message: opened.next_message_id,
             next_connection: 1,
         };
-        for message in opened.retained.drain(..) {
-            core.retained.set(Arc::new(message));
-        }
         let now = clock.now();
+        for message in opened.retained.drain(..) {
+            core.retained.set(Arc::new(message), &now);
+        }
         let mut wills: HashMap<Arc<str>, Vec<WillRecord>> = HashMap::new();
         for will in opened.wills.drain(..) {
             let of = will.message.client_id.clone();

@@ -147,8 +147,9 @@ impl Broker {
         }
     }
 
-    /// Ends sessions whose time is over. Call about once a second.
+    /// Ends sessions and retained messages whose time is over. Call about once a second.
     pub fn tick(&self) {
+        self.0.expire_retained();
         self.0.expire_sessions();
     }
 
@@ -233,7 +234,8 @@ impl BrokerPort for Broker {
     }
 
     fn retained(&self, topic: &Topic) -> Option<Arc<Message>> {
-        self.0.lock().retained.get(topic)
+        let message = self.0.lock().retained.get(topic)?;
+        (!message.is_expired(&self.0.clock.now())).then_some(message)
     }
 
     fn close_principal(&self, principal: &Principal, reason: CloseReason) -> usize {

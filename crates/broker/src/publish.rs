@@ -508,7 +508,8 @@ fn retain(core: &mut Core, message: &Arc<Message>) -> Option<RetainedChange> {
         core.retained.clear(&message.topic);
         Some(RetainedChange::Clear)
     } else {
-        core.retained.set(message.clone());
+        let now = core.env.clock.now();
+        core.retained.set(message.clone(), &now);
         Some(RetainedChange::Set)
     }
 }
