@@ -145,7 +145,7 @@ class Books:
         if before < 0:
             good.append(None)
         if seen not in good:
-            self.wrong(f"retained {topic}: {seen}, possible are {good}", seen or good[0])
+            self.wrong(f"retained {topic}: {seen}, possible are {good}", good[0] or seen)
 
     def verdict(self):
         """Everything that is wrong, with the story of the first few."""
