@@ -10,8 +10,6 @@ import sys
 HERE = pathlib.Path(__file__).resolve().parent
 # How many numbered statements Appendix B has: a line that is lost is a gap.
 VERSIONS = {"v311": 141, "v5": 251}
-# Where a statement may still be waiting for its test.
-MAY_BE_LATER = {"v5"}
 
 ID = re.compile(r"MQTT-\d+\.\d+\.\d+-\d+")
 NAME = re.compile(r"test_mqtt_(\d+)_(\d+)_(\d+)_(\d+)_[a-z]\w*")
@@ -20,8 +18,8 @@ NAME = re.compile(r"test_mqtt_(\d+)_(\d+)_(\d+)_(\d+)_[a-z]\w*")
 class Statement:
     """One entry of a list."""
 
-    def __init__(self, id, binds, later):
-        self.id, self.binds, self.later = id, binds, later
+    def __init__(self, id, binds):
+        self.id, self.binds = id, binds
         self.tests, self.reason = [], ""
 
 
@@ -35,7 +33,7 @@ def read_list(text, gaps):
         if line[0] != " ":
             current = read_head(words, found)
             if current is None:
-                gaps.append(f"line {number}: not ID BINDS [later], or an id a second time: {line}")
+                gaps.append(f"line {number}: not ID BINDS, or an id a second time: {line}")
         elif current is None:
             gaps.append(f"line {number}: belongs to no statement: {line.strip()}")
         elif words[0] == "none:" and not current.reason:
@@ -50,10 +48,10 @@ def read_list(text, gaps):
 
 
 def read_head(words, found):
-    good = ID.fullmatch(words[0]) and words[0] not in found and words[1:2] != []
-    if not good or words[1] not in ("server", "client", "both") or words[2:] not in ([], ["later"]):
+    good = ID.fullmatch(words[0]) and words[0] not in found and len(words) == 2
+    if not good or words[1] not in ("server", "client", "both"):
         return None
-    found[words[0]] = Statement(words[0], words[1], bool(words[2:]))
+    found[words[0]] = Statement(*words)
     return found[words[0]]
 
 
@@ -80,17 +78,14 @@ def read_tests(folder, gaps):
     return found
 
 
-def check(statements, tests, count, may_be_later, gaps):
+def check(statements, tests, count, gaps):
     """Adds what is missing to `gaps`."""
     if len(statements) != count:
         gaps.append(f"{len(statements)} statements are listed; the standard has {count}")
     listed = collections.defaultdict(set)
     for it in statements.values():
-        ways = [bool(it.tests), bool(it.reason), it.later]
-        if sum(ways) != 1:
+        if bool(it.tests) == bool(it.reason):
             gaps.append(f"{it.id}: needs a test or a reason why none can be, and not both")
-        if it.later and not may_be_later:
-            gaps.append(f"{it.id}: is later, which this version is past")
         for test in it.tests:
             listed[test].add(it.id)
             if test not in tests:
@@ -108,12 +103,12 @@ def check_version(version, folder=HERE):
     gaps = []
     statements = read_list((folder / f"statements-{version}.txt").read_text(), gaps)
     tests = read_tests(folder / version, gaps)
-    check(statements, tests, VERSIONS[version], version in MAY_BE_LATER, gaps)
+    check(statements, tests, VERSIONS[version], gaps)
     all = statements.values()
     waiting = sum(bool(marks) for marks in tests.values())
     said = (
         f"{version}: {len(statements)} statements: {sum(bool(s.tests) for s in all)} with tests, "
-        f"{sum(bool(s.reason) for s in all)} with a reason, {sum(s.later for s in all)} later; "
+        f"{sum(bool(s.reason) for s in all)} with a reason; "
         f"{len(tests)} tests, {waiting} of them expected to fail as a whole"
     )
     return [f"{version}: {gap}" for gap in gaps], said
