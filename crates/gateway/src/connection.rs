@@ -11,6 +11,7 @@ mod outgoing;
 mod packets;
 mod publish;
 mod pump;
+mod rates;
 mod subscribe;
 mod terms;
 

@@ -56,6 +56,13 @@ pub struct Limits {
     pub subscription_identifiers: bool,
     /// The highest topic alias in each direction (MQTT 5); a connection holds its topics in memory.
     pub max_topic_alias: u16,
+    /// PUBLISHes of a client in a second; the socket is not read beyond, at AWS IoT Core they are
+    /// discarded.
+    pub max_publish_rate: Option<u32>,
+    /// PUBLISHes to a client in a second; others wait.
+    pub max_delivery_rate: Option<u32>,
+    /// Bytes in a second, each way; others wait.
+    pub max_bytes_rate: Option<u64>,
     /// Seconds that a message may ask to live (MQTT 5).
     pub max_message_expiry: Option<u32>,
     /// Seconds that a persistent 3.1.1 session outlives its connection.
@@ -89,6 +96,9 @@ impl Default for Limits {
             max_filters_per_subscribe: 1_000,
             subscription_identifiers: true,
             max_topic_alias: 32,
+            max_publish_rate: None,
+            max_delivery_rate: None,
+            max_bytes_rate: None,
             max_message_expiry: None,
             session_expiry: 3_600,
             max_session_expiry: u32::MAX,

@@ -27,6 +27,8 @@ reasons! {
     QueueFull = "queue-full",
     /// A QoS 0 message for a taker that did not keep up.
     SlowConsumer = "slow-consumer",
+    /// A publish beyond the rate that a client has.
+    Throttled = "throttled",
     /// Its expiry had passed.
     Expired = "expired",
     /// The session it waited for ended.

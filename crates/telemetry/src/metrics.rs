@@ -27,6 +27,8 @@ metrics! {
     ConnectClientError = "Connect.ClientError", "connect_client_error";
     /// CONNECTs refused for a reason of the gateway's.
     ConnectServerError = "Connect.ServerError", "connect_server_error";
+    /// CONNECTs that came too often.
+    ConnectThrottle = "Connect.Throttle", "connect_throttle";
     /// PINGREQs answered.
     PingSuccess = "Ping.Success", "ping_success";
     /// Publishes accepted.
@@ -37,6 +39,8 @@ metrics! {
     PublishInClientError = "PublishIn.ClientError", "publish_in_client_error";
     /// Publishes that the gateway could not take.
     PublishInServerError = "PublishIn.ServerError", "publish_in_server_error";
+    /// Publishes that came too often.
+    PublishInThrottle = "PublishIn.Throttle", "publish_in_throttle";
     /// Messages sent to clients.
     PublishOutSuccess = "PublishOut.Success", "publish_out_success";
     /// Messages that `iot:Receive` kept from a client.

@@ -61,6 +61,12 @@ pub struct BrokerConfig {
     pub max_qos: QoS,
     /// The highest topic alias, each way.
     pub max_topic_alias: u16,
+    /// Publishes of a client in a second.
+    pub max_publish_rate: Option<u32>,
+    /// Publishes to a client in a second.
+    pub max_delivery_rate: Option<u32>,
+    /// Bytes in a second, each way.
+    pub max_bytes_rate: Option<u64>,
     /// Seconds that a message may ask to live.
     pub max_message_expiry: Option<u32>,
     /// Whether messages can be retained.
@@ -125,6 +131,9 @@ impl BrokerConfig {
             max_topic_levels: 128,
             max_qos: QoS::ExactlyOnce,
             max_topic_alias: 32,
+            max_publish_rate: None,
+            max_delivery_rate: None,
+            max_bytes_rate: None,
             max_message_expiry: None,
             retain_available: true,
             retained_max: 100_000,
@@ -163,6 +172,9 @@ impl BrokerConfig {
             max_topic_levels: 8,
             max_qos: QoS::AtLeastOnce,
             max_topic_alias: 8,
+            max_publish_rate: Some(100),
+            max_delivery_rate: Some(100),
+            max_bytes_rate: Some(512 << 10),
             max_message_expiry: Some(604_800),
             max_filters_per_subscribe: 8,
             max_subscriptions: 50,
@@ -194,6 +206,7 @@ pub(super) fn read(section: Section<'_>) -> BrokerConfig {
     let mut broker = BrokerConfig::of(profile);
     connections(&section, &mut broker);
     messages(&section, &mut broker);
+    rates(&section, &mut broker);
     subscriptions(&section, &mut broker);
     sessions(&section, &mut broker);
     fit_packets(&section, &mut broker);
@@ -277,6 +290,25 @@ fn messages(section: &Section<'_>, broker: &mut BrokerConfig) {
     }
     if let Some(n) = section.number("max_hops", 0..=100) {
         broker.max_hops = u8::try_from(n).unwrap_or(u8::MAX);
+    }
+}
+
+fn rates(section: &Section<'_>, broker: &mut BrokerConfig) {
+    let each = [
+        ("max_publish_rate", &mut broker.max_publish_rate),
+        ("max_delivery_rate", &mut broker.max_delivery_rate),
+    ];
+    for (key, to) in each {
+        let found = limit(section, key, |key| section.number(key, 1..=1_000_000));
+        if let Some(most) = found {
+            *to = most.and_then(|n| u32::try_from(n).ok());
+        }
+    }
+    let found = limit(section, "max_bytes_rate", |key| {
+        section.size(key, 1024..=1 << 40)
+    });
+    if let Some(most) = found {
+        broker.max_bytes_rate = most;
     }
 }
 

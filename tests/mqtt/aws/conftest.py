@@ -9,6 +9,9 @@ from harness.daemon import Daemon
 ROOMY = {
     "profile": "aws-iot",
     "max_connects_per_client": "unlimited",
+    "max_publish_rate": "unlimited",
+    "max_delivery_rate": "unlimited",
+    "max_bytes_rate": "unlimited",
 }
 
 

@@ -103,7 +103,8 @@ impl Pump {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let mut happened = false;
+        // Before anything else looks at the rates and so begins their next second.
+        let mut happened = self.rates.is_some() && self.rates_open(Instant::now());
         if self.handle.poll_notified(cx).is_ready() {
             if let Some(end) = self.take_notices() {
                 return Poll::Ready(Err(end));
@@ -138,10 +139,16 @@ impl Pump {
         let mut wrote = false;
         self.course.large_output |= self.output.len() > SMALL_OUTPUT;
         while !self.output.is_empty() {
-            match Pin::new(&mut *stream).poll_write(cx, &self.output) {
+            let room = self.room_to_write();
+            if room == 0 {
+                break;
+            }
+            let part = self.output.get(..room).unwrap_or(&self.output);
+            match Pin::new(&mut *stream).poll_write(cx, part) {
                 Poll::Ready(Ok(0) | Err(_)) => return Err(End::broken()),
                 Poll::Ready(Ok(n)) => {
                     self.output.advance(n);
+                    self.note_written(n);
                     self.course.stuck = None;
                     self.course.flush = true;
                     wrote = true;
@@ -189,6 +196,7 @@ impl Pump {
             Poll::Ready(Ok(n)) => {
                 self.course.received = Instant::now();
                 self.course.busy = true;
+                self.note_read(n);
                 self.adapt(n);
                 Ok(true)
             }
@@ -212,7 +220,8 @@ impl Pump {
             .map(|since| since + self.context.limits.write_timeout);
         let keep_alive = self.keep_alive.map(|silence| course.received + silence);
         let pressed = self.pressed.as_ref().map(|(_, until)| *until);
-        [write, keep_alive, pressed, course.look]
+        let rates = self.rates.as_ref().and_then(|rates| rates.opens());
+        [write, keep_alive, pressed, course.look, rates]
             .into_iter()
             .flatten()
             .min()
@@ -246,7 +255,8 @@ impl Pump {
 
     /// `true`: the patience with a taker is at its end.
     fn overdue(&mut self, now: Instant) -> Result<bool, End> {
-        if !self.may_read() {
+        let goes_on = self.rates_open(now);
+        if goes_on || !self.may_read() {
             // While nothing is read, the client cannot show that it is alive.
             self.course.received = now;
         }
@@ -279,10 +289,45 @@ impl Pump {
                 self.rest();
             }
         }
-        Ok(self
-            .pressed
-            .as_ref()
-            .is_some_and(|(_, until)| now >= *until))
+        Ok(goes_on
+            || self
+                .pressed
+                .as_ref()
+                .is_some_and(|(_, until)| now >= *until))
+    }
+
+    /// `true`: a rate that was at its end goes on.
+    fn rates_open(&mut self, now: Instant) -> bool {
+        let Some(rates) = &mut self.rates else {
+            return false;
+        };
+        let open = rates.opens().is_some_and(|at| now >= at);
+        if open {
+            rates.turn(now);
+            // What waited in the mailbox may come.
+            self.more = true;
+        }
+        open
+    }
+
+    /// Bytes that may be written now.
+    fn room_to_write(&mut self) -> usize {
+        let window = self.rates.as_mut().and_then(|r| r.written.as_mut());
+        window.map_or(usize::MAX, |window| {
+            usize::try_from(window.left(Instant::now())).unwrap_or(usize::MAX)
+        })
+    }
+
+    fn note_written(&mut self, n: usize) {
+        if let Some(window) = self.rates.as_mut().and_then(|r| r.written.as_mut()) {
+            window.take(n as u64, Instant::now());
+        }
+    }
+
+    fn note_read(&mut self, n: usize) {
+        if let Some(window) = self.rates.as_mut().and_then(|r| r.read.as_mut()) {
+            window.take(n as u64, Instant::now());
+        }
     }
 
     /// Before it waits: gives back what one message needed, and notes what a busy connection keeps.

@@ -115,9 +115,8 @@ impl Refused {
             | Self::Connect
             | Self::Will { .. }
             | Self::NotYours(_) => Metric::ConnectAuthError,
-            Self::TooMany | Self::TooSoon | Self::Stopping | Self::NotKept => {
-                Metric::ConnectServerError
-            }
+            Self::TooMany | Self::Stopping | Self::NotKept => Metric::ConnectServerError,
+            Self::TooSoon => Metric::ConnectThrottle,
         }
     }
 }

@@ -4,6 +4,7 @@ use iotedge_model::DropReason;
 use iotedge_mqtt::{EncodeError, PublishHead, PublishPropertiesRef};
 use iotedge_ports::{DrainLimit, DrainState, Outgoing};
 use iotedge_telemetry::{METRICS, Metric};
+use tokio::time::Instant;
 
 use super::alias::Naming;
 use super::pump::{OUTPUT_HIGH, Pump};
@@ -22,18 +23,47 @@ impl Pump {
             if self.output.len() >= OUTPUT_HIGH {
                 return;
             }
+            let most = self.deliveries_left();
+            if most == 0 {
+                // The next second asks again.
+                self.more = false;
+                return;
+            }
+            let limit = DrainLimit {
+                messages: DRAIN.messages.min(most),
+                ..DRAIN
+            };
             let mut drained = std::mem::take(&mut self.drained);
-            let state = self.mailbox.drain(DRAIN, &mut drained);
-            let mut discarded = false;
+            let state = self.mailbox.drain(limit, &mut drained);
+            let (mut delivered, mut discarded) = (0, false);
             for outgoing in drained.drain(..) {
-                discarded |= !self.deliver(&outgoing);
+                if self.deliver(&outgoing) {
+                    delivered += 1;
+                } else {
+                    discarded = true;
+                }
             }
             self.drained = drained;
+            self.note_deliveries(delivered);
             // What was discarded has made room in the window: look again.
             if state == DrainState::Empty && !discarded {
                 self.more = false;
                 return;
             }
+        }
+    }
+
+    /// How many more the second has room for.
+    fn deliveries_left(&mut self) -> usize {
+        let window = self.rates.as_mut().and_then(|r| r.deliveries.as_mut());
+        window.map_or(usize::MAX, |window| {
+            usize::try_from(window.left(Instant::now())).unwrap_or(usize::MAX)
+        })
+    }
+
+    fn note_deliveries(&mut self, n: u64) {
+        if let Some(window) = self.rates.as_mut().and_then(|r| r.deliveries.as_mut()) {
+            window.take(n, Instant::now());
         }
     }
 

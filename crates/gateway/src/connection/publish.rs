@@ -8,7 +8,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use iotedge_model::{Action, Message, MessageId, QoS, Topic, TraceId, UnixMillis, reserved};
+use iotedge_model::{
+    Action, DropReason, Message, MessageId, QoS, Topic, TraceId, UnixMillis, reserved,
+};
 use iotedge_mqtt::{Publish, ReasonCode, Received};
 use iotedge_ports::{DisconnectReason, Publication, PublishOutcome, Refusal};
 use iotedge_telemetry::{METRICS, Metric, event};
@@ -45,6 +47,9 @@ impl Objection {
 impl Pump {
     pub(super) fn publish(&mut self, publish: Publish) -> Result<(), End> {
         let topic = self.topic_of(&publish)?;
+        if self.is_throttled() {
+            return self.throttle(&publish);
+        }
         if let Err(objection) = self.check_publish(&publish, &topic) {
             return self.object(&publish, objection);
         }
@@ -227,6 +232,37 @@ impl Pump {
         } else {
             self.protocol_error(&objection.what, objection.code)
         })
+    }
+
+    /// Whether it is one publish more than the second has room for; counts it.
+    fn is_throttled(&mut self) -> bool {
+        let Some(window) = self.rates.as_mut().and_then(|r| r.publishes.as_mut()) else {
+            return false;
+        };
+        let now = Instant::now();
+        // Where publishes wait, this one has waited.
+        let throttled = self.context.limits.is_aws() && window.left(now) == 0;
+        if !throttled {
+            window.take(1, now);
+        }
+        throttled
+    }
+
+    /// "Publish requests that exceed that quota are discarded": without an acknowledgement in
+    /// 3.1.1, which has none that says no.
+    fn throttle(&mut self, publish: &Publish) -> Result<(), End> {
+        METRICS.count(Metric::PublishInThrottle, self.peer.protocol);
+        METRICS.dropped(DropReason::Throttled, 1);
+        let what = "more publishes in a second than broker.max_publish_rate";
+        let code = ReasonCode::QuotaExceeded;
+        self.log_refusal(code, what);
+        if self.terms.is_v5() && publish.packet_id.is_some() {
+            if let Some(token) = self.note_id(publish)? {
+                self.refuse(token, code, what);
+                self.send_acks();
+            }
+        }
+        Ok(())
     }
 
     fn log_refusal(&self, code: ReasonCode, what: &str) {

@@ -22,6 +22,7 @@ use super::drive::Course;
 use super::end::{Detach, End, reason_string};
 use super::handle::Handle;
 use super::open::Opened;
+use super::rates::Rates;
 use super::terms::Terms;
 use super::{LAST_WORDS, Peer};
 use crate::Context;
@@ -88,6 +89,8 @@ pub(crate) struct Pump {
     pub(super) pressed: Option<(Arc<dyn Pressure>, Instant)>,
     pub(super) keep_alive: Option<Duration>,
     pub(super) course: Course,
+    /// How much there may be in a second, where the configuration says so.
+    pub(super) rates: Option<Box<Rates>>,
     detach: Option<Detach>,
 }
 
@@ -103,6 +106,7 @@ impl Pump {
         let detach = Detach::lost(&opened, &context);
         let connected = opened.connected;
         let terms = opened.terms;
+        let rates = Rates::of(&context.limits);
         let alias_maximum = terms
             .topic_alias_maximum
             .min(context.limits.max_topic_alias);
@@ -149,6 +153,7 @@ impl Pump {
             more: true,
             pressed: None,
             course: Course::new(),
+            rates,
         };
         pump.send(&hello);
         pump.recheck(&connected.filters);
@@ -212,13 +217,30 @@ impl Pump {
         let _ = tokio::time::timeout(LAST_WORDS, words).await;
     }
 
-    pub(super) fn may_read(&self) -> bool {
-        self.pressed.is_none()
+    pub(super) fn may_read(&mut self) -> bool {
+        self.may_read_now()
+            && self.pressed.is_none()
             && self.answers.is_empty()
             && !self.more
             && !self.inbound.is_full()
             && self.has_room_for_bytes()
             && self.output.len() < OUTPUT_HIGH
+    }
+
+    /// Whether the second has room for one more publish; at AWS IoT Core, which discards what is
+    /// too much, always.
+    fn may_take_publish(&mut self) -> bool {
+        if self.context.limits.is_aws() {
+            return true;
+        }
+        let window = self.rates.as_mut().and_then(|r| r.publishes.as_mut());
+        window.is_none_or(|window| window.left(Instant::now()) > 0)
+    }
+
+    /// Whether the second has room for what the client says.
+    fn may_read_now(&mut self) -> bool {
+        let window = self.rates.as_mut().and_then(|r| r.read.as_mut());
+        window.is_none_or(|window| window.left(Instant::now()) > 0) && self.may_take_publish()
     }
 
     /// Whether unacknowledged bytes leave room for more.
@@ -265,6 +287,7 @@ impl Pump {
             && !self.more
             && !self.inbound.is_full()
             && self.has_room_for_bytes()
+            && self.may_take_publish()
         {
             match self.decoder.decode(&mut self.input) {
                 Ok(Some(packet)) => {

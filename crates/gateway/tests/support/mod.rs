@@ -14,11 +14,13 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use iotedge_broker::{Broker, Limits as BrokerLimits};
 use iotedge_gateway::{Auth, Context, Gateway, Limits, Listener, Running, Speaks};
-use iotedge_model::{Action, Now, Principal, PrincipalKind, QoS, UnixMillis};
+use iotedge_model::{Action, Message, Now, Principal, PrincipalKind, QoS, Topic, UnixMillis};
 use iotedge_mqtt::{
     Connect, Decoder, Packet, Publish, ReasonCode, Role, Str, SubAckCode, Subscribe, Version,
 };
-use iotedge_ports::{AuthRequest, Authorizer, Clock, Decision, PrincipalStatus};
+use iotedge_ports::{
+    AuthRequest, Authorizer, BrokerPort, Clock, Decision, PrincipalStatus, Publication,
+};
 use iotedge_store::{Options, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -150,6 +152,19 @@ impl House {
         }
     }
 
+    /// A message from inside.
+    pub fn message(&self, topic: &str, payload: &str) -> Message {
+        let topic = Topic::new(topic).unwrap();
+        let payload = Bytes::copy_from_slice(payload.as_bytes());
+        Message::internal("test", topic, payload, QoS::AtMostOnce)
+    }
+
+    pub fn publish_all(&self, messages: Vec<Message>) {
+        let publications = messages.into_iter().map(|m| Publication::new(m, None));
+        let mut batch: Vec<Publication> = publications.collect();
+        self.broker.publish(&mut batch);
+    }
+
     pub fn mqtt(&self) -> SocketAddr {
         self.running.addresses()[0]
     }
@@ -235,6 +250,14 @@ impl Client {
     pub async fn send(&mut self, packet: &Packet) {
         let mut out = BytesMut::new();
         iotedge_mqtt::encode_for(self.version, packet, &mut out).unwrap();
+        self.socket.write_all(&out).await.unwrap();
+    }
+
+    pub async fn send_all(&mut self, packets: &[Packet]) {
+        let mut out = BytesMut::new();
+        for packet in packets {
+            iotedge_mqtt::encode_for(self.version, packet, &mut out).unwrap();
+        }
         self.socket.write_all(&out).await.unwrap();
     }
 
