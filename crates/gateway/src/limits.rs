@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use iotedge_model::{QoS, SharedFilter};
+use iotedge_model::{QoS, SharedFilter, Topic, reserved};
 
 /// How a breach of a limit is answered, and where a broker deviates from the standard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -113,6 +113,18 @@ const SUPPORTED_QOS: QoS = QoS::AtLeastOnce;
 impl Limits {
     pub(crate) fn is_aws(&self) -> bool {
         self.profile == Profile::AwsIot
+    }
+
+    /// Whether `topic` is the gateway's: nothing is retained there, and clients publish only what
+    /// is documented. AWS IoT Core has all that begin with `$`; the standard leaves those that no
+    /// server uses to whoever names them (3.1.1 and 5: 4.7.2).
+    pub(crate) fn is_reserved(&self, topic: &Topic) -> bool {
+        topic.is_reserved() && (self.is_aws() || reserved::is_own(topic.as_str()))
+    }
+
+    /// Whether clients may publish to `topic` at all; policies come after.
+    pub(crate) fn may_publish(&self, topic: &Topic) -> bool {
+        !self.is_reserved(topic) || reserved::client_may_publish(topic.as_str())
     }
 
     /// The highest QoS of a publish, a will or a subscription.

@@ -75,7 +75,7 @@ async fn what_is_not_a_request_cannot_be_published() {
         DELTA,
         "$aws/events/presence/connected/c",
         "$SYS/broker/uptime",
-        "$x",
+        "$share/group/x",
     ] {
         let mut new = client(&house, "new").await;
         new.send(&publish(topic, "", Some(1))).await;
@@ -89,6 +89,29 @@ async fn what_is_not_a_request_cannot_be_published() {
         new.send(&publish(topic, "", Some(1))).await;
         assert!(!puback(&mut new).await.is_error(), "{topic}");
     }
+}
+
+#[tokio::test]
+async fn other_topics_with_a_dollar_are_the_clients_but_not_at_aws() {
+    let house = House::open(Limits::default()).await;
+    let mut named = client(&house, "named").await;
+    let asked = ["$x/#", "#", "marker"].map(|f| (f, QoS::AtMostOnce.into()));
+    subscribe(&mut named, &asked, None).await;
+    let mut wild = client(&house, "wild").await;
+    let asked = ["#", "+/#", "marker"].map(|f| (f, QoS::AtMostOnce.into()));
+    subscribe(&mut wild, &asked, None).await;
+    let mut old = house.client("old").await;
+    old.send(&publish("$x/a", "", Some(1))).await;
+    old.receive().await;
+    assert_eq!(so_far(&house, &mut named).await, ["$x/a"]);
+    assert!(so_far(&house, &mut wild).await.is_empty());
+
+    let mut limits = Limits::default();
+    limits.profile = iotedge_gateway::Profile::AwsIot;
+    let house = House::open(limits).await;
+    let mut old = house.client("old").await;
+    old.send(&publish("$x/a", "", Some(1))).await;
+    assert_eq!(old.next().await, None);
 }
 
 #[tokio::test]

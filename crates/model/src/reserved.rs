@@ -139,6 +139,16 @@ const SUBSCRIBE: &[&str] = &[
     "$aws/iotwireless/events/#",
 ];
 
+/// The first levels that are the gateway's own. AWS IoT Core keeps every other that begins with `$`
+/// for itself, too.
+const OWN: &[&str] = &["$aws", "$SYS", "$share"];
+
+/// Whether `topic` begins with a level that is the gateway's own, whatever it behaves like.
+pub fn is_own(topic: &str) -> bool {
+    let first = topic.split('/').next();
+    first.is_some_and(|level| OWN.contains(&level))
+}
+
 /// Whether clients may publish to `topic` at all; policies come after. Of topics that begin with
 /// `$`, only the requests that AWS IoT documents: everything else there is for the gateway to say.
 pub fn client_may_publish(topic: &str) -> bool {
@@ -190,6 +200,16 @@ pub fn shadow_prefix(thing: &ThingName, shadow: Option<&ShadowName>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_level_says_whose_a_topic_is() {
+        for own in ["$aws", "$aws/x", "$SYS/broker/uptime", "$share/a/b"] {
+            assert!(is_own(own), "{own}");
+        }
+        for other in ["$", "$awsome/x", "$x/$aws", "a/b", "x/$SYS"] {
+            assert!(!is_own(other), "{other}");
+        }
+    }
 
     #[test]
     fn only_documented_reserved_topics_take_a_publish() {

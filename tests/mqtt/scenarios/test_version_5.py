@@ -5,11 +5,10 @@ import time
 
 import pytest
 from conformance import real
-from conformance.marks import not_mosquitto, pending, qos2
+from conformance.marks import not_mosquitto, qos2
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 TOP = [1, pytest.param(2, marks=qos2)]
-shared = pending("shared subscriptions come with the whole broker")
 USER = [("a", "2"), ("c", "3")]
 
 
@@ -159,7 +158,6 @@ def test_each_subscription_gives_its_identifier(cast):
     assert sorted(sum(got, [])) == [2, 3]
 
 
-@shared
 def test_a_group_gets_each_message_once(cast):
     clients = [cast.client(f"{n}").open() for n in range(3)]
     for client in clients:

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use iotedge_model::{Action, ClientId, Topic, TraceId, reserved};
+use iotedge_model::{Action, ClientId, Topic, TraceId};
 use iotedge_mqtt::{
     ConnAck, ConnAckProperties, Connect, DecodeError, Decoder, LastWill, Packet, ReasonCode,
     Version, WillProperties,
@@ -377,8 +377,8 @@ fn check_will(
         let what = "broker.retain_available is false".to_owned();
         return Err(refused(what, ReasonCode::RetainNotSupported));
     }
-    let documented = limits.reserved_wills && reserved::client_may_publish(topic.as_str());
-    if topic.is_reserved() && (will.retain || !documented) {
+    let documented = limits.reserved_wills && limits.may_publish(&topic);
+    if limits.is_reserved(&topic) && (will.retain || !documented) {
         // As AWS IoT does, which takes the CONNECT all the same.
         tracing::warn!(
             event = event::MESSAGE_DROPPED,

@@ -8,9 +8,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use iotedge_model::{
-    Action, DropReason, Message, MessageId, QoS, Topic, TraceId, UnixMillis, reserved,
-};
+use iotedge_model::{Action, DropReason, Message, MessageId, QoS, Topic, TraceId, UnixMillis};
 use iotedge_mqtt::{Publish, ReasonCode, Received};
 use iotedge_ports::{DisconnectReason, Publication, PublishOutcome, Refusal};
 use iotedge_telemetry::{METRICS, Metric, event};
@@ -168,7 +166,7 @@ impl Pump {
             let what = "a retained message, and broker.retain_available is false".into();
             return Err(Objection::new(what, ReasonCode::RetainNotSupported, None));
         }
-        if !reserved::client_may_publish(topic.as_str()) {
+        if !limits.may_publish(topic) {
             let what = format!("clients may not publish to the reserved topic {topic:?}");
             let code = if limits.is_aws() {
                 name
@@ -177,7 +175,7 @@ impl Pump {
             };
             return Err(Objection::new(what, code, alone(code)));
         }
-        if publish.retain && topic.is_reserved() {
+        if publish.retain && limits.is_reserved(topic) {
             let what = format!("nothing is retained on the reserved topic {topic:?}");
             return Err(Objection::new(what, name, alone(name)));
         }

@@ -3,9 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use iotedge_model::{
-    Action, Message, MessageId, QoS, Source, Topic, UnixMillis, percent_decode, reserved,
-};
+use iotedge_model::{Action, Message, MessageId, QoS, Source, Topic, UnixMillis, percent_decode};
 use iotedge_ports::{
     AckSink, AuthRequest, Decision, Failure, HttpRequest, HttpResponse, Method, Publication,
     PublishOutcome, Refusal,
@@ -133,7 +131,7 @@ fn check(context: &Context, request: &HttpRequest, encoded: &str) -> Result<(Top
     if let Some(excess) = context.limits.payload_excess(request.body.len()) {
         return Err((413, "RequestEntityTooLargeException", excess));
     }
-    if !reserved::client_may_publish(topic.as_str()) {
+    if !context.limits.may_publish(&topic) {
         return Err((403, "ForbiddenException", "The topic is reserved".into()));
     }
     let question = AuthRequest {
