@@ -106,9 +106,11 @@ async fn other_topics_with_a_dollar_are_the_clients_but_not_at_aws() {
     assert_eq!(so_far(&house, &mut named).await, ["$x/a"]);
     assert!(so_far(&house, &mut wild).await.is_empty());
 
-    let mut limits = Limits::default();
-    limits.profile = iotedge_gateway::Profile::AwsIot;
-    let house = House::open(limits).await;
+    let house = House::open(Limits {
+        profile: iotedge_gateway::Profile::AwsIot,
+        ..Limits::default()
+    })
+    .await;
     let mut old = house.client("old").await;
     old.send(&publish("$x/a", "", Some(1))).await;
     assert_eq!(old.next().await, None);
