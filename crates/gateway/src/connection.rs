@@ -8,6 +8,7 @@ mod end;
 mod handle;
 mod open;
 mod outgoing;
+mod output;
 mod packets;
 mod publish;
 mod pump;

@@ -1,7 +1,9 @@
 //! The envelope: a message with all that travels with it through queues, rules and bridges.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -234,6 +236,44 @@ pub struct Properties {
     /// User properties.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub user: Vec<UserProperty>,
+    /// What they are in a packet, once one was written.
+    #[serde(skip)]
+    pub wire: WireForm,
+}
+
+/// The bytes of something that is written many times and built once. It follows what it was made
+/// from: a copy, which may be changed, has none, and it counts for nothing in comparisons.
+#[derive(Debug, Default)]
+pub struct WireForm(OnceLock<Box<[u8]>>);
+
+impl WireForm {
+    /// The bytes; `build` makes them the first time.
+    pub fn get_or_build(&self, build: impl FnOnce() -> Box<[u8]>) -> &[u8] {
+        self.0.get_or_init(build)
+    }
+
+    /// The bytes, if they were built.
+    pub fn get(&self) -> Option<&[u8]> {
+        self.0.get().map(|bytes| &**bytes)
+    }
+}
+
+impl Clone for WireForm {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl PartialEq for WireForm {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for WireForm {}
+
+impl Hash for WireForm {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
 impl Properties {

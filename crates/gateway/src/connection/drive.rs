@@ -15,7 +15,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use iotedge_mqtt::ReasonCode;
 use iotedge_ports::DisconnectReason;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
@@ -143,11 +143,9 @@ impl Pump {
             if room == 0 {
                 break;
             }
-            let part = self.output.get(..room).unwrap_or(&self.output);
-            match Pin::new(&mut *stream).poll_write(cx, part) {
+            match self.output.poll_write(cx, stream, room) {
                 Poll::Ready(Ok(0) | Err(_)) => return Err(End::broken()),
                 Poll::Ready(Ok(n)) => {
-                    self.output.advance(n);
                     self.note_written(n);
                     self.course.stuck = None;
                     self.course.flush = true;
@@ -335,8 +333,8 @@ impl Pump {
         if self.input.is_empty() && self.course.read_size == SCRATCH {
             self.input = BytesMut::new();
         }
-        if self.output.is_empty() && !self.course.large_output {
-            self.output = BytesMut::new();
+        if !self.course.large_output {
+            self.output.release();
         }
         give_back(&mut self.batch);
         give_back(&mut self.batch_tokens);
@@ -359,7 +357,7 @@ impl Pump {
             self.input = BytesMut::new();
         }
         if self.output.is_empty() {
-            self.output = BytesMut::new();
+            self.output.release();
             self.course.large_output = false;
         }
         self.batch = Vec::new();

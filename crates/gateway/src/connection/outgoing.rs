@@ -1,12 +1,14 @@
 //! What the client gets: deliveries from its mailbox to its socket.
 
+use bytes::Bytes;
 use iotedge_model::DropReason;
-use iotedge_mqtt::{EncodeError, PublishHead, PublishPropertiesRef};
+use iotedge_mqtt::{EncodeError, PublishHead, PublishPropertiesRef, Version};
 use iotedge_ports::{DrainLimit, DrainState, Outgoing};
 use iotedge_telemetry::{METRICS, Metric};
 use tokio::time::Instant;
 
 use super::alias::Naming;
+use super::output::{Output, SHARED_BYTES};
 use super::pump::{OUTPUT_HIGH, Pump};
 
 /// Deliveries drained at once.
@@ -97,15 +99,20 @@ impl Pump {
 
     fn write_v311(&mut self, outgoing: &Outgoing) -> Result<(), EncodeError> {
         let delivery = &outgoing.delivery;
-        iotedge_mqtt::encode_publish(
-            &mut self.output,
-            delivery.message.topic.as_str(),
-            &delivery.message.payload,
-            delivery.qos,
-            delivery.retain,
+        let head = PublishHead {
+            topic: delivery.message.topic.as_str(),
+            qos: delivery.qos,
+            retain: delivery.retain,
             // A QoS 0 PUBLISH is never a duplicate ([MQTT-3.3.1-2]).
-            delivery.dup && outgoing.packet_id.is_some(),
-            outgoing.packet_id,
+            dup: delivery.dup && outgoing.packet_id.is_some(),
+            packet_id: outgoing.packet_id,
+            properties: PublishPropertiesRef::default(),
+        };
+        write(
+            &mut self.output,
+            Version::V311,
+            &head,
+            &delivery.message.payload,
         )
     }
 
@@ -144,7 +151,7 @@ impl Pump {
         if size > max {
             return Err(EncodeError::ReceiverLimit { size, max });
         }
-        iotedge_mqtt::encode_publish_for(version, &head, &message.payload, &mut self.output)?;
+        write(&mut self.output, version, &head, &message.payload)?;
         if let (Naming::New(alias), Some(_)) = (naming, head.properties.topic_alias) {
             self.aliases_out.said(&message.topic, alias);
         }
@@ -156,4 +163,19 @@ impl Pump {
             tracing::debug!(client_id = %self.client_id, packet_id, "PUBACK for nothing in flight");
         }
     }
+}
+
+/// A large payload is not copied: all who get it share the one that came in.
+fn write(
+    output: &mut Output,
+    version: Version,
+    head: &PublishHead<'_>,
+    payload: &Bytes,
+) -> Result<(), EncodeError> {
+    if payload.len() < SHARED_BYTES {
+        return iotedge_mqtt::encode_publish_for(version, head, payload, output.buffer());
+    }
+    iotedge_mqtt::publish_header_for(version, head, payload.len(), output.buffer())?;
+    output.share(payload.clone());
+    Ok(())
 }

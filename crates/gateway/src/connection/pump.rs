@@ -1,6 +1,7 @@
 //! An open connection: what it holds, and what it does with what came.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use super::drive::Course;
 use super::end::{Detach, End, reason_string};
 use super::handle::Handle;
 use super::open::Opened;
+use super::output::Output;
 use super::rates::Rates;
 use super::terms::Terms;
 use super::{LAST_WORDS, Peer};
@@ -57,7 +59,7 @@ pub(crate) struct Pump {
     pub(super) permissions: Permissions,
     pub(super) handle: Arc<Handle>,
     pub(super) inbound: Inbound,
-    pub(super) output: BytesMut,
+    pub(super) output: Output,
     pub(super) batch: Vec<Publication>,
     /// Tokens of the batch's QoS 1 publishes, and their bytes.
     pub(super) batch_tokens: Vec<Option<(u64, usize)>>,
@@ -130,7 +132,7 @@ impl Pump {
             connection: connected.connection,
             permissions: opened.permissions,
             handle: opened.handle,
-            output: BytesMut::new(),
+            output: Output::default(),
             batch: Vec::new(),
             batch_tokens: Vec::new(),
             batch_bytes: 0,
@@ -210,7 +212,12 @@ impl Pump {
             }
         }
         let words = async {
-            stream.write_all(&self.output).await?;
+            while !self.output.is_empty() {
+                let output = &mut self.output;
+                if poll_fn(|cx| output.poll_write(cx, &mut *stream, usize::MAX)).await? == 0 {
+                    return Err(std::io::ErrorKind::WriteZero.into());
+                }
+            }
             stream.shutdown().await
         };
         // The peer may be gone, or never read again.
@@ -326,7 +333,8 @@ impl Pump {
     /// Writes a small packet behind what is to be sent.
     pub(super) fn send(&mut self, packet: &Packet) {
         let (version, most) = (self.terms.version, self.terms.max_packet_bytes);
-        if let Err(error) = iotedge_mqtt::encode_within(version, packet, most, &mut self.output) {
+        if let Err(error) = iotedge_mqtt::encode_within(version, packet, most, self.output.buffer())
+        {
             tracing::warn!(
                 client_id = %self.client_id,
                 %error,

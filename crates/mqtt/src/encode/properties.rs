@@ -177,8 +177,28 @@ fn users(sink: &mut impl Sink, user: &[UserProperty]) {
     }
 }
 
-/// What travels with a message.
+/// What travels with a message: the same to every receiver, and built once for all.
 fn travelling(sink: &mut impl Sink, properties: &Properties) {
+    if let Some(bytes) = properties.wire.get() {
+        sink.bytes(bytes);
+        return;
+    }
+    let mut measure = Measure {
+        len: 0,
+        error: None,
+    };
+    each(&mut measure, properties);
+    match measure.error {
+        Some(error) => sink.fail(error),
+        None => sink.bytes(properties.wire.get_or_build(|| {
+            let mut bytes = BytesMut::with_capacity(measure.len);
+            each(&mut bytes, properties);
+            Vec::from(bytes).into()
+        })),
+    }
+}
+
+fn each(sink: &mut impl Sink, properties: &Properties) {
     match properties.payload_format {
         None => {}
         Some(PayloadFormat::Bytes) => byte(sink, Property::PayloadFormatIndicator, 0),

@@ -75,6 +75,7 @@ fn travelling() -> impl Strategy<Value = Option<Box<Properties>>> {
             response_topic: response.map(|t| iotedge_model::Topic::new(&t).unwrap()),
             correlation_data: data.map(|d| d.to_vec()),
             user,
+            wire: Default::default(),
         };
         (properties != Properties::default()).then(|| Box::new(properties))
     })
