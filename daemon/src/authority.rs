@@ -120,7 +120,11 @@ impl Authority {
                 .certificate(id)
                 .map(|c| c.policies.iter().cloned().collect())
                 .unwrap_or_default(),
-            PrincipalKind::Anonymous { listener } => self
+            PrincipalKind::Anonymous { listener }
+            | PrincipalKind::LocalUser {
+                listener: Some(listener),
+                ..
+            } => self
                 .listeners
                 .load()
                 .get(listener)
@@ -128,7 +132,7 @@ impl Authority {
                 .into_iter()
                 .collect(),
             PrincipalKind::User { .. }
-            | PrincipalKind::LocalUser { .. }
+            | PrincipalKind::LocalUser { listener: None, .. }
             | PrincipalKind::Service { .. } => Vec::new(),
         }
     }
@@ -215,11 +219,12 @@ impl Authorizer for Authority {
         match request.principal.kind {
             // The kernel vouches for local processes of the control socket's owner, and the
             // daemon's own rooms ask nobody.
-            PrincipalKind::LocalUser { .. } | PrincipalKind::Service { .. } => {
+            PrincipalKind::LocalUser { listener: None, .. } | PrincipalKind::Service { .. } => {
                 return Decision::Allow;
             }
             PrincipalKind::Certificate { .. }
             | PrincipalKind::Anonymous { .. }
+            | PrincipalKind::LocalUser { .. }
             | PrincipalKind::User { .. } => {}
         }
         self.with_policies(request, |policies, missing, question| {

@@ -27,7 +27,7 @@ mod upstream;
 
 pub use broker::{BrokerConfig, Profile};
 pub use iotedge_devices::SerialConfig;
-pub use listener::{ListenerAuth, ListenerConfig, ListenerProtocol};
+pub use listener::{ListenerAddress, ListenerAuth, ListenerConfig, ListenerProtocol};
 pub use problem::{ConfigErrors, Place, Problem};
 pub use upstream::{Direction, RouteConfig, UpstreamConfig};
 
@@ -162,13 +162,14 @@ impl Config {
         let broker = BrokerConfig::default();
         let listener = |protocols: &[ListenerProtocol], port, auth| ListenerConfig {
             protocols: protocols.to_vec(),
-            address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            address: ListenerAddress::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
             auth,
             certificate: None,
             key: None,
             client_ca: None,
             allowed_origins: Vec::new(),
             max_connections: broker.max_connections,
+            max_connection_rate: None,
             max_qos: None,
             max_topic_alias: None,
             allow_empty_client_id: true,

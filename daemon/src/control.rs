@@ -127,7 +127,10 @@ async fn converse(
 ) {
     let principal = match stream.peer_cred() {
         Ok(peer) => Arc::new(Principal {
-            kind: PrincipalKind::LocalUser { uid: peer.uid() },
+            kind: PrincipalKind::LocalUser {
+                uid: peer.uid(),
+                listener: None,
+            },
         }),
         Err(error) => {
             tracing::warn!(%error, "the kernel does not say who asks");

@@ -28,7 +28,7 @@ use tokio::task::JoinHandle;
 
 use crate::authority::Authority;
 use crate::clock::SystemClock;
-use crate::config::{self, Config, ListenerAuth};
+use crate::config::{self, Config};
 use crate::documents::{self, Documents};
 use crate::{admin, control, dev};
 
@@ -426,17 +426,14 @@ fn install(
     Ok(changes)
 }
 
-/// The policies of anonymous listeners, by the listener's address.
+/// The policies of listeners whose clients have none of their own, by the listener's address.
 fn listener_policies(config: &Config) -> HashMap<Arc<str>, Arc<str>> {
     config
         .listeners
         .iter()
-        .filter_map(|listener| match &listener.auth {
-            ListenerAuth::Anonymous { policy } => Some((
-                Arc::from(listener.address.to_string()),
-                Arc::from(policy.as_str()),
-            )),
-            ListenerAuth::Certificate => None,
+        .filter_map(|listener| {
+            let policy = listener.auth.policy()?;
+            Some((Arc::from(listener.address.to_string()), Arc::from(policy)))
         })
         .collect()
 }
@@ -468,8 +465,8 @@ fn check_listener_policies(config: &Config, known: impl Fn(&str) -> bool) -> Res
     let problems: Problems = config
         .listeners
         .iter()
-        .filter_map(|listener| match &listener.auth {
-            ListenerAuth::Anonymous { policy } if !known(policy) => {
+        .filter_map(|listener| match listener.auth.policy() {
+            Some(policy) if !known(policy) => {
                 let place = listener
                     .place
                     .as_ref()

@@ -1,6 +1,9 @@
 //! What the gateway is told; parsing is the daemon's.
 
+use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use iotedge_model::{Principal, Protocol, QoS};
@@ -65,8 +68,43 @@ pub type Tls = Arc<dyn Fn() -> Arc<rustls::ServerConfig> + Send + Sync>;
 pub enum Auth {
     /// A client certificate; TLS listeners only.
     Certificate,
+    /// The kernel's word about a process of this machine; Unix sockets only.
+    Peer,
     /// Nothing: everyone is this principal.
     Anonymous(Arc<Principal>),
+}
+
+/// Where a listener is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// A port.
+    Tcp(SocketAddr),
+    /// A socket in the file system: for processes of this machine, in MQTT alone.
+    Unix {
+        /// Its file.
+        path: PathBuf,
+        /// The file's permissions.
+        mode: u32,
+    },
+}
+
+impl Address {
+    /// Whether it is reached from this machine alone.
+    pub(crate) fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp(address) => address.ip().is_loopback(),
+            Self::Unix { .. } => true,
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix { path, .. } => path.display().fmt(f),
+        }
+    }
 }
 
 /// One listener.
@@ -74,7 +112,7 @@ pub struct Listener {
     /// The address as configured: its name in logs, events and policies.
     pub name: Arc<str>,
     /// Where.
-    pub address: SocketAddr,
+    pub address: Address,
     /// What it speaks.
     pub speaks: Speaks,
     /// TLS, where it has it.
@@ -86,6 +124,8 @@ pub struct Listener {
     pub allowed_origins: Vec<String>,
     /// Connections at once; the next one is closed when it comes.
     pub max_connections: usize,
+    /// Connections in a second; the next one is closed when it comes.
+    pub max_connection_rate: Option<NonZeroU32>,
     /// The highest QoS of its clients, where that is less than everywhere.
     pub max_qos: Option<QoS>,
     /// The highest topic alias in each direction (MQTT 5), instead of that of everywhere.

@@ -26,6 +26,7 @@ use iotedge_model::{Principal, Protocol, Source, TraceId};
 use iotedge_mqtt::{Decoder, Role};
 use iotedge_telemetry::{METRICS, Metric, event};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -77,25 +78,38 @@ impl Peer {
     }
 }
 
-/// The other end's address; a process of this machine has none.
+/// The other end.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Remote(pub(crate) Option<SocketAddr>);
+pub(crate) enum Remote {
+    /// An address.
+    Network(SocketAddr),
+    /// A process of this machine, by its number where the kernel says it.
+    Local(Option<i32>),
+}
 
 impl Remote {
+    pub(crate) fn of(socket: &UnixStream) -> Self {
+        Self::Local(socket.peer_cred().ok().and_then(|peer| peer.pid()))
+    }
+
     pub(crate) fn address(self) -> Option<SocketAddr> {
-        self.0
+        match self {
+            Self::Network(address) => Some(address),
+            Self::Local(_) => None,
+        }
     }
 
     pub(crate) fn ip(self) -> Option<IpAddr> {
-        self.0.map(|address| address.ip())
+        self.address().map(|address| address.ip())
     }
 }
 
 impl fmt::Display for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(address) => address.fmt(f),
-            None => f.write_str("local"),
+        match self {
+            Self::Network(address) => address.fmt(f),
+            Self::Local(Some(pid)) => write!(f, "pid {pid}"),
+            Self::Local(None) => f.write_str("local"),
         }
     }
 }

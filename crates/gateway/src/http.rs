@@ -85,7 +85,7 @@ fn upgrade(
 ) -> Result<Response<Full<Bytes>>, HttpResponse> {
     let origins = Origins {
         allowed: &peer.listener.allowed_origins,
-        loopback: peer.listener.address.ip().is_loopback(),
+        loopback: peer.listener.address.is_local(),
     };
     match handshake::accept(request, origins) {
         Ok(response) => {

@@ -22,7 +22,7 @@ use iotedge_ports::{Authorizer, BrokerPort, HttpMount};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-pub use config::{Auth, Listener, Speaks, Tls};
+pub use config::{Address, Auth, Listener, Speaks, Tls};
 pub use limits::{Limits, Profile};
 pub use listener::BindError;
 pub use principal::certificate_id;
@@ -70,7 +70,7 @@ impl Gateway {
     /// Begins to accept.
     pub fn start(self) -> Running {
         let (stop, stopped) = watch::channel(false);
-        let addresses = self.listeners.iter().map(|l| l.address).collect();
+        let addresses = self.listeners.iter().filter_map(|l| l.address()).collect();
         let tasks = self
             .listeners
             .into_iter()
@@ -91,7 +91,7 @@ impl Gateway {
 }
 
 impl Running {
-    /// The addresses that were bound, in the order of the configuration.
+    /// The addresses that were bound, in the order of the configuration, Unix sockets left out.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }

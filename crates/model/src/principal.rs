@@ -67,10 +67,13 @@ pub enum PrincipalKind {
         /// The listener's address as configured.
         listener: Arc<str>,
     },
-    /// A process of this machine, by the kernel's word (Unix socket or control socket).
+    /// A process of this machine, by the kernel's word.
     LocalUser {
         /// Its user id.
         uid: u32,
+        /// The address, as configured, of the Unix socket that it came by: its policy says what it
+        /// may do. `None` for the control socket, where nobody is asked.
+        listener: Option<Arc<str>>,
     },
     /// A part of the daemon itself; never asked for permission.
     Service {
@@ -122,7 +125,10 @@ impl Principal {
             PrincipalKind::Certificate { id } => id.0.clone(),
             PrincipalKind::User { name } => Arc::from(format!("user:{name}")),
             PrincipalKind::Anonymous { listener } => Arc::from(format!("anonymous:{listener}")),
-            PrincipalKind::LocalUser { uid } => Arc::from(format!("uid:{uid}")),
+            PrincipalKind::LocalUser { uid, listener } => Arc::from(match listener {
+                Some(listener) => format!("uid:{uid}@{listener}"),
+                None => format!("uid:{uid}"),
+            }),
             PrincipalKind::Service { name } => Arc::from(format!("service:{name}")),
         }
     }
@@ -140,9 +146,16 @@ impl Principal {
             "anonymous" => PrincipalKind::Anonymous {
                 listener: name.into(),
             },
-            "uid" => PrincipalKind::LocalUser {
-                uid: name.parse().ok()?,
-            },
+            "uid" => {
+                let (uid, listener) = match name.split_once('@') {
+                    Some((uid, listener)) => (uid, Some(listener.into())),
+                    None => (name, None),
+                };
+                PrincipalKind::LocalUser {
+                    uid: uid.parse().ok()?,
+                    listener,
+                }
+            }
             "service" => PrincipalKind::Service { name: name.into() },
             _ => return None,
         };
@@ -182,7 +195,14 @@ mod tests {
             PrincipalKind::Anonymous {
                 listener: "[::1]:1883".into(),
             },
-            PrincipalKind::LocalUser { uid: 1000 },
+            PrincipalKind::LocalUser {
+                uid: 1000,
+                listener: None,
+            },
+            PrincipalKind::LocalUser {
+                uid: 1000,
+                listener: Some("/run/a@b.sock".into()),
+            },
             PrincipalKind::Service {
                 name: "shadow".into(),
             },

@@ -212,7 +212,10 @@ impl Run {
             query,
             body: request_bytes(&step["request"], 0).into(),
             principal: Arc::new(Principal {
-                kind: PrincipalKind::LocalUser { uid: 0 },
+                kind: PrincipalKind::LocalUser {
+                    uid: 0,
+                    listener: None,
+                },
             }),
             remote: None,
             trace: TraceId(1),

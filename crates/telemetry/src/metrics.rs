@@ -27,7 +27,7 @@ metrics! {
     ConnectClientError = "Connect.ClientError", "connect_client_error";
     /// CONNECTs refused for a reason of the gateway's.
     ConnectServerError = "Connect.ServerError", "connect_server_error";
-    /// CONNECTs that came too often.
+    /// CONNECTs, or connections, that came too often.
     ConnectThrottle = "Connect.Throttle", "connect_throttle";
     /// PINGREQs answered.
     PingSuccess = "Ping.Success", "ping_success";

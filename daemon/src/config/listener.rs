@@ -1,6 +1,8 @@
 //! `[[listener]]`.
 
+use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use iotedge_model::QoS;
@@ -8,7 +10,7 @@ use iotedge_model::QoS;
 use super::BrokerConfig;
 use super::problem::Place;
 use super::section::Section;
-use super::sections::socket_address;
+use super::sections::{socket_address, socket_path};
 
 /// What a listener speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,16 +27,19 @@ pub enum ListenerProtocol {
     Http,
     /// HTTP/1.1 over TLS.
     Https,
+    /// MQTT over a Unix socket.
+    Unix,
 }
 
 impl ListenerProtocol {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Mqtt,
         Self::Mqtts,
         Self::Ws,
         Self::Wss,
         Self::Http,
         Self::Https,
+        Self::Unix,
     ];
 
     /// As the file spells it.
@@ -46,6 +51,7 @@ impl ListenerProtocol {
             Self::Wss => "wss",
             Self::Http => "http",
             Self::Https => "https",
+            Self::Unix => "unix",
         }
     }
 
@@ -56,15 +62,12 @@ impl ListenerProtocol {
 
     fn parse(text: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|p| p.as_str() == text);
-        found.ok_or_else(|| match text {
-            "unix" => format!("{text:?} is not supported yet"),
-            _ => {
-                let words: Vec<_> = Self::ALL
-                    .iter()
-                    .map(|p| format!("{:?}", p.as_str()))
-                    .collect();
-                format!("{text:?} is not one of {}", words.join(", "))
-            }
+        found.ok_or_else(|| {
+            let words: Vec<_> = Self::ALL
+                .iter()
+                .map(|p| format!("{:?}", p.as_str()))
+                .collect();
+            format!("{text:?} is not one of {}", words.join(", "))
         })
     }
 }
@@ -74,11 +77,68 @@ impl ListenerProtocol {
 pub enum ListenerAuth {
     /// By a client certificate.
     Certificate,
+    /// By the kernel's word, which user of this machine they are; they may do what the policy
+    /// allows.
+    Peer {
+        /// The policy's name.
+        policy: String,
+    },
     /// Not at all; they may do what the policy allows.
     Anonymous {
         /// The policy's name.
         policy: String,
     },
+}
+
+impl ListenerAuth {
+    /// As the file spells it.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Certificate => "certificate",
+            Self::Peer { .. } => "peer",
+            Self::Anonymous { .. } => "anonymous",
+        }
+    }
+
+    /// The policy of everyone who comes by the listener.
+    pub fn policy(&self) -> Option<&str> {
+        match self {
+            Self::Certificate => None,
+            Self::Peer { policy } | Self::Anonymous { policy } => Some(policy),
+        }
+    }
+
+    /// Forgets it: whether two listeners are the same but for that.
+    pub fn without_policy(mut self) -> Self {
+        match &mut self {
+            Self::Certificate => {}
+            Self::Peer { policy } | Self::Anonymous { policy } => policy.clear(),
+        }
+        self
+    }
+}
+
+/// Where a listener is. Written as the file has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenerAddress {
+    /// Address and port.
+    Tcp(SocketAddr),
+    /// A socket in the file system.
+    Unix {
+        /// Its file.
+        path: PathBuf,
+        /// The file's permissions.
+        mode: u32,
+    },
+}
+
+impl fmt::Display for ListenerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix { path, .. } => path.display().fmt(f),
+        }
+    }
 }
 
 /// `[[listener]]`.
@@ -87,7 +147,7 @@ pub struct ListenerConfig {
     /// What it speaks: at least one, all of them with TLS or none.
     pub protocols: Vec<ListenerProtocol>,
     /// Where.
-    pub address: SocketAddr,
+    pub address: ListenerAddress,
     /// Who may come.
     pub auth: ListenerAuth,
     /// PEM chain of the server; default: the gateway's own.
@@ -100,6 +160,8 @@ pub struct ListenerConfig {
     pub allowed_origins: Vec<String>,
     /// Connections at once.
     pub max_connections: usize,
+    /// Connections in a second.
+    pub max_connection_rate: Option<NonZeroU32>,
     /// The highest QoS, below the broker's.
     pub max_qos: Option<QoS>,
     /// The highest topic alias, instead of the broker's.
@@ -127,8 +189,8 @@ pub(super) fn read(section: &Section<'_>, broker: &BrokerConfig) -> Option<Liste
     section.need("address");
     section.need("protocol");
     section.need("auth");
-    let address = section.parsed("address", socket_address);
     let protocols = protocols(section);
+    let address = address(section, protocols.as_deref());
     let auth = auth(section, protocols.as_deref());
     let speaks = |wanted: &[ListenerProtocol]| {
         let found = protocols.as_deref();
@@ -176,12 +238,44 @@ pub(super) fn read(section: &Section<'_>, broker: &BrokerConfig) -> Option<Liste
         client_ca,
         allowed_origins,
         max_connections,
+        max_connection_rate: section
+            .number("max_connection_rate", 1..=1_000_000)
+            .and_then(|n| NonZeroU32::new(u32::try_from(n).ok()?)),
         max_qos: max_qos(section, broker),
         max_topic_alias: max_topic_alias.and_then(|n| u16::try_from(n).ok()),
         allow_empty_client_id: section.flag("allow_empty_client_id").unwrap_or(true),
         place: Some(section.place().clone()),
     })
 }
+
+/// A port, or a path for `unix`.
+fn address(
+    section: &Section<'_>,
+    protocols: Option<&[ListenerProtocol]>,
+) -> Option<ListenerAddress> {
+    let text = section.text("address")?;
+    // Without a protocol nobody knows what an address is; most are with a port.
+    let unix = protocols.map_or(text.contains('/'), |p| p == [ListenerProtocol::Unix]);
+    if !unix {
+        if section.text("mode").is_some() {
+            section.wrong("mode", "is only for unix");
+        }
+        return section
+            .parsed("address", socket_address)
+            .map(ListenerAddress::Tcp);
+    }
+    let mode = section.parsed("mode", |text| match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode <= 0o777 && text.len() >= 3 => Ok(mode),
+        _ => Err(format!("{text:?} is no mode of a file, like \"0660\"")),
+    });
+    Some(ListenerAddress::Unix {
+        path: socket_path(section, "address")?,
+        mode: mode.unwrap_or(SOCKET_MODE),
+    })
+}
+
+/// For the daemon's user and group.
+const SOCKET_MODE: u32 = 0o660;
 
 /// One word, or a list of those that share the port.
 fn protocols(section: &Section<'_>) -> Option<Vec<ListenerProtocol>> {
@@ -207,6 +301,13 @@ fn protocols(section: &Section<'_>) -> Option<Vec<ListenerProtocol>> {
     if found.is_empty() && good {
         section.wrong(KEY, "has no protocol in it");
         good = false;
+    }
+    if found.len() > 1 && found.contains(&ListenerProtocol::Unix) {
+        section.wrong(
+            KEY,
+            "has \"unix\", which shares its socket with nothing else",
+        );
+        return None;
     }
     let tls = found.iter().find(|p| p.is_tls());
     let plain = found.iter().find(|p| !p.is_tls());
@@ -257,6 +358,7 @@ fn origins(section: &Section<'_>) -> Vec<String> {
 #[derive(Clone, Copy)]
 enum AuthWord {
     Certificate,
+    Peer,
     Anonymous,
 }
 
@@ -264,10 +366,11 @@ fn auth(section: &Section<'_>, protocols: Option<&[ListenerProtocol]>) -> Option
     let policy = section.text("policy");
     let word = section.parsed("auth", |text| match text {
         "certificate" => Ok(AuthWord::Certificate),
+        "peer" => Ok(AuthWord::Peer),
         "anonymous" => Ok(AuthWord::Anonymous),
-        "password" | "custom" | "peer" => Err(format!("{text:?} is not supported yet")),
+        "password" | "custom" => Err(format!("{text:?} is not supported yet")),
         _ => Err(format!(
-            "{text:?} is not one of \"certificate\", \"anonymous\""
+            "{text:?} is not one of \"certificate\", \"peer\", \"anonymous\""
         )),
     })?;
     let protocols = protocols.unwrap_or_default();
@@ -282,6 +385,19 @@ fn auth(section: &Section<'_>, protocols: Option<&[ListenerProtocol]>) -> Option
                 section.wrong("policy", reason);
             }
             Some(ListenerAuth::Certificate)
+        }
+        AuthWord::Peer => {
+            if let Some(other) = protocols.iter().find(|p| **p != ListenerProtocol::Unix) {
+                let reason = format!("\"peer\" is for unix; {} has none", other.as_str());
+                section.wrong("auth", reason);
+            }
+            if !section.has("policy") {
+                let reason = "\"peer\" needs `policy`: the name of a policy that says what local users may do";
+                section.wrong("auth", reason);
+            }
+            Some(ListenerAuth::Peer {
+                policy: policy?.to_owned(),
+            })
         }
         AuthWord::Anonymous => {
             if protocols.contains(&ListenerProtocol::Https) {
@@ -311,7 +427,7 @@ pub(super) fn check_policy(
     policies_dir: &Path,
     data_dir: &Path,
 ) {
-    let ListenerAuth::Anonymous { policy } = &listener.auth else {
+    let Some(policy) = listener.auth.policy() else {
         return;
     };
     let plain = !policy.is_empty() && !policy.contains(['/', '\0']);

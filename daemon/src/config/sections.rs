@@ -2,20 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use iotedge_model::{ArnScope, ThingName};
 use iotedge_telemetry::LogFormat;
 
-use super::problem::Problem;
+use super::problem::{Place, Problem};
 use super::section::{Problems, Section};
 use super::tree::Table;
 use super::{
     AdminConfig, Config, ConfigErrors, DEFAULT_ADMIN, DEFAULT_SOCKET, GatewayConfig,
-    ListenerConfig, LogConfig, ShadowConfig, StoreConfig, broker, devices, listener, units,
-    upstream,
+    ListenerAddress, ListenerConfig, LogConfig, ShadowConfig, StoreConfig, broker, devices,
+    listener, units, upstream,
 };
 
 pub(super) fn read(file: &Path, whole: &Table) -> Result<Config, ConfigErrors> {
@@ -136,7 +136,7 @@ fn admin(section: &Section<'_>) -> AdminConfig {
         address: section
             .parsed("address", socket_address)
             .unwrap_or(DEFAULT_ADMIN),
-        socket: socket(section).unwrap_or_else(|| DEFAULT_SOCKET.into()),
+        socket: socket_path(section, "socket").unwrap_or_else(|| DEFAULT_SOCKET.into()),
     }
 }
 
@@ -144,15 +144,15 @@ fn admin(section: &Section<'_>) -> AdminConfig {
 /// under a name that is four bytes longer and moved into place.
 const MAX_SOCKET_PATH: usize = 103;
 
-fn socket(section: &Section<'_>) -> Option<std::path::PathBuf> {
-    let path = section.path("socket")?;
+pub(super) fn socket_path(section: &Section<'_>, key: &'static str) -> Option<PathBuf> {
+    let path = section.path(key)?;
     let length = path.as_os_str().len();
     if length > MAX_SOCKET_PATH {
         let reason = format!(
             "{} has {length} bytes; a socket's path has at most {MAX_SOCKET_PATH}",
             path.display()
         );
-        section.wrong("socket", reason);
+        section.wrong(key, reason);
         return None;
     }
     Some(path)
@@ -230,10 +230,13 @@ fn check_addresses(
     admin_section: &Section<'_>,
     admin: &AdminConfig,
 ) {
+    check_sockets(root, listeners, admin);
     let mut taken: BTreeMap<u16, Vec<(SocketAddr, String)>> = BTreeMap::new();
-    let named = listeners.iter().map(|l| {
-        let place = l.place.clone().unwrap_or_else(|| root.place().clone());
-        (l.address, place, "listener.address")
+    let named = listeners.iter().filter_map(|l| {
+        let ListenerAddress::Tcp(address) = l.address else {
+            return None;
+        };
+        Some((address, place_of(root, l), "listener.address"))
     });
     let admin = (
         admin.address,
@@ -251,6 +254,27 @@ fn check_addresses(
             root.note(&place, key, reason);
         }
         others.push((address, place.to_string()));
+    }
+}
+
+fn place_of(root: &Section<'_>, listener: &ListenerConfig) -> Place {
+    let place = listener.place.clone();
+    place.unwrap_or_else(|| root.place().clone())
+}
+
+/// No two sockets of one name either.
+fn check_sockets(root: &Section<'_>, listeners: &[ListenerConfig], admin: &AdminConfig) {
+    let mut taken = vec![(admin.socket.as_path(), "admin.socket".to_owned())];
+    for listener in listeners {
+        let ListenerAddress::Unix { path, .. } = &listener.address else {
+            continue;
+        };
+        let place = place_of(root, listener);
+        if let Some((_, at)) = taken.iter().find(|(other, _)| other == path) {
+            let reason = format!("{} is already used ({at})", path.display());
+            root.note(&place, "listener.address", reason);
+        }
+        taken.push((path, place.to_string()));
     }
 }
 

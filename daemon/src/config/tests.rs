@@ -319,6 +319,11 @@ fn each_wrong_value_is_told_with_its_key() {
             "[[listener]]\naddress = \"127.0.0.1:7\"\nprotocol = \"mqtts\"\nauth = \"certificate\"\n{keys}"
         )
     };
+    let unix = |keys: &str| {
+        format!(
+            "[[listener]]\naddress = \"/run/iotedge/mqtt.sock\"\nprotocol = \"unix\"\nauth = \"peer\"\npolicy = \"open\"\n{keys}"
+        )
+    };
     let replaced = |from: &str, to: &str| listener("").replace(from, to);
     let upstream = |keys: &str, route: &str| {
         format!(
@@ -347,6 +352,16 @@ fn each_wrong_value_is_told_with_its_key() {
             "https listener must have",
         ),
         (listener("policy = \"open\""), "listener.policy", "not supported yet"),
+        (replaced("mqtts", "unix"), "listener.auth", "\"certificate\" needs TLS; unix has none"),
+        (replaced("certificate", "peer"), "listener.auth", "\"peer\" is for unix"),
+        (replaced("\"mqtts\"", "[\"unix\", \"mqtt\"]"), "listener.protocol", "shares its socket with nothing"),
+        (listener("mode = \"0600\""), "listener.mode", "only for unix"),
+        (unix("mode = \"rw-rw----\""), "listener.mode", "no mode of a file"),
+        (unix("mode = \"1777\""), "listener.mode", "no mode of a file"),
+        (unix("").replace("policy = \"open\"", ""), "listener.auth", "\"peer\" needs `policy`"),
+        (unix("").replace("mqtt.sock", &"x".repeat(104)), "listener.address", "at most 103"),
+        (unix("").replace("/run/iotedge/mqtt.sock", DEFAULT_SOCKET), "listener.address", "already used"),
+        (unix("max_connection_rate = 0"), "listener.max_connection_rate", "must be 1 to"),
         (listener("max_qos = 3"), "listener.max_qos", "must be 0 to 2"),
         (listener("max_qos = 2\n[broker]\nmax_qos = 1"), "listener.max_qos", "is more than broker.max_qos (1)"),
         (listener("crl = \"x\""), "listener.crl", "not supported yet"),
@@ -546,10 +561,17 @@ fn dev_stays_on_the_loopback_and_in_its_folder() {
         config
             .listeners
             .iter()
-            .all(|l| l.address.ip().is_loopback())
+            .all(|l| l.address.to_string().starts_with("127.0.0.1:"))
     );
-    let ports: Vec<_> = config.listeners.iter().map(|l| l.address.port()).collect();
-    assert_eq!(ports, [1883, 8883, 8443]);
+    let addresses: Vec<_> = config
+        .listeners
+        .iter()
+        .map(|l| l.address.to_string())
+        .collect();
+    assert_eq!(
+        addresses,
+        ["127.0.0.1:1883", "127.0.0.1:8883", "127.0.0.1:8443"]
+    );
     assert!(config.admin.address.ip().is_loopback());
     for path in [
         &config.admin.socket,

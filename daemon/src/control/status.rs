@@ -7,7 +7,6 @@ use iotedge_ports::UpstreamPort as _;
 use iotedge_telemetry::METRICS;
 
 use super::Answer;
-use crate::config::ListenerAuth;
 use crate::ctl::protocol::{
     BridgeStatus, Failure, ListenerStatus, Reloaded, Reply, RuleInfo, SerialStatus, Status,
     StoreStatus, UpstreamStatus,
@@ -25,11 +24,7 @@ pub(super) fn status(rooms: &Rooms) -> Reply {
         .map(|listener| ListenerStatus {
             protocol: listener.protocols_text(),
             address: listener.address.to_string(),
-            auth: match listener.auth {
-                ListenerAuth::Certificate => "certificate",
-                ListenerAuth::Anonymous { .. } => "anonymous",
-            }
-            .to_owned(),
+            auth: listener.auth.as_str().to_owned(),
         })
         .collect();
     Reply::ok(&Status {

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use iotedge_gateway::{Auth, Listener, Speaks};
+use iotedge_gateway::{Address, Auth, Listener, Speaks};
 use iotedge_identity::{ClientAuth, Identity, TlsOptions};
 use iotedge_model::{Principal, PrincipalKind};
 use rustls::ServerConfig;
 
 use crate::config::{
-    Config, Direction, ListenerAuth, ListenerConfig, ListenerProtocol, Profile, RouteConfig,
-    ShadowConfig, UpstreamConfig,
+    Config, Direction, ListenerAddress, ListenerAuth, ListenerConfig, ListenerProtocol, Profile,
+    RouteConfig, ShadowConfig, UpstreamConfig,
 };
 
 pub(super) fn broker_limits(config: &Config) -> iotedge_broker::Limits {
@@ -154,10 +154,11 @@ pub(super) fn listeners(config: &Config, identity: &Arc<Identity>) -> Result<Ope
 }
 
 fn speaks(config: &ListenerConfig) -> Speaks {
-    use ListenerProtocol::{Http, Https, Mqtt, Mqtts, Ws, Wss};
-    let any = |one, other| config.protocols.iter().any(|p| *p == one || *p == other);
+    use ListenerProtocol::{Http, Https, Mqtt, Mqtts, Unix, Ws, Wss};
+    let has = |wanted| config.protocols.contains(&wanted);
+    let any = |one, other| has(one) || has(other);
     Speaks {
-        mqtt: any(Mqtt, Mqtts),
+        mqtt: any(Mqtt, Mqtts) || has(Unix),
         websocket: any(Ws, Wss),
         http: any(Http, Https),
     }
@@ -170,7 +171,7 @@ fn tls_options(config: &ListenerConfig) -> TlsOptions {
         client_ca: config.client_ca.clone(),
         client_auth: match config.auth {
             ListenerAuth::Certificate => ClientAuth::Required,
-            ListenerAuth::Anonymous { .. } => ClientAuth::None,
+            ListenerAuth::Peer { .. } | ListenerAuth::Anonymous { .. } => ClientAuth::None,
         },
         alpn: speaks(config).alpn(),
         names: Vec::new(),
@@ -184,6 +185,7 @@ fn one_listener(
 ) -> Result<Listener, String> {
     let auth = match &config.auth {
         ListenerAuth::Certificate => Auth::Certificate,
+        ListenerAuth::Peer { .. } => Auth::Peer,
         ListenerAuth::Anonymous { .. } => Auth::Anonymous(Arc::new(Principal {
             kind: PrincipalKind::Anonymous {
                 listener: Arc::from(config.address.to_string()),
@@ -207,12 +209,19 @@ fn one_listener(
     };
     Ok(Listener {
         name: Arc::from(config.address.to_string()),
-        address: config.address,
+        address: match &config.address {
+            ListenerAddress::Tcp(address) => Address::Tcp(*address),
+            ListenerAddress::Unix { path, mode } => Address::Unix {
+                path: path.clone(),
+                mode: *mode,
+            },
+        },
         speaks: speaks(config),
         tls,
         auth,
         allowed_origins: config.allowed_origins.clone(),
         max_connections: config.max_connections,
+        max_connection_rate: config.max_connection_rate,
         max_qos: config.max_qos,
         max_topic_alias: config.max_topic_alias,
         allow_empty_client_id: config.allow_empty_client_id,
@@ -290,9 +299,7 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> bool {
         let mut config = config.clone();
         for listener in &mut config.listeners {
             listener.place = None;
-            if let ListenerAuth::Anonymous { policy } = &mut listener.auth {
-                policy.clear();
-            }
+            listener.auth = listener.auth.clone().without_policy();
         }
         config
     };

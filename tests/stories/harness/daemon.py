@@ -98,10 +98,10 @@ class Daemon:
 
     # Starting and ending.
 
-    def spawn(self):
-        """Starts it and waits for nothing."""
+    def spawn(self, before=()):
+        """Starts it, with these words before the command, and waits for nothing."""
         self.starts += 1
-        argv = [self.binaries.iotedged, "--config", self.file]
+        argv = [*before, self.binaries.iotedged, "--config", self.file]
         self.process = Process(
             argv, f"iotedged#{self.starts}", cwd=self.folder, env=self.environment
         )
@@ -110,6 +110,9 @@ class Daemon:
     def start(self, deadline=20.0):
         """Starts it; returns when it is ready."""
         self.spawn()
+        return self.wait_ready(deadline)
+
+    def wait_ready(self, deadline=20.0):
         until(self._ready, "iotedged is ready", deadline)
         return self
 

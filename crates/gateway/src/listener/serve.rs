@@ -8,10 +8,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use iotedge_model::{Principal, Protocol};
+use iotedge_model::{Principal, PrincipalKind, Protocol};
 use iotedge_telemetry::{METRICS, Metric, event};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
@@ -33,7 +33,7 @@ pub(super) async fn tcp(
     context: Arc<Context>,
     stopped: watch::Receiver<bool>,
 ) {
-    let remote = Remote(Some(remote));
+    let remote = Remote::Network(remote);
     // Small packets must not wait for the peer's delayed acknowledgement.
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%remote, %error, "TCP_NODELAY could not be set");
@@ -41,8 +41,7 @@ pub(super) async fn tcp(
     let deadline = Instant::now() + context.limits.connect_timeout;
     let Some(tls) = &config.tls else {
         let Auth::Anonymous(principal) = &config.auth else {
-            tracing::error!(listener = %config.name, "certificates need TLS");
-            return;
+            return refused(remote, &config, "only anonymous clients come without TLS");
         };
         let principal = principal.clone();
         let peer = Peer::new(remote, principal, config, deadline);
@@ -61,6 +60,35 @@ pub(super) async fn tcp(
     let chosen = stream.get_ref().1.alpn_protocol().map(protocol_of);
     let peer = Peer::new(remote, principal, config, deadline);
     speak(stream, chosen, peer, context, stopped).await;
+}
+
+/// A connection of a process of this machine, to its end.
+pub(super) async fn local(
+    socket: UnixStream,
+    config: Arc<Listener>,
+    context: Arc<Context>,
+    stopped: watch::Receiver<bool>,
+) {
+    let deadline = Instant::now() + context.limits.connect_timeout;
+    let remote = Remote::of(&socket);
+    let principal = match (&config.auth, socket.peer_cred()) {
+        (Auth::Anonymous(principal), _) => principal.clone(),
+        (Auth::Peer, Ok(peer)) => Arc::new(Principal {
+            kind: PrincipalKind::LocalUser {
+                uid: peer.uid(),
+                listener: Some(config.name.clone()),
+            },
+        }),
+        (Auth::Peer, Err(error)) => {
+            let why = format!("the kernel does not say who it is: {error}");
+            return refused(remote, &config, &why);
+        }
+        (Auth::Certificate, _) => {
+            return refused(remote, &config, "certificates need TLS");
+        }
+    };
+    let peer = Peer::new(remote, principal, config, deadline);
+    speak(socket, None, peer, context, stopped).await;
 }
 
 fn refused(remote: Remote, config: &Listener, why: &str) {
@@ -105,7 +133,7 @@ fn principal(config: &Listener, stream: &TlsStream<TcpStream>) -> Option<Arc<Pri
         (Auth::Certificate, Some(der)) => {
             Some(Arc::new(Principal::certificate(certificate_id(der))))
         }
-        (Auth::Certificate, None) => None,
+        (Auth::Certificate, None) | (Auth::Peer, _) => None,
         (Auth::Anonymous(principal), _) => Some(principal.clone()),
     }
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use iotedge_broker::{Broker, Limits as BrokerLimits};
-use iotedge_gateway::{Auth, Context, Gateway, Limits, Listener, Running, Speaks};
+use iotedge_gateway::{Address, Auth, Context, Gateway, Limits, Listener, Running, Speaks};
 use iotedge_model::{Action, Message, Now, Principal, PrincipalKind, QoS, Topic, UnixMillis};
 use iotedge_mqtt::{
     Connect, Decoder, Packet, Publish, ReasonCode, Role, Str, SubAckCode, Subscribe, Version,
@@ -108,12 +108,13 @@ impl House {
         };
         let listener = |speaks| Listener {
             name: "test".into(),
-            address: "127.0.0.1:0".parse().unwrap(),
+            address: Address::Tcp("127.0.0.1:0".parse().unwrap()),
             speaks,
             allowed_origins: Vec::new(),
             tls: None,
             auth: Auth::Anonymous(Arc::new(principal.clone())),
             max_connections: 100,
+            max_connection_rate: None,
             max_qos: None,
             max_topic_alias: None,
             allow_empty_client_id: true,
