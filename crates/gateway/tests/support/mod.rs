@@ -86,7 +86,12 @@ pub struct House {
 
 impl House {
     pub async fn open(limits: Limits) -> Self {
-        Self::open_with(limits, BrokerLimits::default()).await
+        // Events of the test's own clients would come between what it asks for.
+        let broker_limits = BrokerLimits {
+            lifecycle_events: false,
+            ..BrokerLimits::default()
+        };
+        Self::open_with(limits, broker_limits).await
     }
 
     pub async fn open_with(limits: Limits, broker_limits: BrokerLimits) -> Self {
