@@ -15,8 +15,9 @@ use iotedge_telemetry::{METRICS, event};
 use crate::Shared;
 use crate::core::Core;
 use crate::events::{Detail, Kind};
-use crate::outbox::{Push, SessionBox};
+use crate::outbox::{Durable, Push, SessionBox};
 use crate::promise::Promise;
+use crate::received::Received;
 use crate::session::{Live, Session, subscription_record};
 use crate::will::{DelayedWill, SessionWill};
 
@@ -154,7 +155,7 @@ impl Shared {
         done: impl FnOnce() -> Option<Done>,
     ) -> Option<DelayedWill> {
         let mut session = core.remove_session(key)?;
-        session.mailbox.detach();
+        session.mailbox.end();
         if let Some(record) = session.record {
             self.store.remove_session(record.client_id.as_str(), done());
         }
@@ -181,9 +182,13 @@ impl Shared {
         });
         let mailbox = SessionBox::new(
             core.env.clone(),
-            record.as_ref().map(|r| r.taker),
+            record.as_ref().map(|r| Durable {
+                taker: r.taker,
+                client_id: r.client_id.clone(),
+            }),
             self.limits.max_inflight,
             true,
+            Received::default(),
         );
         let key = core.sessions.insert(Session {
             client_id: request.client_id.clone(),
@@ -253,6 +258,7 @@ impl Shared {
             silent: request.silent,
         });
         let filters = session.subscriptions.keys().cloned().collect();
+        let unreleased = session.mailbox.received.kept();
         core.by_connection.insert(connection, key);
         Some(Connected {
             connection,
@@ -260,6 +266,7 @@ impl Shared {
             promised: promise.is_kept(),
             mailbox: Arc::new(attached),
             filters,
+            unreleased,
         })
     }
 
@@ -569,7 +576,7 @@ impl Shared {
                     self.store.count_drop(taker, DropReason::QueueFull, 1);
                     return;
                 }
-                session.mailbox.feed.append(delivery);
+                session.mailbox.feed.append(delivery, false);
                 let mailbox = session.mailbox.clone();
                 let takers = vec![TakerRow {
                     taker,
@@ -577,10 +584,11 @@ impl Shared {
                     retain: true,
                     identifiers,
                 }];
+                let id = message.id;
                 let append = Append::new(message, takers, None);
-                let done = mailbox.clone();
-                self.store
-                    .append(vec![append], Some(Box::new(move |_| done.feed.committed())));
+                let told = mailbox.clone();
+                let done: Done = Box::new(move |outcome| told.committed(id, outcome.is_ok()));
+                self.store.append(vec![append], Some(done));
                 mailbox.feed.appended();
             }
         }

@@ -16,8 +16,9 @@ use slab::Slab;
 
 use crate::events::{EVENTS, Event};
 use crate::group::{Groups, Shares, is_shared};
-use crate::outbox::{Env, RouteBox, RouteLimits, SessionBox};
+use crate::outbox::{Durable, Env, RouteBox, RouteLimits, SessionBox};
 use crate::pace::Pace;
+use crate::received::Received;
 use crate::retained::Retained;
 use crate::session::{Session, subscription_options};
 use crate::tree::Tree;
@@ -206,9 +207,13 @@ impl Core {
         let subscriptions = std::mem::take(&mut record.subscriptions);
         let mailbox = SessionBox::new(
             self.env.clone(),
-            Some(record.taker),
+            Some(Durable {
+                taker: record.taker,
+                client_id: record.client_id.clone(),
+            }),
             limits.max_inflight,
             false,
+            Received::load(&std::mem::take(&mut record.unreleased)),
         );
         if record.identifier == 0 {
             record.identifier = TraceId::unique().0;

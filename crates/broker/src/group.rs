@@ -6,7 +6,9 @@
 //!
 //! # Invariants
 //! 1. A message is with one member at most. A QoS 1 delivery that its member has not acknowledged
-//!    comes back when that member's connection ends, and goes to another.
+//!    comes back when that member's connection ends, and goes to another. One of QoS 2 stays with
+//!    its member from its first PUBLISH on, through connections and restarts, and ends with its
+//!    session ([MQTT-4.8.2-4], [MQTT-4.8.2-5]); so says its row (`claimed_by`).
 //! 2. While a member of QoS ≥ 1 has a session that outlives its connection, every QoS ≥ 1 message
 //!    has a row in the group's own queue ([`queue::Queue`]) before it is acknowledged, unless the
 //!    member that gets it asked for QoS 0.
@@ -75,6 +77,8 @@ pub(crate) enum Offer {
     Row(TakerRow, Option<Arc<SessionBox>>),
     /// The group's queue is at its limit.
     QueueFull(TakerId),
+    /// There is no row, and no member gets it before [`Group::give`].
+    Late,
 }
 
 impl Group {
@@ -127,14 +131,43 @@ impl Group {
             state.seats.arrive(session);
         }
         if state.seats.is_durable() && state.queue.is_none() {
-            let store = &self.env.store;
-            let taker = store.create_taker(TakerKind::Shared, &self.text);
-            state.queue = Some(Queue::new(taker, store.depth(taker).rows == 0));
+            state.queue = Some(self.open_queue());
         }
         self.retire(&mut state);
         if state.queue.as_ref().is_some_and(|q| !q.caught_up) {
             mailbox.feed.rouse();
         }
+    }
+
+    /// The queue as it is in the store: what of QoS 2 is with a session stays there, and what went
+    /// to one that ended with its connection is nobody else's (5: [MQTT-4.8.2-5]).
+    fn open_queue(&self) -> Queue {
+        let store = &self.env.store;
+        let taker = store.create_taker(TakerKind::Shared, &self.text);
+        let mut queue = Queue::new(taker, store.depth(taker).rows == 0);
+        if queue.caught_up {
+            return queue;
+        }
+        match store.in_flight(taker) {
+            Ok(rows) => {
+                for row in rows {
+                    let id = row.message.id;
+                    if row.claimant.is_some() {
+                        queue.claim(id, None);
+                    } else {
+                        METRICS.dropped(DropReason::SessionEnded, 1);
+                        self.discard_row(&mut queue, id, DropReason::SessionEnded);
+                    }
+                }
+            }
+            Err(error) => tracing::error!(
+                event = iotedge_telemetry::event::STORE,
+                filter = %self.text,
+                %error,
+                "what members of a shared subscription had in flight could not be read"
+            ),
+        }
+        queue
     }
 
     /// A session is a member no more: what it has not been sent goes to the others. `true`: it was
@@ -196,18 +229,30 @@ impl Group {
     }
 
     /// A message for one of the members, under the broker's lock. `is_full` says whether a queue
-    /// is at its limit. A row is to be handed to the store, then [`Group::committed`] called.
+    /// is at its limit. A row is to be handed to the store, then [`Group::committed`] called. With
+    /// `late` no member gets it before a commit: a row by the commit, where `holds` says so of the
+    /// delivery's QoS, and what has no row by [`Group::give`].
     pub(crate) fn offer(
         &self,
         message: &Arc<Message>,
         is_full: impl FnOnce(TakerId) -> bool,
+        late: bool,
+        holds: impl Fn(QoS) -> bool,
     ) -> Offer {
         let mut state = self.lock();
         let durable = message.qos > QoS::AtMostOnce && state.seats.is_durable();
         let State { seats, queue } = &mut *state;
         match queue {
-            Some(queue) if durable => self.offer_row(seats, queue, message, is_full),
+            Some(queue) if durable => self.offer_row(seats, queue, message, is_full, holds),
+            _ if late => Offer::Late,
             _ => self.offer_live(seats, message),
+        }
+    }
+
+    /// The time has come for a message that was [`Offer::Late`].
+    pub(crate) fn give(&self, message: &Arc<Message>) {
+        if let Offer::Full(_) = self.offer_live(&mut self.lock().seats, message) {
+            METRICS.dropped(DropReason::SlowConsumer, 1);
         }
     }
 
@@ -217,6 +262,7 @@ impl Group {
         queue: &mut Queue,
         message: &Arc<Message>,
         is_full: impl FnOnce(TakerId) -> bool,
+        holds: impl Fn(QoS) -> bool,
     ) -> Offer {
         // Behind what waits already; otherwise to whoever has room.
         let seat = if queue.caught_up {
@@ -224,6 +270,7 @@ impl Group {
         } else {
             None
         };
+        let seat = seat.filter(|seat| !holds(seat.qos(message.qos)));
         if let Some(seat) = seat {
             if seat.qos(message.qos) == QoS::AtMostOnce {
                 seat.mailbox.feed.push(self.delivery(seat, message, false));
@@ -286,12 +333,19 @@ impl Group {
         }
     }
 
-    /// The store is done with one row.
-    pub(crate) fn committed(&self) {
+    /// The store is done with the row of `id`, which `member` has already. One that could not be
+    /// committed was refused to its publisher.
+    pub(crate) fn committed(&self, id: MessageId, member: Option<&SessionBox>, kept: bool) {
+        if let (Some(member), false) = (member, kept) {
+            member.lost(id);
+        }
         let mut state = self.lock();
         let State { seats, queue } = &mut *state;
         if let Some(queue) = queue {
             queue.committed();
+            if !kept {
+                queue.settled(id);
+            }
             if !queue.caught_up {
                 seats.rouse();
             }
@@ -411,7 +465,12 @@ impl Group {
         for delivery in deliveries {
             match queue {
                 Some(queue) if delivery.durable => {
-                    queue.give_back(delivery.message.id, sent_to);
+                    let id = delivery.message.id;
+                    if delivery.qos == QoS::ExactlyOnce {
+                        // It has not left; its packet id may be on the way to the store.
+                        self.env.store.unmark(queue.taker, &[id]);
+                    }
+                    queue.give_back(id, sent_to);
                 }
                 _ if delivery.durable => {}
                 _ => self.pass_on(seats, &delivery.message),

@@ -13,7 +13,15 @@
 //!    in memory; behind that its rows wait in the store and are read in batches.
 //! 5. **A row goes when its taker has acknowledged it**, or when it is dropped with a reason that
 //!    is counted.
-//! 6. **One connection a session.** A connection that was taken over gets nothing and changes
+//! 6. **Exactly once.** A QoS 2 message of a session that outlives its connection is one transaction
+//!    with its packet id: rows, retained message and id are there together or not at all, and until
+//!    PUBREL a PUBLISH with that id is nothing but acknowledged. Before that commit the message
+//!    comes out for nobody, and PUBREC not at all. What the same publisher sends meanwhile keeps
+//!    its place: behind it in the queues that have rows, and where there is no row held until the
+//!    same commit or a later one. Outbound, a packet id is committed before its PUBLISH leaves
+//!    (what was drained after it waits with it), a receipt before its PUBREL. Sessions that end
+//!    with their connection keep all of this in memory, and hold nothing back.
+//! 7. **One connection a session.** A connection that was taken over gets nothing and changes
 //!    nothing from then on.
 //!
 //! One synchronous struct behind a lock with short critical sections; no task, no socket, no
@@ -24,10 +32,12 @@ mod client;
 mod core;
 mod events;
 mod group;
+mod late;
 mod outbox;
 mod pace;
 mod promise;
 mod publish;
+mod received;
 mod retained;
 mod session;
 mod status;

@@ -4,10 +4,11 @@
 //! it, [`RouteBox`] what a bridge has in flight.
 
 mod feed;
+mod flight;
 mod route;
 mod session;
 mod share;
 
-pub(crate) use feed::{Env, Push};
+pub(crate) use feed::{Env, PRESSED_PART, Push};
 pub(crate) use route::{RouteBox, RouteLimits};
-pub(crate) use session::SessionBox;
+pub(crate) use session::{Durable, SessionBox};

@@ -1,20 +1,23 @@
 //! The way of a message through the broker: rules, takers, admission, fan-out.
 
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
-use iotedge_model::{DropReason, Message, Now, QoS, Source, TraceId};
+use iotedge_model::{DropReason, Message, MessageId, Now, QoS, Source, TraceId};
 use iotedge_ports::{
     AckSink, CloseReason, Completion, ConnectionId, Delivery, Failure, OnFull, Part, Pressure,
     Publication, PublishOutcome, Refusal, Service,
 };
-use iotedge_store::{Append, RetainedChange, TakerRow};
+use iotedge_store::{Append, Done, RetainedChange, TakerRow};
 use iotedge_telemetry::{METRICS, event};
 
 use crate::Shared;
 use crate::core::{Core, Grant, Match, Taker};
 use crate::events::is_event;
 use crate::group::{Group, Offer};
+use crate::late::{Hold, Late};
 use crate::outbox::{Push, RouteBox, SessionBox};
+use crate::received::Known;
 
 /// Messages that rules may make of one.
 const MAX_DERIVED: usize = 1_000;
@@ -33,29 +36,36 @@ type Handover = (Arc<dyn Service>, Arc<Message>, Option<Part>);
 /// Queues to tell when rows are with the store, and when they are committed.
 #[derive(Clone)]
 enum Committed {
-    Session(Arc<SessionBox>),
+    Session(Arc<SessionBox>, MessageId),
     /// A group, and the member that has the message already.
-    Group(Arc<Group>, Option<Arc<SessionBox>>),
-    Route(Arc<RouteBox>),
+    Group(Arc<Group>, Option<Arc<SessionBox>>, MessageId),
+    Route(Arc<RouteBox>, MessageId),
 }
 
 impl Committed {
     fn appended(&self) {
         match self {
-            Self::Session(session) => session.feed.appended(),
-            Self::Group(_, Some(member)) => member.feed.appended(),
-            Self::Group(_, None) => {}
-            Self::Route(route) => route.feed.appended(),
+            Self::Session(session, _) => session.feed.appended(),
+            Self::Group(_, Some(member), _) => member.feed.appended(),
+            Self::Group(_, None, _) => {}
+            Self::Route(route, _) => route.feed.appended(),
         }
     }
 
-    fn tell(&self) {
+    fn tell(&self, kept: bool) {
         match self {
-            Self::Session(session) => session.feed.committed(),
-            Self::Group(group, _) => group.committed(),
-            Self::Route(route) => route.feed.committed(),
+            Self::Session(session, id) => session.committed(*id, kept),
+            Self::Group(group, member, id) => group.committed(*id, member.as_deref(), kept),
+            Self::Route(route, id) => route.feed.committed(*id, kept),
         }
     }
+}
+
+/// What one publication hands to the store, and who hears of it.
+#[derive(Default)]
+struct Rows {
+    appends: Vec<Append>,
+    committed: Vec<Committed>,
 }
 
 impl Shared {
@@ -84,6 +94,8 @@ impl Shared {
                 let acceptance = Acceptance {
                     shared: self,
                     connection: publication.connection,
+                    inbound: publication.inbound,
+                    hold: None,
                     completion: None,
                     ack: publication.ack.take(),
                     handovers: &mut handovers,
@@ -152,6 +164,10 @@ impl Shared {
 struct Acceptance<'a> {
     shared: &'a Shared,
     connection: Option<ConnectionId>,
+    /// The packet id of a QoS 2 PUBLISH.
+    inbound: Option<NonZeroU16>,
+    /// What waits for a commit, where it does (invariant 6).
+    hold: Option<Hold>,
     completion: Option<Completion>,
     ack: Option<(Arc<dyn AckSink>, u64)>,
     handovers: &'a mut Vec<Handover>,
@@ -174,46 +190,103 @@ impl Acceptance<'_> {
         if self.connection.is_some() && own.is_none() {
             return PublishOutcome::Refused(Refusal::Detached);
         }
-        let matches = core.takers(&message.topic);
-        let first = Planned { message, matches };
-        if let Err(refusal) = self.admit(core, &first, own) {
-            return PublishOutcome::Refused(refusal);
-        }
-        let mut planned = Vec::with_capacity(derived.len());
-        for message in derived {
-            let matches = core.takers(&message.topic);
-            let plan = Planned { message, matches };
-            if let Err(refusal) = self.admit(core, &plan, None) {
-                return PublishOutcome::Refused(refusal);
+        let publisher = own
+            .and_then(|key| core.sessions.get(key))
+            .filter(|session| session.mailbox.durable().is_some())
+            .map(|session| session.mailbox.clone());
+        let inbound = self.inbound.filter(|_| publisher.is_some());
+        if let (Some(publisher), Some(id)) = (&publisher, inbound) {
+            if let Some(outcome) = self.repeated(publisher, id) {
+                return outcome;
             }
-            planned.push(plan);
         }
+        let planned = match self.plan(core, message, derived, own, inbound.is_some()) {
+            Ok(planned) => planned,
+            Err(refusal) => return PublishOutcome::Refused(refusal),
+        };
+        self.hold = publisher.and_then(|publisher| Hold::new(publisher, inbound));
         let mut matched = false;
-        let mut appends = Vec::new();
-        let mut committed = Vec::new();
-        matched |= self.fan_out(core, first, own, &mut appends, &mut committed);
+        let mut rows = Rows::default();
+        let mut first = true;
         for plan in planned {
-            matched |= self.fan_out(core, plan, None, &mut appends, &mut committed);
+            let (own, inbound) = if first { (own, inbound) } else { (None, None) };
+            matched |= self.fan_out(core, plan, own, inbound, &mut rows);
+            first = false;
         }
-        if !appends.is_empty() {
-            let part = self.part();
-            let taken = committed.clone();
-            let done = Box::new(move |outcome: Result<(), iotedge_store::StoreError>| {
-                for queue in &committed {
-                    queue.tell();
-                }
-                if let Some(part) = part {
-                    part.finish(outcome.map_err(|_| Failure::Store));
-                }
-            });
-            self.shared.store.append(appends, Some(done));
-            for queue in &taken {
-                queue.appended();
-            }
+        self.hold.take_if(|hold| hold.is_idle());
+        if !rows.appends.is_empty() || self.hold.is_some() {
+            self.hand_in(rows);
         }
         match self.completion {
             Some(_) => PublishOutcome::Pending,
             None => PublishOutcome::Done { matched },
+        }
+    }
+
+    /// What becomes of a QoS 2 message that was taken before; `None` for a new one.
+    fn repeated(&mut self, publisher: &SessionBox, id: NonZeroU16) -> Option<PublishOutcome> {
+        match publisher.received.known(id) {
+            Known::No => None,
+            Known::Kept => Some(PublishOutcome::Done { matched: true }),
+            Known::Committing => {
+                let part = self.part()?;
+                publisher.received.join(id, part);
+                Some(PublishOutcome::Pending)
+            }
+        }
+    }
+
+    /// The message and all that rules made of it, with their takers, admitted as a whole.
+    fn plan(
+        &self,
+        core: &mut Core,
+        message: Message,
+        derived: Vec<Message>,
+        own: Option<usize>,
+        inbound: bool,
+    ) -> Result<Vec<Planned>, Refusal> {
+        if inbound {
+            self.healthy()?;
+        }
+        let mut planned = Vec::with_capacity(1 + derived.len());
+        let mut own = own;
+        for message in std::iter::once(message).chain(derived) {
+            let matches = core.takers(&message.topic);
+            let plan = Planned { message, matches };
+            self.admit(core, &plan, own.take())?;
+            planned.push(plan);
+        }
+        Ok(planned)
+    }
+
+    /// Hands all rows to the store in one transaction.
+    fn hand_in(&mut self, rows: Rows) {
+        let Rows { appends, committed } = rows;
+        let part = if appends.is_empty() {
+            None
+        } else {
+            self.part()
+        };
+        let hold = self.hold.take();
+        if let Some(hold) = &hold {
+            *self.pressure = hold.begin(&self.shared.limits).or(self.pressure.take());
+        }
+        let taken = committed.clone();
+        let done: Done = Box::new(move |outcome| {
+            let outcome = outcome.map_err(|_| Failure::Store);
+            for queue in &committed {
+                queue.tell(outcome.is_ok());
+            }
+            if let Some(hold) = hold {
+                hold.end(outcome);
+            }
+            if let Some(part) = part {
+                part.finish(outcome);
+            }
+        });
+        self.shared.store.append(appends, Some(done));
+        for queue in &taken {
+            queue.appended();
         }
     }
 
@@ -292,12 +365,13 @@ impl Acceptance<'_> {
         core: &mut Core,
         plan: Planned,
         own: Option<usize>,
-        appends: &mut Vec<Append>,
-        committed: &mut Vec<Committed>,
+        inbound: Option<NonZeroU16>,
+        out: &mut Rows,
     ) -> bool {
         let mut message = plan.message;
         message.id = core.next_message();
         let message = Arc::new(message);
+        let committed = &mut out.committed;
         let mut rows = Vec::new();
         let mut matched = false;
         for entry in plan.matches.iter() {
@@ -321,7 +395,8 @@ impl Acceptance<'_> {
                     };
                     if takes(route, &message) {
                         matched = true;
-                        give_to_route(route, &entry.remote, &message, &mut rows, committed);
+                        let hold = self.hold.as_ref().is_some_and(|h| h.holds(false));
+                        give_to_route(route, &entry.remote, &message, hold, &mut rows, committed);
                     }
                 }
                 Taker::Service(key) => {
@@ -339,8 +414,11 @@ impl Acceptance<'_> {
             }
         }
         let retained = retain(core, &message);
-        if !rows.is_empty() || retained.is_some() {
-            appends.push(Append::new(message, rows, retained));
+        let inbound = inbound.and_then(|id| Some((self.hold.as_ref()?.client_id()?, id)));
+        if !rows.is_empty() || retained.is_some() || inbound.is_some() {
+            let mut append = Append::new(message, rows, retained);
+            append.inbound = inbound;
+            out.appends.push(append);
         }
         matched
     }
@@ -353,8 +431,16 @@ impl Acceptance<'_> {
         rows: &mut Vec<TakerRow>,
         committed: &mut Vec<Committed>,
     ) {
-        match group.offer(message, |taker| self.shared.is_queue_full(taker)) {
+        let hold = self.hold.as_ref();
+        let holds = |qos| hold.is_some_and(|hold| hold.holds(qos == QoS::ExactlyOnce));
+        let is_full = |taker| self.shared.is_queue_full(taker);
+        match group.offer(message, is_full, hold.is_some(), holds) {
             Offer::Done => {}
+            Offer::Late => {
+                if let Some(hold) = &mut self.hold {
+                    hold.add(Late::to_group(group, message), &self.shared.limits);
+                }
+            }
             Offer::Pressed(member) => *self.pressure = Some(member),
             Offer::Full(member) => {
                 METRICS.dropped(DropReason::SlowConsumer, 1);
@@ -371,7 +457,7 @@ impl Acceptance<'_> {
             }
             Offer::Row(row, member) => {
                 rows.push(row);
-                committed.push(Committed::Group(group.clone(), member));
+                committed.push(Committed::Group(group.clone(), member, message.id));
             }
         }
     }
@@ -402,6 +488,14 @@ impl Acceptance<'_> {
             identifiers: grant.identifiers.clone(),
         };
         let Some(taker) = durable else {
+            if let Some(hold) = &mut self.hold {
+                let handle = session.live.as_ref().map(|live| live.handle.clone());
+                let late = Late::to_session(session.mailbox.clone(), delivery, handle);
+                if hold.add(late, &self.shared.limits) {
+                    *self.pressure = Some(session.mailbox.clone());
+                }
+                return;
+            }
             match session.mailbox.feed.push(delivery) {
                 Push::Queued | Push::Absent => {}
                 Push::Pressed => *self.pressure = Some(session.mailbox.clone()),
@@ -424,8 +518,10 @@ impl Acceptance<'_> {
                 .count_drop(taker, DropReason::QueueFull, 1);
             return;
         }
-        session.mailbox.feed.append(delivery);
-        committed.push(Committed::Session(session.mailbox.clone()));
+        let marked = qos == QoS::ExactlyOnce;
+        let hold = self.hold.as_ref().is_some_and(|h| h.holds(marked));
+        session.mailbox.feed.append(delivery, hold);
+        committed.push(Committed::Session(session.mailbox.clone(), message.id));
         rows.push(TakerRow {
             taker,
             qos,
@@ -460,6 +556,7 @@ fn give_to_route(
     route: &Arc<RouteBox>,
     grant: &Grant,
     message: &Arc<Message>,
+    hold: bool,
     rows: &mut Vec<TakerRow>,
     committed: &mut Vec<Committed>,
 ) {
@@ -481,7 +578,7 @@ fn give_to_route(
         return;
     }
     let qos = grant.qos.min(message.qos).min(route.qos);
-    route.feed.append(Delivery {
+    let delivery = Delivery {
         message: message.clone(),
         qos,
         retain: message.retain,
@@ -489,8 +586,9 @@ fn give_to_route(
         durable: true,
         share: None,
         identifiers: grant.identifiers.clone(),
-    });
-    committed.push(Committed::Route(route.clone()));
+    };
+    route.feed.append(delivery, hold);
+    committed.push(Committed::Route(route.clone(), message.id));
     rows.push(TakerRow {
         taker: route.taker,
         qos,

@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex};
 
 use iotedge_broker::Limits;
 use iotedge_model::{DropReason, QoS};
-use iotedge_ports::{CloseReason, EndKind, Outgoing, PublishOutcome, SubscribeOptions, Wake};
+use iotedge_ports::{
+    CloseReason, EndKind, OutgoingPublish, PublishOutcome, SubscribeOptions, Wake,
+};
 use iotedge_store::{TakerInfo, TakerKind};
 use support::*;
 
@@ -37,7 +39,7 @@ fn publish(house: &House, numbers: std::ops::Range<usize>, qos: QoS) -> Vec<Publ
         .collect()
 }
 
-fn acknowledge(client: &Client, deliveries: &[Outgoing]) {
+fn acknowledge(client: &Client, deliveries: &[OutgoingPublish]) {
     for outgoing in deliveries {
         assert!(client.acknowledge(outgoing));
     }
@@ -497,7 +499,7 @@ impl Together {
         self.got.lock().unwrap().len() >= self.expected
     }
 
-    fn add(&self, outgoing: &Outgoing) {
+    fn add(&self, outgoing: &OutgoingPublish) {
         let [payload] = <[String; 1]>::try_from(payloads(std::slice::from_ref(outgoing))).unwrap();
         let new = self.got.lock().unwrap().insert(payload);
         assert!(new, "it was with one member alone");

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use iotedge_broker::Limits;
 use iotedge_model::QoS;
-use iotedge_ports::{EndKind, Outgoing, PublishOutcome};
+use iotedge_ports::{EndKind, OutgoingPublish, PublishOutcome};
 use iotedge_store::TakerKind;
 use proptest::prelude::*;
 use support::*;
@@ -52,7 +52,7 @@ fn step() -> impl Strategy<Value = Step> {
 struct Member {
     client: Option<Client>,
     subscribed: bool,
-    holds: Vec<Outgoing>,
+    holds: Vec<OutgoingPublish>,
 }
 
 struct Model {
@@ -63,7 +63,7 @@ struct Model {
     acknowledged: BTreeSet<usize>,
 }
 
-fn number(outgoing: &Outgoing) -> usize {
+fn number(outgoing: &OutgoingPublish) -> usize {
     payloads(std::slice::from_ref(outgoing))[0].parse().unwrap()
 }
 

@@ -91,7 +91,7 @@ impl Default for Limits {
             max_inflight_bytes: 1 << 20,
             max_topic_bytes: 65_535,
             max_topic_levels: 128,
-            max_qos: SUPPORTED_QOS,
+            max_qos: QoS::ExactlyOnce,
             retain_available: true,
             max_filters_per_subscribe: 1_000,
             subscription_identifiers: true,
@@ -106,9 +106,6 @@ impl Default for Limits {
         }
     }
 }
-
-/// The highest QoS that connections speak.
-const SUPPORTED_QOS: QoS = QoS::AtLeastOnce;
 
 impl Limits {
     pub(crate) fn is_aws(&self) -> bool {
@@ -125,11 +122,6 @@ impl Limits {
     /// Whether clients may publish to `topic` at all; policies come after.
     pub(crate) fn may_publish(&self, topic: &Topic) -> bool {
         !self.is_reserved(topic) || reserved::client_may_publish(topic.as_str())
-    }
-
-    /// The highest QoS of a publish, a will or a subscription.
-    pub(crate) fn qos(&self) -> QoS {
-        self.max_qos.min(SUPPORTED_QOS)
     }
 
     /// Seconds that a client gets which asks for `asked`; 0 for no limit in both.

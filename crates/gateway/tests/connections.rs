@@ -60,7 +60,7 @@ async fn a_denied_subscription_is_answered_and_a_denied_publish_closes() {
     let codes = client
         .subscribe(&[("fine", QoS::ExactlyOnce), ("forbidden/#", QoS::AtMostOnce)])
         .await;
-    let granted = SubAckCode::Granted(QoS::AtLeastOnce);
+    let granted = SubAckCode::Granted(QoS::ExactlyOnce);
     assert_eq!(codes, [granted, SubAckCode::FAILURE]);
     client.send(&publish("forbidden", "x", Some(1))).await;
     assert_eq!(client.next().await, None);

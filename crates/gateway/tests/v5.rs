@@ -40,7 +40,7 @@ async fn connack_says_what_there_is_and_what_there_is_not() {
     assert_eq!(properties.session_expiry, Some(100));
     assert_eq!(properties.receive_maximum.get(), 100);
     assert_eq!(properties.maximum_packet_size.unwrap().get(), 1 << 20);
-    assert_eq!(properties.maximum_qos, ONE);
+    assert_eq!(properties.maximum_qos, QoS::ExactlyOnce);
     assert!(properties.retain_available && properties.wildcard_subscription_available);
     assert!(properties.subscription_identifier_available);
     assert!(properties.shared_subscription_available);
@@ -54,7 +54,10 @@ async fn connack_says_what_there_is_and_what_there_is_not() {
 #[tokio::test]
 async fn each_refused_connect_has_its_reason_code() {
     let house = House::open_with(
-        Limits::default(),
+        Limits {
+            max_qos: ONE,
+            ..Limits::default()
+        },
         BrokerLimits {
             max_connections: 1,
             ..BrokerLimits::default()
@@ -165,7 +168,11 @@ async fn disconnect_cannot_give_a_session_a_life_that_connect_did_not() {
 
 #[tokio::test]
 async fn what_breaks_the_protocol_is_told_before_the_connection_is_closed() {
-    let house = House::open(Limits::default()).await;
+    let house = House::open(Limits {
+        max_qos: ONE,
+        ..Limits::default()
+    })
+    .await;
     let mut two = client(&house, "c").await;
     let packet = Packet::Publish(Publish {
         qos: QoS::ExactlyOnce,

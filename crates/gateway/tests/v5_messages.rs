@@ -318,7 +318,10 @@ async fn a_client_that_breaks_the_receive_maximum_is_told_so() {
 #[tokio::test]
 async fn each_filter_has_its_reason_code() {
     let house = House::open_with(
-        Limits::default(),
+        Limits {
+            max_qos: ONE,
+            ..Limits::default()
+        },
         BrokerLimits {
             max_subscriptions: 2,
             ..BrokerLimits::default()

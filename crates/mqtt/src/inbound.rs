@@ -1,6 +1,6 @@
 //! The receiver's side of QoS 1 and 2 (MQTT 3.1.1 and MQTT 5, 4.3, 4.6).
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use iotedge_model::QoS;
 
@@ -43,6 +43,8 @@ pub enum Received {
 struct Slot {
     receipt: Receipt,
     ready: bool,
+    /// It ends an exchange that [`Inbound::unanswered`] counts.
+    counts: bool,
 }
 
 /// Keeps acknowledgements in the order of receipt ([MQTT-4.6.0-2], [MQTT-4.6.0-3]), though the
@@ -53,7 +55,8 @@ pub struct Inbound {
     slots: VecDeque<Slot>,
     /// The token of the first slot.
     first: u64,
-    unreleased: HashSet<PacketId>,
+    /// QoS 2 ids between PUBLISH and PUBREL, and whether the PUBLISH came on this connection.
+    unreleased: HashMap<PacketId, bool>,
     unanswered: usize,
 }
 
@@ -64,14 +67,15 @@ impl Inbound {
             limit,
             slots: VecDeque::new(),
             first: 0,
-            unreleased: HashSet::new(),
+            unreleased: HashMap::new(),
             unanswered: 0,
         }
     }
 
     /// Puts back the QoS 2 ids that an earlier connection received and did not see released.
     pub fn resume(&mut self, unreleased: impl IntoIterator<Item = PacketId>) {
-        self.unreleased.extend(unreleased);
+        let ids = unreleased.into_iter().map(|id| (id, false));
+        self.unreleased.extend(ids);
     }
 
     /// Notes a PUBLISH of QoS 1 or 2. QoS 0 must not come here: it has neither id nor answer.
@@ -79,18 +83,22 @@ impl Inbound {
         if self.is_full() {
             return Received::Full;
         }
-        self.unanswered += 1;
         if qos != QoS::ExactlyOnce {
-            return Received::New(self.put(Receipt::PubAck(id, ReasonCode::Success)));
+            self.unanswered += 1;
+            return Received::New(self.put(Receipt::PubAck(id, ReasonCode::Success), true));
         }
-        if self.unreleased.insert(id) {
-            return Received::New(self.put(Receipt::PubRec(id, ReasonCode::Success)));
+        let known = self.unreleased.insert(id, true);
+        if known != Some(true) {
+            self.unanswered += 1;
+        }
+        if known.is_none() {
+            return Received::New(self.put(Receipt::PubRec(id, ReasonCode::Success), true));
         }
         // While the first one's PUBREC has not gone, that one answers both.
         let waits =
             |slot: &Slot| !slot.ready && matches!(slot.receipt, Receipt::PubRec(of, _) if of == id);
         if !self.slots.iter().any(waits) {
-            let token = self.put(Receipt::PubRec(id, ReasonCode::Success));
+            let token = self.put(Receipt::PubRec(id, ReasonCode::Success), true);
             self.ready(token);
         }
         Received::Duplicate
@@ -104,12 +112,13 @@ impl Inbound {
         if self.is_full() {
             return None;
         }
-        let reason = if self.unreleased.remove(&id) {
+        let known = self.unreleased.remove(&id);
+        let reason = if known.is_some() {
             ReasonCode::Success
         } else {
             ReasonCode::PacketIdentifierNotFound
         };
-        Some(self.put(Receipt::PubComp(id, reason)))
+        Some(self.put(Receipt::PubComp(id, reason), known == Some(true)))
     }
 
     /// Says that the work behind `token` is done, and returns whether [`Inbound::next_ready`] has
@@ -152,15 +161,16 @@ impl Inbound {
 
     /// The next acknowledgement to send: the oldest one, if it is ready. Call until `None`.
     pub fn next_ready(&mut self) -> Option<Receipt> {
-        let receipt = self.slots.front().filter(|slot| slot.ready)?.receipt;
-        self.slots.pop_front();
+        self.slots.front().filter(|slot| slot.ready)?;
+        let Slot {
+            receipt, counts, ..
+        } = self.slots.pop_front()?;
         self.first = self.first.wrapping_add(1);
         let ends = match receipt {
             Receipt::PubAck(..) | Receipt::PubComp(..) => true,
             Receipt::PubRec(_, reason) => reason.is_error(),
         };
-        if ends {
-            // The PUBLISH of a PUBCOMP may have come on an earlier connection.
+        if ends && counts {
             self.unanswered = self.unanswered.saturating_sub(1);
         }
         Some(receipt)
@@ -188,8 +198,8 @@ impl Inbound {
 
     /// How many PUBLISHes of this connection wait for their last answer: PUBACK, PUBCOMP, or a
     /// PUBREC with an error. More than the receive maximum, and a peer of version 5 has broken its
-    /// promise (5: 3.3.4, 4.9). Counted as the sender counts, so without those of
-    /// [`Inbound::resume`].
+    /// promise (5: 3.3.4, 4.9). Counted as the sender counts: one that comes again counts once, and
+    /// those of [`Inbound::resume`] count when they come again.
     pub fn unanswered(&self) -> usize {
         self.unanswered
     }
@@ -200,11 +210,12 @@ impl Inbound {
         self.unreleased.len()
     }
 
-    fn put(&mut self, receipt: Receipt) -> u64 {
+    fn put(&mut self, receipt: Receipt, counts: bool) -> u64 {
         let token = self.first.wrapping_add(self.slots.len() as u64);
         self.slots.push_back(Slot {
             receipt,
             ready: false,
+            counts,
         });
         token
     }

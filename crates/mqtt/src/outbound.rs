@@ -180,6 +180,12 @@ impl<T> Outbound<T> {
         self.finish(id, Phase::Answer)
     }
 
+    /// What is in flight with this id.
+    pub fn get_mut(&mut self, id: PacketId) -> Option<&mut T> {
+        let position = self.position(id)?;
+        self.entries.get_mut(position).map(|entry| &mut entry.item)
+    }
+
     /// Gives up waiting for `id`, whatever it waits for.
     pub fn forget(&mut self, id: PacketId) -> Option<T> {
         let position = self.position(id)?;

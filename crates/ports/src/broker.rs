@@ -130,6 +130,9 @@ pub struct Connected {
     /// The filters that a resumed session has: asked again of the policies ([`BrokerPort::unsubscribe`]
     /// those that are denied now).
     pub filters: Vec<Arc<str>>,
+    /// Packet ids of QoS 2 messages that the session has taken and whose PUBREL has not come: a
+    /// PUBLISH with one of them is the same message again, also after a restart.
+    pub unreleased: Vec<NonZeroU16>,
 }
 
 /// How a connection ended.
@@ -322,9 +325,18 @@ pub enum DrainState {
     More,
 }
 
+/// What goes to a client.
+#[derive(Debug, Clone)]
+pub enum Outgoing {
+    /// A PUBLISH.
+    Publish(OutgoingPublish),
+    /// The PUBREL of this packet id, as often as it comes out.
+    Release(NonZeroU16),
+}
+
 /// A delivery to a client, with its packet id where the QoS has one.
 #[derive(Debug, Clone)]
-pub struct Outgoing {
+pub struct OutgoingPublish {
     /// The packet id, given by the session.
     pub packet_id: Option<NonZeroU16>,
     /// What.
@@ -334,18 +346,46 @@ pub struct Outgoing {
     pub expiry: Option<u32>,
 }
 
-/// Where a session's messages come out for the connection it is attached to. The session keeps
-/// packet ids and what is in flight; a connection that was taken over finds it empty.
+/// What a PUBREC means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PubRecOutcome {
+    /// PUBREL goes out now.
+    Release,
+    /// PUBREL comes out of [`SessionMailbox::drain`] when the receipt is durable.
+    Pending,
+    /// Nothing in flight with that packet id waits for it: PUBREL says so, or the client keeps the
+    /// id for ever.
+    Unknown,
+}
+
+/// Where a session's messages come out for the connection it is attached to, and where the packet
+/// ids of its own QoS 2 messages are free again. The session keeps packet ids and what is in
+/// flight; a connection that was taken over finds it empty.
 pub trait SessionMailbox: Send + Sync {
-    /// Moves deliveries to `out`, no more of QoS 1 and 2 than the window allows. May read the store
-    /// (milliseconds at most).
+    /// Moves what goes to the client to `out`, no more of QoS 1 and 2 than the window allows. May
+    /// read the store (milliseconds at most).
     fn drain(&self, limit: DrainLimit, out: &mut Vec<Outgoing>) -> DrainState;
 
     /// PUBACK. `false`: no such packet id in flight, which the standard lets pass.
     fn puback(&self, packet_id: NonZeroU16) -> bool;
 
+    /// PUBREC that takes the message.
+    fn pubrec(&self, packet_id: NonZeroU16) -> PubRecOutcome;
+
+    /// PUBREC with an error, which ends the exchange (5: [MQTT-4.4.0-2]). `false`: no such packet
+    /// id waits for it.
+    fn pubrec_refused(&self, packet_id: NonZeroU16) -> bool;
+
+    /// PUBCOMP. `false`: no such packet id waits for it.
+    fn pubcomp(&self, packet_id: NonZeroU16) -> bool;
+
+    /// PUBREL from the client, or a PUBREC with an error to it: the packet id may name another
+    /// message from now on. `true`: the sink is told when that is durable; `false`: the session
+    /// ends with its connection, and there is nothing to wait for.
+    fn release(&self, packet_id: NonZeroU16, ack: Option<(Arc<dyn AckSink>, u64)>) -> bool;
+
     /// A delivery will not be sent: its packet id is free again, the drop is counted.
-    fn discard(&self, outgoing: &Outgoing, reason: DropReason);
+    fn discard(&self, outgoing: &OutgoingPublish, reason: DropReason);
 }
 
 /// Where a route's messages come out, in order. One consumer.
@@ -417,6 +457,10 @@ pub struct Publication {
     pub outcome: PublishOutcome,
     /// The connection that publishes, for MQTT 5's no local.
     pub connection: Option<ConnectionId>,
+    /// The packet id of a QoS 2 PUBLISH of that connection: kept with the message until
+    /// [`SessionMailbox::release`] where the session outlives its connection, so that the same
+    /// message is not accepted twice.
+    pub inbound: Option<NonZeroU16>,
     /// A taker that the publisher should wait for before it publishes more.
     pub pressure: Option<Arc<dyn Pressure>>,
 }
@@ -429,6 +473,7 @@ impl Publication {
             ack,
             outcome: PublishOutcome::Refused(Refusal::Stopping),
             connection: None,
+            inbound: None,
             pressure: None,
         }
     }

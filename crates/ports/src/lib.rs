@@ -17,9 +17,9 @@ pub use auth::{AuthRequest, Authorizer, Decision, PrincipalStatus};
 pub use broker::{
     AttachRoute, BrokerPort, ClientHandle, CloseReason, ConnectFailed, ConnectRefused,
     ConnectRequest, Connected, ConnectionId, Delivery, Detached, DisconnectReason, DrainLimit,
-    DrainState, EndKind, Mailbox, Outgoing, Pressure, Publication, PublishOutcome, Refusal,
-    RetainHandling, Service, SessionMailbox, ShareId, SubscribeOptions, SubscribeResult,
-    Subscription, Wake, Will,
+    DrainState, EndKind, Mailbox, Outgoing, OutgoingPublish, Pressure, PubRecOutcome, Publication,
+    PublishOutcome, Refusal, RetainHandling, Service, SessionMailbox, ShareId, SubscribeOptions,
+    SubscribeResult, Subscription, Wake, Will,
 };
 pub use clock::Clock;
 pub use completion::{AckSink, Completion, Failure, Part};

@@ -62,7 +62,12 @@ pub(crate) enum Op {
     },
     MarkSent {
         taker: TakerId,
+        claimant: Option<TakerId>,
         sent: Vec<(MessageId, NonZeroU16)>,
+    },
+    Unmark {
+        taker: TakerId,
+        ids: Vec<MessageId>,
     },
     MarkReceived {
         taker: TakerId,

@@ -11,7 +11,7 @@ pub(crate) struct Schema {
 pub(crate) const QUEUE: Schema = Schema {
     file: "queue.db",
     application_id: 0x496f_4571,
-    migrations: &[QUEUE_1, QUEUE_2],
+    migrations: &[QUEUE_1, QUEUE_2, QUEUE_3],
 };
 
 pub(crate) const STATE: Schema = Schema {
@@ -76,6 +76,11 @@ const QUEUE_2: &str = concat!(
     envelope!(),
     ") STRICT;"
 );
+
+/// A session that comes back finds what it had in flight, its own and that of shared subscriptions,
+/// without reading whole queues.
+const QUEUE_3: &str = "CREATE INDEX queue_in_flight ON queue(taker, message) WHERE state > 0;
+    CREATE INDEX queue_claimed ON queue(claimed_by, message) WHERE claimed_by IS NOT NULL;";
 
 const STATE_1: &str = "CREATE TABLE documents(id INTEGER PRIMARY KEY, collection TEXT NOT NULL,
         key TEXT NOT NULL, version INTEGER NOT NULL, body BLOB, updated_at INTEGER NOT NULL,

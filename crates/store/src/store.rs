@@ -199,11 +199,31 @@ impl Store {
     /// These QoS 2 rows are about to leave, each with its packet id: send the PUBLISH when `done`
     /// has `Ok`. The append must have been handed in before; a row that is not there is passed
     /// over, one in [`crate::RowState::Received`] stays so. On a full disk `done` waits for room.
-    /// [`Store::acknowledge`] ends the row at PUBCOMP.
-    pub fn mark_sent(&self, taker: TakerId, sent: &[(MessageId, NonZeroU16)], done: Option<Done>) {
+    /// [`Store::acknowledge`] ends the row at PUBCOMP. `claimant` is the session that has it where
+    /// the queue is a shared subscription's: it alone resumes it, and with it the row ends
+    /// ([`Store::remove_session`]).
+    pub fn mark_sent(
+        &self,
+        taker: TakerId,
+        claimant: Option<TakerId>,
+        sent: &[(MessageId, NonZeroU16)],
+        done: Option<Done>,
+    ) {
         let sent = sent.to_vec();
+        let op = Op::MarkSent {
+            taker,
+            claimant,
+            sent,
+        };
         let mirror = self.mirror();
-        self.push(mirror, Op::MarkSent { taker, sent }, done);
+        self.push(mirror, op, done);
+    }
+
+    /// These rows were marked as sent and have not left: they wait again.
+    pub fn unmark(&self, taker: TakerId, ids: &[MessageId]) {
+        let ids = ids.to_vec();
+        let mirror = self.mirror();
+        self.push(mirror, Op::Unmark { taker, ids }, None);
     }
 
     /// The PUBREC of a row that was sent has come: send PUBREL when `done` has `Ok`. After a
@@ -329,6 +349,32 @@ impl Store {
         }
     }
 
+    /// Committed rows of `taker` that were marked as sent or received and are not settled, oldest
+    /// first: what a session resumes after a restart. Found without reading what waits.
+    pub fn in_flight(&self, taker: TakerId) -> Result<Vec<QueuedRow>, StoreError> {
+        let passed = self.mirror().passed_over(taker);
+        let found = self
+            .0
+            .readers
+            .with(|c| read::in_flight(c, taker, &passed))?;
+        self.discard(taker, &found.unreadable, DropReason::Damaged);
+        Ok(found.rows)
+    }
+
+    /// Committed rows of shared subscriptions that were sent to the session of `claimant`
+    /// ([`Store::mark_sent`]) and are not settled, oldest first, each with its queue.
+    pub fn claimed(&self, claimant: TakerId) -> Result<Vec<(TakerId, QueuedRow)>, StoreError> {
+        let passed = self.mirror().passed_over_shared();
+        let found = self
+            .0
+            .readers
+            .with(|c| read::claimed(c, claimant, &passed))?;
+        for (taker, id) in &found.unreadable {
+            self.discard(*taker, &[*id], DropReason::Damaged);
+        }
+        Ok(found.rows)
+    }
+
     /// The ids of the oldest `n` committed rows.
     pub fn oldest(&self, taker: TakerId, n: usize) -> Result<Vec<MessageId>, StoreError> {
         let passed = self.mirror().passed_over(taker);
@@ -357,8 +403,9 @@ impl Store {
         self.push(mirror, Op::PutSession(Box::new(session)), done);
     }
 
-    /// Removes a session with its subscriptions, its unreleased packet ids and its taker (kind session, named by the client
-    /// id), whose rows count as dropped with the reason `session-ended`.
+    /// Removes a session with its subscriptions, its unreleased packet ids and its taker (kind
+    /// session, named by the client id). Its rows, and those of shared subscriptions that were sent
+    /// to it, count as dropped with the reason `session-ended`.
     pub fn remove_session(&self, client_id: &str, done: Option<Done>) {
         let mut mirror = self.mirror();
         let taker = mirror.find(TakerKind::Session, client_id);

@@ -174,6 +174,9 @@ pub struct QueuedRow {
     pub state: RowState,
     /// Its packet id, from [`RowState::Sent`] on.
     pub packet_id: Option<NonZeroU16>,
+    /// The session that a row of a shared subscription was sent to, where that outlives its
+    /// connection.
+    pub claimant: Option<TakerId>,
 }
 
 /// What waits for a taker.

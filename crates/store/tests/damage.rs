@@ -154,7 +154,7 @@ fn a_newer_file_and_a_foreign_file_are_refused_and_left_alone() {
             error,
             StoreError::Newer {
                 found: 99,
-                known: 2,
+                known: 3,
                 ..
             }
         ),
@@ -163,7 +163,7 @@ fn a_newer_file_and_a_foreign_file_are_refused_and_left_alone() {
     set("PRAGMA user_version = 0");
     let error = Store::open(dir.path(), Options::default()).err().unwrap();
     assert!(matches!(error, StoreError::Foreign { .. }), "{error}");
-    set("PRAGMA user_version = 2");
+    set("PRAGMA user_version = 3");
     let (_, opened) = open(dir.path());
     assert!(opened.damaged.is_empty());
     assert_eq!(opened.takers[0].account.queued, MESSAGES);
@@ -181,6 +181,7 @@ fn of_version_1(dir: &Path) {
     connection
         .execute_batch(
             "ALTER TABLE sessions DROP COLUMN identifier; DROP TABLE wills;
+             DROP INDEX queue_in_flight; DROP INDEX queue_claimed;
              INSERT INTO retained SELECT id, trace, hops, principal, source, client_id, topic, qos,
                  retain, accepted_at, trusted, expiry, properties, payload
                  FROM messages WHERE id = 9;

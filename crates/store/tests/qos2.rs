@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::{append, commit, message, open, row, session, wait};
 use iotedge_model::{ClientId, MessageId};
-use iotedge_store::{Append, Options, RowState, Store, StoreError, TakerId, TakerKind};
+use iotedge_store::{Append, Options, QueuedRow, RowState, Store, StoreError, TakerId, TakerKind};
 
 fn packet(id: u16) -> NonZeroU16 {
     NonZeroU16::new(id).unwrap()
@@ -42,7 +42,14 @@ fn unreleased(dir: &Path) -> Vec<(String, Vec<u16>)> {
 }
 
 fn states(store: &Store, taker: TakerId) -> Vec<(u64, RowState, Option<u16>)> {
-    let rows = store.read(taker, None, usize::MAX, usize::MAX).unwrap();
+    let all = of(&store.read(taker, None, usize::MAX, usize::MAX).unwrap());
+    let mut marked = all.clone();
+    marked.retain(|row| row.1 != RowState::Queued);
+    assert_eq!(of(&store.in_flight(taker).unwrap()), marked);
+    all
+}
+
+fn of(rows: &[QueuedRow]) -> Vec<(u64, RowState, Option<u16>)> {
     rows.iter()
         .map(|r| (r.message.id.0, r.state, r.packet_id.map(NonZeroU16::get)))
         .collect()
@@ -113,7 +120,7 @@ fn an_outbound_delivery_comes_back_in_the_state_it_had_reached() {
         (MessageId(3), packet(30)),
         (MessageId(77), packet(40)),
     ];
-    store.mark_sent(taker, &sent, Some(done));
+    store.mark_sent(taker, None, &sent, Some(done));
     told.recv().unwrap().unwrap();
     let (done, told) = wait();
     store.mark_received(taker, MessageId(2), Some(done));
@@ -134,8 +141,8 @@ fn an_outbound_delivery_comes_back_in_the_state_it_had_reached() {
             .iter()
             .all(|r| r.1 == RowState::Queued)
     );
-    store.mark_sent(taker, &[(MessageId(1), packet(11))], None);
-    store.mark_sent(taker, &[(MessageId(2), packet(21))], None);
+    store.mark_sent(taker, None, &[(MessageId(1), packet(11))], None);
+    store.mark_sent(taker, None, &[(MessageId(2), packet(21))], None);
     commit(&store);
     let expected = [
         (1, RowState::Sent, Some(11)),
@@ -163,7 +170,7 @@ fn a_row_is_marked_in_the_transaction_that_brings_it() {
         let entry = Append::new(Arc::new(message(id, "t", "x")), vec![row(taker)], None);
         store.append(vec![entry], None);
         let packet_id = packet(u16::try_from(id).unwrap());
-        store.mark_sent(taker, &[(MessageId(id), packet_id)], None);
+        store.mark_sent(taker, None, &[(MessageId(id), packet_id)], None);
     }
     store.mark_received(taker, MessageId(2), None);
     store.acknowledge(taker, &[MessageId(3)]);
@@ -174,4 +181,59 @@ fn a_row_is_marked_in_the_transaction_that_brings_it() {
         (2, RowState::Received, Some(2)),
     ];
     assert_eq!(states(&store, taker), expected);
+}
+
+#[test]
+fn a_claimed_row_of_a_shared_queue_is_found_by_its_session_and_ends_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let (a, b) = (client("a"), client("b"));
+    let (one, two) = (session(&store, &a), session(&store, &b));
+    let claimants = [one.taker, two.taker];
+    store.put_session(one, None);
+    store.put_session(two, None);
+    let group = store.create_taker(TakerKind::Shared, "$share/g/t");
+    let entries: Vec<_> = (1..=5)
+        .map(|id| (message(id, "t", "x"), vec![row(group)]))
+        .collect();
+    append(&store, &entries).unwrap();
+    for id in 1..=4_u16 {
+        let claimant = claimants[usize::from(id) % 2];
+        let sent = [(MessageId(u64::from(id)), packet(id))];
+        store.mark_sent(group, Some(claimant), &sent, None);
+    }
+    store.mark_received(group, MessageId(3), None);
+    store.unmark(group, &[MessageId(4), MessageId(3)]);
+    commit(&store);
+    let claimed = |store: &Store, claimant| -> Vec<_> {
+        let rows = store.claimed(claimant).unwrap();
+        rows.iter()
+            .map(|(queue, row)| {
+                assert_eq!((*queue, row.claimant), (group, Some(claimant)));
+                (row.message.id.0, row.state, row.packet_id.unwrap().get())
+            })
+            .collect()
+    };
+    let of_b = [(1, RowState::Sent, 1), (3, RowState::Received, 3)];
+    assert_eq!(claimed(&store, claimants[1]), of_b);
+    assert_eq!(claimed(&store, claimants[0]), [(2, RowState::Sent, 2)]);
+    store.close();
+
+    let (store, _) = open(dir.path());
+    assert_eq!(claimed(&store, claimants[1]), of_b);
+    store.acknowledge(group, &[MessageId(1)]);
+    assert_eq!(claimed(&store, claimants[1]), of_b[1..], "settled at once");
+    store.remove_session("b", None);
+    commit(&store);
+    assert!(claimed(&store, claimants[1]).is_empty());
+    let left = [
+        (2, RowState::Sent, Some(2)),
+        (4, RowState::Queued, None),
+        (5, RowState::Queued, None),
+    ];
+    assert_eq!(states(&store, group), left);
+    let books = store.account(group);
+    assert!(books.balances());
+    let ended = books.dropped.get(&iotedge_model::DropReason::SessionEnded);
+    assert_eq!((books.delivered, ended), (1, Some(&1)));
 }

@@ -11,8 +11,8 @@ use iotedge_model::{
 };
 use iotedge_ports::{
     AckSink, BrokerPort as _, ClientHandle, CloseReason, ConnectRequest, ConnectionId, Detached,
-    DisconnectReason, DrainLimit, EndKind, Failure as StoreFailure, Publication, PublishOutcome,
-    Refusal, SubscribeOptions, SubscribeResult, Subscription, Wake,
+    DisconnectReason, DrainLimit, EndKind, Failure as StoreFailure, Outgoing, Publication,
+    PublishOutcome, Refusal, SubscribeOptions, SubscribeResult, Subscription, Wake,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -22,7 +22,7 @@ use super::Answer;
 use crate::ctl::protocol::{self, Base64, Failure, Reply};
 use crate::house::Rooms;
 
-/// How long a QoS 1 publish waits for its commit.
+/// How long a publish of QoS 1 or 2 waits for its commit.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Deliveries taken at once.
 const DRAIN: DrainLimit = DrainLimit {
@@ -86,9 +86,6 @@ pub(super) async fn publish(
     principal: &Arc<Principal>,
     publish: protocol::Publish,
 ) -> Answer {
-    if publish.qos == QoS::ExactlyOnce {
-        return Err(Failure::new("unsupported", "QoS 2 is not supported"));
-    }
     let retained = publish.retain && publish.topic.is_reserved();
     if retained || !reserved::client_may_publish(publish.topic.as_str()) {
         let message = format!("{} is a reserved topic", publish.topic);
@@ -206,7 +203,7 @@ async fn stream(
     };
     let text: Arc<str> = Arc::from(subscribe.filter.as_str());
     let filter = SharedFilter::new(&text).map_err(|e| Failure::new("invalid", e.to_string()))?;
-    let options = SubscribeOptions::v311(subscribe.qos.min(QoS::AtLeastOnce));
+    let options = SubscribeOptions::v311(subscribe.qos);
     let subscriptions = [Subscription {
         filter,
         text,
@@ -232,6 +229,9 @@ async fn stream(
         connected.mailbox.drain(DRAIN, &mut drained);
         let idle = drained.is_empty();
         for outgoing in drained.drain(..) {
+            let Outgoing::Publish(outgoing) = outgoing else {
+                continue;
+            };
             let message = &outgoing.delivery.message;
             let line = Reply::Message(protocol::Message {
                 topic: message.topic.to_string(),
@@ -244,7 +244,10 @@ async fn stream(
                 return Ok(());
             }
             if let Some(id) = outgoing.packet_id {
+                // One of these is what the delivery waits for.
                 connected.mailbox.puback(id);
+                connected.mailbox.pubrec(id);
+                connected.mailbox.pubcomp(id);
             }
         }
         if ears.look(|heard| heard.closed) {

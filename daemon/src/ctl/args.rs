@@ -366,8 +366,8 @@ fn qos(text: &str) -> Result<QoS, &'static str> {
     match text {
         "0" => Ok(QoS::AtMostOnce),
         "1" => Ok(QoS::AtLeastOnce),
-        "2" => Err("QoS 2 is not supported yet"),
-        _ => Err("QoS is 0 or 1"),
+        "2" => Ok(QoS::ExactlyOnce),
+        _ => Err("QoS is 0, 1 or 2"),
     }
 }
 
@@ -423,7 +423,7 @@ mod tests {
             "iotedgectl cert create",
             "iotedgectl publish",
             "iotedgectl publish a/# x",
-            "iotedgectl publish a x -q 2",
+            "iotedgectl publish a x -q 3",
             "iotedgectl subscribe a/#/b",
             "iotedgectl subscribe a -n 0",
             "iotedgectl status --nonsense",

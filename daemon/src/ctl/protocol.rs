@@ -106,7 +106,7 @@ pub enum Request {
     BridgePause(Upstream),
     /// → `null`.
     BridgeResume(Upstream),
-    /// Answered when the message is accepted and, with QoS 1, durable. → `null`.
+    /// Answered when the message is accepted and, with QoS 1 and 2, durable. → `null`.
     Publish(Publish),
     /// → `null`, then [`Reply::Message`] lines.
     Subscribe(Subscribe),

@@ -11,9 +11,6 @@ def pending(reason):
     return pytest.mark.xfail(_OURS, strict=True, reason=reason)
 
 
-qos2 = pending("QoS 2 comes with the whole broker")
-
-
 def defect(what):
     """The daemon does this wrong."""
     return pending(f"defect: {what}")

@@ -2,7 +2,7 @@
 
 import pytest
 from conformance import wire
-from conformance.marks import not_mosquitto, qos2
+from conformance.marks import not_mosquitto
 
 # A DISCONNECT closes anyway; what its flags change is seen in 3.14.1-1.
 UNCHECKED = not_mosquitto("takes any flags in it")
@@ -37,7 +37,6 @@ def test_mqtt_2_2_2_1_what_the_server_sends_has_the_flags_of_the_table(mqtt):
     assert got == dict.fromkeys(kinds, 0)
 
 
-@qos2
 def test_mqtt_2_2_2_1_the_acknowledgements_of_qos_2_have_the_flags_of_the_table(mqtt):
     sub, pub = mqtt.subscriber((mqtt.topic(), 2)), mqtt.client()
     pub.send(wire.publish(mqtt.topic(), b"x", 2, 7))
@@ -118,7 +117,6 @@ def test_mqtt_2_3_1_6_puback_has_the_packet_id_of_its_publish(mqtt, packet_id):
     assert client.expect(wire.PUBACK).body == wire.two(packet_id)
 
 
-@qos2
 @pytest.mark.parametrize("packet_id", [1, 256, 65535])
 def test_mqtt_2_3_1_6_pubrec_and_pubrel_have_the_packet_id_of_their_publish(mqtt, packet_id):
     sub, pub = mqtt.subscriber((mqtt.topic(), 2)), mqtt.client()

@@ -2,7 +2,6 @@
 
 import pytest
 from conformance import wire
-from conformance.marks import qos2
 
 
 @pytest.mark.parametrize("flags", [0, 1, 3, 6, 10, 15])
@@ -69,7 +68,7 @@ def test_mqtt_3_10_4_2_nothing_new_is_queued_after_unsubscribe(mqtt):
     assert mqtt.back("s").until(end) == []
 
 
-@pytest.mark.parametrize("qos", [1, pytest.param(2, marks=qos2)])
+@pytest.mark.parametrize("qos", [1, 2])
 def test_mqtt_3_10_4_3_a_delivery_that_has_begun_is_finished(mqtt, qos):
     """The message is sent again after UNSUBSCRIBE, and its acknowledgement ends it."""
     sub = mqtt.subscriber((mqtt.topic(), qos), name="s", clean=False)
@@ -86,7 +85,6 @@ def test_mqtt_3_10_4_3_a_delivery_that_has_begun_is_finished(mqtt, qos):
     sub.expect(wire.PINGRESP)
 
 
-@qos2
 def test_mqtt_3_10_4_3_the_handshake_of_qos_2_goes_on_after_unsubscribe(mqtt):
     sub = mqtt.subscriber((mqtt.topic(), 2))
     mqtt.client().publish(mqtt.topic(), b"begun", 2)

@@ -5,7 +5,7 @@ import time
 
 import pytest
 from conformance import wire
-from conformance.marks import not_mosquitto, qos2
+from conformance.marks import not_mosquitto
 
 NOT_CONNECT = {
     "connack": wire.packet(wire.CONNACK, 0, b"\0\0"),
@@ -68,7 +68,6 @@ def test_mqtt_3_1_2_5_qos_1_is_kept_for_a_session_that_is_away(mqtt):
     assert [(m.payload, m.qos) for m in got] == [(b"0", 1), (b"1", 1), (b"2", 1)]
 
 
-@qos2
 def test_mqtt_3_1_2_5_qos_2_is_kept_for_a_session_that_is_away(mqtt):
     mqtt.away("s", (mqtt.topic(), 2))
     pub = mqtt.client()

@@ -2,7 +2,6 @@
 
 import pytest
 from conformance import wire
-from conformance.marks import qos2
 
 
 def test_mqtt_3_1_2_8_the_will_goes_out_when_the_connection_breaks(mqtt):
@@ -32,7 +31,7 @@ def test_mqtt_3_1_2_8_no_will_after_disconnect(mqtt):
     assert sub.until(end) == []
 
 
-@pytest.mark.parametrize("qos", [0, 1, pytest.param(2, marks=qos2)])
+@pytest.mark.parametrize("qos", [0, 1, 2])
 def test_mqtt_3_1_2_9_the_will_has_its_topic_message_and_qos(mqtt, qos):
     sub = mqtt.subscriber((mqtt.topic("#"), qos))
     payload = bytes(range(256))
@@ -96,7 +95,6 @@ def test_mqtt_3_1_2_14_will_qos_3_closes(mqtt):
     assert mqtt.refused(wire.connect(mqtt.id("c"), will=("topic", b"", 3, False))) == []
 
 
-@qos2
 def test_mqtt_3_1_2_14_will_qos_2_is_taken(mqtt):
     mqtt.client(will=(mqtt.topic(), b"", 2, False)).leave()
 
@@ -116,7 +114,7 @@ def test_mqtt_3_1_2_16_a_will_without_retain_is_not_kept(mqtt):
     assert late.until(end) == []
 
 
-@pytest.mark.parametrize("qos", [0, 1, pytest.param(2, marks=qos2)])
+@pytest.mark.parametrize("qos", [0, 1, 2])
 def test_mqtt_3_1_2_17_a_will_with_retain_is_kept(mqtt, qos):
     sub = mqtt.subscriber((mqtt.topic(), qos))
     mqtt.client(will=(mqtt.topic(), b"kept", qos, True)).close()

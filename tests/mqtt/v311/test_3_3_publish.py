@@ -2,10 +2,10 @@
 
 import pytest
 from conformance import wire
-from conformance.marks import not_mosquitto, qos2
+from conformance.marks import not_mosquitto
 
 
-@pytest.mark.parametrize("qos", [1, pytest.param(2, marks=qos2)])
+@pytest.mark.parametrize("qos", [1, 2])
 def test_mqtt_3_3_1_1_a_message_sent_again_has_dup(mqtt, qos):
     sub = mqtt.subscriber((mqtt.topic(), qos), name="s", clean=False)
     mqtt.client().publish(mqtt.topic(), b"x", qos)
@@ -27,7 +27,7 @@ def test_mqtt_3_3_1_2_qos_0_with_dup_closes(mqtt):
     mqtt.ends(wire.publish(mqtt.topic(), b"x", dup=True))
 
 
-@pytest.mark.parametrize("qos", [1, pytest.param(2, marks=qos2)])
+@pytest.mark.parametrize("qos", [1, 2])
 def test_mqtt_3_3_1_3_dup_is_not_passed_on(mqtt, qos):
     sub = mqtt.subscriber((mqtt.topic(), qos))
     mqtt.client().publish(mqtt.topic(), b"x", qos, dup=True)
@@ -39,7 +39,7 @@ def test_mqtt_3_3_1_4_both_qos_bits_close(mqtt):
         mqtt.ends(wire.packet(wire.PUBLISH, flags, wire.text(mqtt.topic()) + wire.two(1)))
 
 
-@pytest.mark.parametrize("qos", [0, 1, pytest.param(2, marks=qos2)])
+@pytest.mark.parametrize("qos", [0, 1, 2])
 def test_mqtt_3_3_1_5_retain_keeps_the_message_and_its_qos(mqtt, qos):
     pub = mqtt.client()
     pub.publish(mqtt.topic(), b"kept", qos, retain=True)
@@ -172,7 +172,6 @@ def test_mqtt_3_3_4_1_qos_0_is_not_answered_qos_1_with_puback(mqtt):
     assert sorted(answer.kind for answer in answers) == [wire.PUBACK, wire.PINGRESP]
 
 
-@qos2
 def test_mqtt_3_3_4_1_qos_2_is_answered_with_pubrec(mqtt):
     client = mqtt.client()
     client.send(wire.publish(mqtt.topic(), b"x", 2, 5))
@@ -193,7 +192,6 @@ def test_mqtt_3_3_5_1_overlapping_subscriptions_deliver_with_the_highest_qos(mqt
     assert len(got) in (1, 2)
 
 
-@qos2
 def test_mqtt_3_3_5_1_overlapping_subscriptions_deliver_with_qos_2(mqtt):
     sub = mqtt.subscriber((mqtt.topic("+"), 1), (mqtt.topic("#"), 2), (mqtt.topic(), 0))
     pub = mqtt.client()
@@ -224,7 +222,6 @@ def test_mqtt_3_3_5_2_a_publish_without_right_goes_nowhere(mqtt, qos):
     assert sub.until(end) == []
 
 
-@qos2
 @pytest.mark.parametrize("flags", [0, 1, 3, 6, 10, 15])
 def test_mqtt_3_6_1_1_other_flags_in_pubrel_close(mqtt, flags):
     client = mqtt.client()

@@ -2,7 +2,7 @@
 
 import pytest
 from conformance import wire
-from conformance.marks import not_mosquitto, qos2
+from conformance.marks import not_mosquitto
 
 
 def codes(client, filters, packet_id=1):
@@ -118,7 +118,7 @@ def test_mqtt_3_8_4_4_several_filters_are_like_several_subscribes(mqtt):
     assert [sub.take().topic for _ in names] == [mqtt.topic(name) for name in names]
 
 
-@pytest.mark.parametrize("qos", [0, 1, pytest.param(2, marks=qos2)])
+@pytest.mark.parametrize("qos", [0, 1, 2])
 def test_mqtt_3_8_4_5_each_filter_has_a_code(mqtt, qos):
     client = mqtt.client()
     filters = [(mqtt.topic(f"{n}"), qos) for n in range(4)]
@@ -134,14 +134,8 @@ def test_mqtt_3_8_4_5_a_filter_without_right_has_the_code_of_failure(mqtt):
     client.ping()
 
 
-MINIMUM = [
-    pytest.param(published, granted, marks=qos2 if 2 in (published, granted) else ())
-    for published in (0, 1, 2)
-    for granted in (0, 1, 2)
-]
-
-
-@pytest.mark.parametrize("published, granted", MINIMUM)
+@pytest.mark.parametrize("published", [0, 1, 2])
+@pytest.mark.parametrize("granted", [0, 1, 2])
 def test_mqtt_3_8_4_6_the_qos_of_a_delivery_is_the_lower_one(mqtt, published, granted):
     sub = mqtt.subscriber((mqtt.topic(), granted))
     mqtt.client().publish(mqtt.topic(), b"x", published)

@@ -2,7 +2,6 @@
 
 import pytest
 from conformance import wire
-from conformance.marks import qos2
 
 
 def test_mqtt_4_1_0_1_a_session_keeps_what_belongs_to_it(mqtt):
@@ -53,7 +52,6 @@ def test_mqtt_4_4_0_1_unacknowledged_qos_1_is_sent_again_with_its_id(mqtt):
     sub.expect(wire.PINGRESP)
 
 
-@qos2
 def test_mqtt_4_4_0_1_unacknowledged_qos_2_is_sent_again_with_its_id(mqtt):
     sub = mqtt.subscriber((mqtt.topic(), 2), name="s", clean=False)
     mqtt.client().publish(mqtt.topic(), b"x", 2)
@@ -63,7 +61,6 @@ def test_mqtt_4_4_0_1_unacknowledged_qos_2_is_sent_again_with_its_id(mqtt):
     assert (again.payload, again.packet_id, again.dup) == (b"x", first.packet_id, True)
 
 
-@qos2
 def test_mqtt_4_4_0_1_an_unfinished_pubrel_is_sent_again(mqtt):
     sub = mqtt.subscriber((mqtt.topic(), 2), name="s", clean=False)
     mqtt.client().publish(mqtt.topic(), b"x", 2)

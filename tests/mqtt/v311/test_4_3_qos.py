@@ -2,7 +2,6 @@
 
 import pytest
 from conformance import wire
-from conformance.marks import qos2
 
 
 def quiet(client):
@@ -53,7 +52,6 @@ def test_mqtt_4_3_2_2_after_puback_the_same_id_is_a_new_message(mqtt):
     assert [sub.take().payload for _ in range(4)] == [b"0", b"1", b"2", b"3"]
 
 
-@qos2
 def test_mqtt_4_3_3_1_qos_2_begins_without_dup_and_with_a_free_id(mqtt):
     sub, pub = mqtt.subscriber((mqtt.topic(), 2)), mqtt.client()
     for _ in range(10):
@@ -63,7 +61,6 @@ def test_mqtt_4_3_3_1_qos_2_begins_without_dup_and_with_a_free_id(mqtt):
     assert len({message.packet_id for message in got} - {0}) == 10
 
 
-@qos2
 def test_mqtt_4_3_3_1_pubrec_is_answered_with_pubrel_and_the_message_not_sent_again(mqtt):
     sub = mqtt.subscriber((mqtt.topic(), 2), name="s", clean=False)
     mqtt.client().publish(mqtt.topic(), b"x", 2)
@@ -81,7 +78,6 @@ def test_mqtt_4_3_3_1_pubrec_is_answered_with_pubrel_and_the_message_not_sent_ag
     quiet(mqtt.back("s"))
 
 
-@qos2
 def test_mqtt_4_3_3_1_a_message_of_qos_2_is_pending_until_its_pubrec(mqtt):
     sub = mqtt.subscriber((mqtt.topic(), 2), name="s", clean=False)
     mqtt.client().publish(mqtt.topic(), b"x", 2)
@@ -97,7 +93,6 @@ def test_mqtt_4_3_3_1_a_message_of_qos_2_is_pending_until_its_pubrec(mqtt):
     quiet(sub)
 
 
-@qos2
 def test_mqtt_4_3_3_1_an_id_is_not_free_before_its_pubcomp(mqtt):
     sub, pub = mqtt.subscriber((mqtt.topic(), 2)), mqtt.client()
     pending = set()
@@ -110,7 +105,6 @@ def test_mqtt_4_3_3_1_an_id_is_not_free_before_its_pubcomp(mqtt):
         sub.expect(wire.PUBREL)
 
 
-@qos2
 def test_mqtt_4_3_3_2_a_message_goes_through_the_four_packets_once(mqtt):
     end = mqtt.topic("end")
     sub, pub = mqtt.subscriber((mqtt.topic("+"), 2)), mqtt.client()
@@ -122,7 +116,6 @@ def test_mqtt_4_3_3_2_a_message_goes_through_the_four_packets_once(mqtt):
     assert [message.payload for message in sub.until(end)] == [b"x"]
 
 
-@qos2
 def test_mqtt_4_3_3_2_before_pubrel_the_same_id_is_the_same_message(mqtt):
     end = mqtt.topic("end")
     sub, pub = mqtt.subscriber((mqtt.topic("+"), 2)), mqtt.client()
@@ -135,7 +128,6 @@ def test_mqtt_4_3_3_2_before_pubrel_the_same_id_is_the_same_message(mqtt):
     assert [message.payload for message in sub.until(end)] == [b"x"]
 
 
-@qos2
 def test_mqtt_4_3_3_2_the_same_message_after_a_lost_connection_comes_once(mqtt):
     end = mqtt.topic("end")
     sub, pub = mqtt.subscriber((mqtt.topic("+"), 2)), mqtt.client("p", clean=False)
@@ -152,7 +144,6 @@ def test_mqtt_4_3_3_2_the_same_message_after_a_lost_connection_comes_once(mqtt):
     assert [message.payload for message in sub.until(end)] == [b"x"]
 
 
-@qos2
 def test_mqtt_4_3_3_2_pubrel_after_a_lost_connection_is_answered(mqtt):
     pub = mqtt.client("p", clean=False)
     pub.send(wire.publish(mqtt.topic(), b"x", 2, 5))
@@ -164,7 +155,6 @@ def test_mqtt_4_3_3_2_pubrel_after_a_lost_connection_is_answered(mqtt):
         assert pub.expect(wire.PUBCOMP).body == wire.two(5)
 
 
-@qos2
 def test_mqtt_4_3_3_2_after_pubcomp_the_same_id_is_a_new_message(mqtt):
     sub, pub = mqtt.subscriber((mqtt.topic(), 2)), mqtt.client()
     for n in range(3):
@@ -172,7 +162,6 @@ def test_mqtt_4_3_3_2_after_pubcomp_the_same_id_is_a_new_message(mqtt):
     assert [sub.take().payload for _ in range(3)] == [b"0", b"1", b"2"]
 
 
-@qos2
 @pytest.mark.parametrize("name", ["pubrec", "pubrel", "pubcomp"])
 def test_mqtt_4_3_3_2_acknowledgements_out_of_turn_harm_no_message(mqtt, name):
     """The standard has no word for them; whether they close or not, messages go on."""

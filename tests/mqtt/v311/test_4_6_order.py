@@ -2,10 +2,9 @@
 
 import pytest
 from conformance import wire
-from conformance.marks import qos2
 
 
-@pytest.mark.parametrize("qos", [1, pytest.param(2, marks=qos2)])
+@pytest.mark.parametrize("qos", [1, 2])
 def test_mqtt_4_6_0_1_messages_are_sent_again_in_their_order(mqtt, qos):
     """Written for clients; 4.6.0-6 makes it a rule for what the server delivers."""
     sub = mqtt.subscriber((mqtt.topic(), qos), name="s", clean=False)
@@ -19,7 +18,6 @@ def test_mqtt_4_6_0_1_messages_are_sent_again_in_their_order(mqtt, qos):
     assert [m.payload for m in again] == [m.payload for m in first] == [b"%d" % n for n in range(15)]
 
 
-@qos2
 def test_mqtt_4_6_0_4_pubrels_are_in_the_order_of_the_pubrecs(mqtt):
     """Written for clients; 4.6.0-6 makes it a rule for what the server delivers."""
     sub, pub = mqtt.subscriber((mqtt.topic(), 2)), mqtt.client()
@@ -30,7 +28,7 @@ def test_mqtt_4_6_0_4_pubrels_are_in_the_order_of_the_pubrecs(mqtt):
     assert [sub.expect(wire.PUBREL).packet_id for _ in ids] == ids
 
 
-@pytest.mark.parametrize("qos", [0, 1, pytest.param(2, marks=qos2)])
+@pytest.mark.parametrize("qos", [0, 1, 2])
 def test_mqtt_4_6_0_5_topics_are_ordered_by_default(mqtt, qos):
     sub, pub = mqtt.subscriber((mqtt.topic(), qos)), mqtt.client()
     for n in range(100):

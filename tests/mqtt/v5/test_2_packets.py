@@ -2,7 +2,7 @@
 
 import pytest
 from conformance import wire, wire5
-from conformance.marks import not_mosquitto, qos2
+from conformance.marks import not_mosquitto
 
 UNCHECKED = not_mosquitto("takes any flags in it")
 LATER = [
@@ -39,7 +39,6 @@ def test_mqtt_2_1_3_1_what_the_server_sends_has_the_flags_of_the_table(mqtt):
     assert got == dict.fromkeys(kinds, 0)
 
 
-@qos2
 def test_mqtt_2_1_3_1_the_acknowledgements_of_qos_2_have_the_flags_of_the_table(mqtt):
     sub, pub = mqtt.subscriber((mqtt.topic(), 2)), mqtt.client()
     pub.send(wire5.publish(mqtt.topic(), b"x", qos=2, packet_id=7))
@@ -128,7 +127,6 @@ def test_mqtt_2_2_1_5_puback_has_the_packet_id_of_its_publish(mqtt, packet_id):
     assert client.await_packet(wire.PUBACK).packet_id == packet_id
 
 
-@qos2
 @pytest.mark.parametrize("packet_id", [1, 256, 65535])
 def test_mqtt_2_2_1_5_pubrec_pubrel_and_pubcomp_have_the_packet_id_of_their_publish(mqtt, packet_id):
     sub, pub = mqtt.subscriber((mqtt.topic(), 2)), mqtt.client()

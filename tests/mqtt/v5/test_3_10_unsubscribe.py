@@ -2,7 +2,7 @@
 
 import pytest
 from conformance import wire, wire5
-from conformance.marks import not_mosquitto, qos2
+from conformance.marks import not_mosquitto
 
 MALFORMED, PROTOCOL_ERROR = 0x81, 0x82
 GONE, WAS_NOT_THERE, INVALID = 0, 0x11, 0x8F
@@ -76,7 +76,7 @@ def test_mqtt_3_10_4_2_nothing_new_is_queued_after_unsubscribe(mqtt):
     assert mqtt.back("s").until(end) == []
 
 
-@pytest.mark.parametrize("qos", [1, pytest.param(2, marks=qos2)])
+@pytest.mark.parametrize("qos", [1, 2])
 def test_mqtt_3_10_4_3_a_delivery_that_has_begun_is_finished(mqtt, qos):
     """The message is sent again after UNSUBSCRIBE, and its acknowledgement ends it."""
     sub = mqtt.subscriber((mqtt.topic(), qos), name="s", pairs=[mqtt.STAYS])
@@ -93,7 +93,6 @@ def test_mqtt_3_10_4_3_a_delivery_that_has_begun_is_finished(mqtt, qos):
     sub.expect(wire.PINGRESP)
 
 
-@qos2
 def test_mqtt_3_10_4_3_the_handshake_of_qos_2_goes_on_after_unsubscribe(mqtt):
     sub = mqtt.subscriber((mqtt.topic(), 2))
     mqtt.client().publish(mqtt.topic(), b"begun", qos=2)

@@ -5,7 +5,7 @@ import time
 
 import pytest
 from conformance import wire, wire5
-from conformance.marks import not_mosquitto, qos2
+from conformance.marks import not_mosquitto
 
 NOT_CONNECT = {
     "connack": wire.packet(wire.CONNACK, 0, b"\0\0\0"),
@@ -276,7 +276,6 @@ def test_mqtt_3_1_2_25_a_message_that_is_too_large_is_done_with(mqtt):
 
 
 @not_mosquitto("keeps its place")
-@qos2
 def test_mqtt_3_1_2_25_a_message_of_qos_2_that_is_too_large_is_done_with(mqtt):
     client = mqtt.client("s", (wire5.MAXIMUM_PACKET, 60), (wire5.RECEIVE_MAXIMUM, 1))
     client.subscribe((mqtt.topic(), 2))

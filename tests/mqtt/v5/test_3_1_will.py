@@ -4,7 +4,7 @@ import time
 
 import pytest
 from conformance import wire5
-from conformance.marks import not_mosquitto, qos2
+from conformance.marks import not_mosquitto
 
 
 def test_mqtt_3_1_2_7_a_will_is_kept_with_the_session(mqtt):
@@ -137,7 +137,7 @@ def test_mqtt_3_1_2_12_will_qos_3_closes(mqtt):
     mqtt.refused(wire5.connect(mqtt.id("c"), will=("topic", b"", 3, ())), code=0x81)
 
 
-@pytest.mark.parametrize("qos", [0, 1, pytest.param(2, marks=qos2)])
+@pytest.mark.parametrize("qos", [0, 1, 2])
 def test_mqtt_3_1_2_12_the_will_has_its_qos(mqtt, qos):
     sub = mqtt.subscriber((mqtt.topic(), qos))
     mqtt.client(will=(mqtt.topic(), b"x", qos, ())).close()
@@ -160,7 +160,7 @@ def test_mqtt_3_1_2_14_a_will_without_retain_is_not_kept(mqtt):
     assert late.until(end) == []
 
 
-@pytest.mark.parametrize("qos", [0, 1, pytest.param(2, marks=qos2)])
+@pytest.mark.parametrize("qos", [0, 1, 2])
 def test_mqtt_3_1_2_15_a_will_with_retain_is_kept(mqtt, qos):
     sub = mqtt.subscriber((mqtt.topic(), qos | 8))
     pairs = [(wire5.USER, ("a", "b"))]

@@ -2,10 +2,10 @@
 
 import pytest
 from conformance import wire, wire5
-from conformance.marks import not_mosquitto, qos2
+from conformance.marks import not_mosquitto
 
 
-@pytest.mark.parametrize("qos", [1, pytest.param(2, marks=qos2)])
+@pytest.mark.parametrize("qos", [1, 2])
 def test_mqtt_3_3_1_1_a_message_sent_again_has_dup(mqtt, qos):
     sub = mqtt.subscriber((mqtt.topic(), qos), name="s", pairs=[mqtt.STAYS])
     mqtt.client().publish(mqtt.topic(), b"x", qos=qos)
@@ -27,7 +27,7 @@ def test_mqtt_3_3_1_2_qos_0_with_dup_closes(mqtt):
     mqtt.ends(wire5.publish(mqtt.topic(), b"x", dup=True), code=0x81)
 
 
-@pytest.mark.parametrize("qos", [1, pytest.param(2, marks=qos2)])
+@pytest.mark.parametrize("qos", [1, 2])
 def test_mqtt_3_3_1_3_dup_is_not_passed_on(mqtt, qos):
     sub = mqtt.subscriber((mqtt.topic(), qos))
     mqtt.client().publish(mqtt.topic(), b"x", qos=qos, dup=True)
@@ -218,7 +218,7 @@ def test_mqtt_3_3_2_11_an_alias_of_the_server_stands_for_its_topic(mqtt, maximum
     assert known
 
 
-@pytest.mark.parametrize("qos", [0, 1, pytest.param(2, marks=qos2)])
+@pytest.mark.parametrize("qos", [0, 1, 2])
 def test_mqtt_3_3_2_12_each_alias_up_to_the_maximum_is_taken(mqtt, qos):
     sub, pub = mqtt.subscriber((mqtt.topic("#"), qos)), mqtt.client()
     maximum = pub.connect_answer.one(wire5.ALIAS_MAXIMUM)
@@ -322,7 +322,6 @@ def test_mqtt_3_3_4_1_qos_0_is_not_answered_qos_1_with_puback(mqtt):
     assert sorted(answer.kind for answer in answers) == [wire.PUBACK, wire.PINGRESP]
 
 
-@qos2
 def test_mqtt_3_3_4_1_qos_2_is_answered_with_pubrec(mqtt):
     client = mqtt.client()
     client.send(wire5.publish(mqtt.topic(), b"x", qos=2, packet_id=5))
@@ -330,7 +329,7 @@ def test_mqtt_3_3_4_1_qos_2_is_answered_with_pubrec(mqtt):
 
 
 @pytest.mark.parametrize("granted", [
-    (1, 0), (0, 1), pytest.param((0, 2, 1), marks=qos2), pytest.param((2, 1, 0), marks=qos2),
+    (1, 0), (0, 1), (0, 2, 1), (2, 1, 0),
 ])
 def test_mqtt_3_3_4_2_overlapping_subscriptions_deliver_with_the_highest_qos(mqtt, granted):
     end = mqtt.topic("end")
@@ -357,7 +356,7 @@ def overlapping(mqtt, **how):
     return [sorted(message.all(wire5.SUBSCRIPTION_ID)) for message in got if message.payload == b"x"]
 
 
-@pytest.mark.parametrize("qos", [0, 1, pytest.param(2, marks=qos2)])
+@pytest.mark.parametrize("qos", [0, 1, 2])
 def test_mqtt_3_3_4_3_overlapping_subscriptions_all_give_their_identifier(mqtt, qos):
     assert sorted(sum(overlapping(mqtt, qos=qos), [])) == [1, 268_435_455]
 
@@ -410,7 +409,6 @@ def test_mqtt_3_3_4_6_a_publish_with_a_subscription_identifier_closes(mqtt, qos)
 
 
 @not_mosquitto("says it in PUBREC")
-@qos2
 def test_mqtt_3_3_4_7_more_than_the_servers_receive_maximum_closes(mqtt):
     """As many are taken; QoS 2 without a PUBREL stays unfinished."""
     client = mqtt.client()
@@ -450,7 +448,6 @@ def test_mqtt_3_3_4_9_no_more_in_flight_than_the_receive_maximum(mqtt, maximum):
     client.expect(wire.PINGRESP)
 
 
-@qos2
 def test_mqtt_3_3_4_9_a_message_of_qos_2_is_in_flight_until_its_pubcomp(mqtt):
     client, first = window(mqtt, 2, 2)
     client.send(wire.pubrec(first), wire.pingreq())
@@ -459,7 +456,6 @@ def test_mqtt_3_3_4_9_a_message_of_qos_2_is_in_flight_until_its_pubcomp(mqtt):
     assert client.expect(wire.PUBLISH).payload == b"2"
 
 
-@qos2
 def test_mqtt_3_3_4_9_a_message_of_qos_2_that_is_refused_is_in_flight_no_more(mqtt):
     client, first = window(mqtt, 2, 2)
     client.send(wire5.ack(wire.PUBREC, first, 0x97))

@@ -2,7 +2,7 @@
 
 import pytest
 from conformance import wire, wire5
-from conformance.marks import not_mosquitto, pending, qos2
+from conformance.marks import not_mosquitto
 
 MALFORMED, PROTOCOL_ERROR, TOO_LARGE, NOT_FOUND = 0x81, 0x82, 0x95, 0x92
 ACKS = {"puback": wire.PUBACK, "pubrec": wire.PUBREC, "pubrel": wire.PUBREL, "pubcomp": wire.PUBCOMP}
@@ -102,7 +102,6 @@ def test_mqtt_3_4_2_3_reason_string_and_user_properties_are_taken(mqtt, kind):
     client.ping()
 
 
-@qos2
 def test_mqtt_3_5_2_1_pubrec_says_how_it_went(mqtt):
     client = mqtt.client(port=mqtt.broker.guarded_port)
     assert client.publish(mqtt.topic(), qos=2) in (0, 0x10), "nobody has subscribed"
@@ -118,8 +117,6 @@ def test_mqtt_3_5_2_1_a_pubrec_with_another_code_closes(mqtt, code):
     mqtt.ends(wire5.ack(wire.PUBREC, 1, code), code=PROTOCOL_ERROR)
 
 
-@qos2
-@pending("reason strings in acknowledgements come with the limits")
 @not_mosquitto("sends no reason strings")
 def test_mqtt_3_5_2_2_pubrec_leaves_out_the_reason_that_does_not_fit(mqtt):
     port = mqtt.broker.guarded_port
@@ -133,7 +130,6 @@ def test_mqtt_3_6_1_1_other_flags_in_pubrel_close(mqtt, flags):
     mqtt.ends(wire.tampered(wire.pubrel(1), flags), code=MALFORMED)
 
 
-@qos2
 def test_mqtt_3_6_2_1_pubrel_says_how_it_went(mqtt):
     sub, packet_id = in_flight(mqtt, 2)
     sub.send(wire.pubrec(packet_id))
@@ -169,7 +165,6 @@ def test_mqtt_3_7_2_1_pubcomp_of_an_unknown_id_says_so(mqtt):
     assert (answer.packet_id, answer.code) == (77, NOT_FOUND)
 
 
-@qos2
 def test_mqtt_3_7_2_1_pubcomp_says_how_it_went(mqtt):
     client = mqtt.client()
     client.send(wire5.publish(mqtt.topic(), qos=2, packet_id=9))

@@ -2,7 +2,7 @@
 
 import pytest
 from conformance import wire, wire5
-from conformance.marks import not_mosquitto, qos2
+from conformance.marks import not_mosquitto
 
 MALFORMED, PROTOCOL_ERROR = 0x81, 0x82
 NO_LOCAL, AS_PUBLISHED, IF_NEW, NEVER = 4, 8, 0x10, 0x20
@@ -191,7 +191,7 @@ def test_mqtt_3_8_4_5_several_filters_are_like_several_subscribes(mqtt):
     assert {id for m in kept + news for id in m.all(wire5.SUBSCRIPTION_ID)} == {9}
 
 
-@pytest.mark.parametrize("qos", [0, 1, pytest.param(2, marks=qos2)])
+@pytest.mark.parametrize("qos", [0, 1, 2])
 def test_mqtt_3_8_4_6_each_filter_has_a_code(mqtt, qos):
     client = mqtt.client()
     filters = [(mqtt.topic(f"{n}"), qos) for n in range(4)]
@@ -211,14 +211,8 @@ def test_mqtt_3_8_4_7_a_code_is_the_granted_qos_or_a_failure(mqtt):
     assert (got.payload, got.qos) == (b"y", 0)
 
 
-MINIMUM = [
-    pytest.param(published, granted, marks=qos2 if 2 in (published, granted) else ())
-    for published in (0, 1, 2)
-    for granted in (0, 1, 2)
-]
-
-
-@pytest.mark.parametrize("published, granted", MINIMUM)
+@pytest.mark.parametrize("published", [0, 1, 2])
+@pytest.mark.parametrize("granted", [0, 1, 2])
 def test_mqtt_3_8_4_8_the_qos_of_a_delivery_is_the_lower_one(mqtt, published, granted):
     sub = mqtt.subscriber((mqtt.topic(), granted))
     mqtt.client().publish(mqtt.topic(), b"x", qos=published)

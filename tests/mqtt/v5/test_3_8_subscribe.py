@@ -52,7 +52,7 @@ def test_mqtt_3_3_1_13_with_retain_as_published_the_flag_stays(mqtt):
 def test_mqtt_3_9_3_1_codes_of_suback_are_in_the_order_of_the_filters(mqtt):
     client = wire5.client(mqtt, "s", port=mqtt.broker.guarded_port)
     filters = [(mqtt.topic(), 0), ("shut/a", 0), ("a/#/b", 0), ("$share/g/shut/a", 0)]
-    assert client.subscribe(*filters, (mqtt.topic("b"), 2)) == [0, 0x87, 0x8F, 0x87, 1]
+    assert client.subscribe(*filters, (mqtt.topic("b"), 2)) == [0, 0x87, 0x8F, 0x87, 2]
 
 
 def test_mqtt_3_11_3_1_codes_of_unsuback_are_in_the_order_of_the_filters(mqtt):

@@ -2,9 +2,8 @@
 
 import pytest
 from conformance import wire, wire5
-from conformance.marks import not_mosquitto, qos2
 
-QOS = pytest.mark.parametrize("qos", [1, pytest.param(2, marks=qos2)])
+QOS = pytest.mark.parametrize("qos", [1, 2])
 
 
 def quiet(client):
@@ -127,7 +126,6 @@ def test_mqtt_4_4_0_1_what_is_pending_is_sent_again_with_its_id(mqtt, qos):
     quiet(mqtt.back("s"))
 
 
-@qos2
 def test_mqtt_4_4_0_1_an_unfinished_pubrel_is_sent_again(mqtt):
     sub = mqtt.subscriber((mqtt.topic(), 2), name="s", pairs=[mqtt.STAYS])
     mqtt.client().publish(mqtt.topic(), b"x", qos=2)
@@ -179,7 +177,6 @@ def test_mqtt_4_4_0_2_a_refused_qos_1_message_is_not_sent_again(mqtt, code):
     quiet(mqtt.back("s"))
 
 
-@qos2
 @pytest.mark.parametrize("code", [0x80, 0x83, 0x87, 0x97])
 def test_mqtt_4_4_0_2_a_refused_qos_2_message_is_over(mqtt, code):
     """No PUBREL, nothing again, and the id may be used for the next."""

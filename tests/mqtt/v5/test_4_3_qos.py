@@ -4,7 +4,7 @@ import time
 
 import pytest
 from conformance import wire, wire5
-from conformance.marks import not_mosquitto, qos2
+from conformance.marks import not_mosquitto
 
 NOT_FOUND = 0x92
 
@@ -108,12 +108,10 @@ def test_mqtt_4_3_2_5_after_puback_the_same_id_is_a_new_message(mqtt):
     assert [sub.take().payload for _ in range(4)] == [b"0", b"1", b"2", b"3"]
 
 
-@qos2
 def test_mqtt_4_3_3_1_each_message_of_qos_2_has_a_free_id(mqtt):
     free_ids(mqtt, 2)
 
 
-@qos2
 def test_mqtt_4_3_3_1_an_id_is_not_free_before_its_pubcomp(mqtt):
     sub, pub = mqtt.subscriber((mqtt.topic(), 2)), mqtt.client()
     pending = set()
@@ -126,7 +124,6 @@ def test_mqtt_4_3_3_1_an_id_is_not_free_before_its_pubcomp(mqtt):
         sub.expect(wire.PUBREL)
 
 
-@qos2
 def test_mqtt_4_3_3_2_qos_2_begins_without_dup(mqtt):
     """Though it came with one."""
     sub, pub = mqtt.subscriber((mqtt.topic(), 2)), mqtt.client()
@@ -136,7 +133,6 @@ def test_mqtt_4_3_3_2_qos_2_begins_without_dup(mqtt):
         assert (message.qos, message.dup) == (2, False) and message.packet_id
 
 
-@qos2
 @not_mosquitto("closes for an acknowledgement of another kind")
 def test_mqtt_4_3_3_3_a_message_of_qos_2_is_pending_until_its_pubrec(mqtt):
     sub = stored(mqtt, 2)
@@ -156,7 +152,6 @@ def test_mqtt_4_3_3_3_a_message_of_qos_2_is_pending_until_its_pubrec(mqtt):
     quiet(sub)
 
 
-@qos2
 @pytest.mark.parametrize("code", [None, 0, 0x10])
 def test_mqtt_4_3_3_4_pubrec_is_answered_with_pubrel(mqtt, code):
     sub = mqtt.subscriber((mqtt.topic(), 2))
@@ -169,7 +164,6 @@ def test_mqtt_4_3_3_4_pubrec_is_answered_with_pubrel(mqtt, code):
         assert (answer.packet_id, answer.code) == (packet_id, 0)
 
 
-@qos2
 def test_mqtt_4_3_3_4_pubrec_with_an_error_is_not_answered(mqtt):
     sub = mqtt.subscriber((mqtt.topic(), 2))
     mqtt.client().publish(mqtt.topic(), b"x", qos=2)
@@ -177,7 +171,6 @@ def test_mqtt_4_3_3_4_pubrec_with_an_error_is_not_answered(mqtt):
     quiet(sub)
 
 
-@qos2
 def test_mqtt_4_3_3_5_pubrel_is_pending_until_its_pubcomp(mqtt):
     sub = stored(mqtt, 2)
     mqtt.client().publish(mqtt.topic(), b"x", qos=2)
@@ -194,7 +187,6 @@ def test_mqtt_4_3_3_5_pubrel_is_pending_until_its_pubcomp(mqtt):
     quiet(mqtt.back("s"))
 
 
-@qos2
 def test_mqtt_4_3_3_6_after_pubrel_the_message_is_not_sent_again(mqtt):
     """Not either when the connection ends before PUBREL can have arrived."""
     sub = stored(mqtt, 2)
@@ -218,7 +210,6 @@ def test_mqtt_4_3_3_6_after_pubrel_the_message_is_not_sent_again(mqtt):
     assert sorted(released + again) == sorted(ids)
 
 
-@qos2
 def test_mqtt_4_3_3_7_a_message_that_was_sent_does_not_expire(mqtt):
     sub = stored(mqtt, 2)
     mqtt.client().publish(mqtt.topic(), b"x", (wire5.MESSAGE_EXPIRY, 1), qos=2)
@@ -229,7 +220,6 @@ def test_mqtt_4_3_3_7_a_message_that_was_sent_does_not_expire(mqtt):
     assert (again.payload, again.dup) == (b"x", True)
 
 
-@qos2
 def test_mqtt_4_3_3_8_pubrec_comes_for_each_message(mqtt):
     client = mqtt.client()
     client.send(*(wire5.publish(mqtt.topic(), b"x", qos=2, packet_id=n) for n in range(1, 21)))
@@ -237,7 +227,6 @@ def test_mqtt_4_3_3_8_pubrec_comes_for_each_message(mqtt):
     assert [answer.packet_id for answer in answers] == list(range(1, 21))
 
 
-@qos2
 def test_mqtt_4_3_3_8_what_is_received_is_the_servers(mqtt):
     """With its PUBREC at the latest when PUBREL comes; here by another connection."""
     mqtt.away("s", (mqtt.topic(), 2))
@@ -249,7 +238,6 @@ def test_mqtt_4_3_3_8_what_is_received_is_the_servers(mqtt):
     assert mqtt.back("s").take().payload == b"x"
 
 
-@qos2
 @not_mosquitto("does not refuse what its acl_file forbids")
 def test_mqtt_4_3_3_9_after_a_refusal_the_same_id_is_a_new_message(mqtt):
     sub = mqtt.subscriber((mqtt.topic(), 2))
@@ -262,7 +250,6 @@ def test_mqtt_4_3_3_9_after_a_refusal_the_same_id_is_a_new_message(mqtt):
     assert sub.take().payload == b"y"
 
 
-@qos2
 @not_mosquitto("closes")
 def test_mqtt_4_3_3_10_before_pubrel_the_same_id_is_the_same_message(mqtt):
     end = mqtt.topic("end")
@@ -275,7 +262,6 @@ def test_mqtt_4_3_3_10_before_pubrel_the_same_id_is_the_same_message(mqtt):
     assert [message.payload for message in sub.until(end)] == [b"x"]
 
 
-@qos2
 def test_mqtt_4_3_3_10_the_same_message_after_a_lost_connection_comes_once(mqtt):
     end = mqtt.topic("end")
     sub, pub = mqtt.subscriber((mqtt.topic("+"), 2)), mqtt.client("p", mqtt.STAYS)
@@ -291,7 +277,6 @@ def test_mqtt_4_3_3_10_the_same_message_after_a_lost_connection_comes_once(mqtt)
     assert [message.payload for message in sub.until(end)] == [b"x"]
 
 
-@qos2
 def test_mqtt_4_3_3_10_a_clean_start_forgets_the_ids(mqtt):
     sub, pub = mqtt.subscriber((mqtt.topic(), 2)), mqtt.client("p", mqtt.STAYS)
     pub.send(wire5.publish(mqtt.topic(), b"old", qos=2, packet_id=5))
@@ -302,7 +287,6 @@ def test_mqtt_4_3_3_10_a_clean_start_forgets_the_ids(mqtt):
     assert sub.take().payload == b"new" or sub.take().payload == b"new"
 
 
-@qos2
 def test_mqtt_4_3_3_11_pubrel_is_answered_with_pubcomp(mqtt):
     client = mqtt.client()
     for packet_id in (1, 255, 256, 65535):
@@ -318,7 +302,6 @@ def test_mqtt_4_3_3_11_pubrel_of_an_unknown_id_is_answered_too(mqtt):
         pubcomp(client, 5, NOT_FOUND)
 
 
-@qos2
 def test_mqtt_4_3_3_12_after_pubcomp_the_same_id_is_a_new_message(mqtt):
     sub, pub = mqtt.subscriber((mqtt.topic(), 2)), mqtt.client()
     for n, dup in enumerate((False, True, False)):
@@ -326,7 +309,6 @@ def test_mqtt_4_3_3_12_after_pubcomp_the_same_id_is_a_new_message(mqtt):
     assert [sub.take().payload for _ in range(3)] == [b"0", b"1", b"2"]
 
 
-@qos2
 def test_mqtt_4_3_3_13_the_handshake_goes_on_when_the_message_has_expired(mqtt):
     """Towards the server, and towards a client."""
     life = (wire5.MESSAGE_EXPIRY, 1)

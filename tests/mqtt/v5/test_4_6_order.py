@@ -2,9 +2,8 @@
 
 import pytest
 from conformance import wire, wire5
-from conformance.marks import qos2
 
-QOS = pytest.mark.parametrize("qos", [1, pytest.param(2, marks=qos2)])
+QOS = pytest.mark.parametrize("qos", [1, 2])
 
 
 def sent(mqtt, sub, qos, count):
@@ -39,7 +38,6 @@ def test_mqtt_4_6_0_2_pubacks_in_another_order_are_taken(mqtt):
     sub.expect(wire.PINGRESP)
 
 
-@qos2
 def test_mqtt_4_6_0_3_pubrecs_in_another_order_are_taken(mqtt):
     """A client that breaks the rule: each acknowledgement is answered for its own message."""
     sub = mqtt.subscriber((mqtt.topic(), 2), name="s", pairs=[mqtt.STAYS])
@@ -55,7 +53,6 @@ def test_mqtt_4_6_0_3_pubrecs_in_another_order_are_taken(mqtt):
     sub.expect(wire.PINGRESP)
 
 
-@qos2
 def test_mqtt_4_6_0_4_pubrels_are_in_the_order_of_the_pubrecs(mqtt):
     """Written for clients; here for what the server sends."""
     sub = mqtt.subscriber((mqtt.topic(), 2))
@@ -64,7 +61,7 @@ def test_mqtt_4_6_0_4_pubrels_are_in_the_order_of_the_pubrecs(mqtt):
     assert [sub.expect(wire.PUBREL).packet_id for _ in ids] == ids
 
 
-@pytest.mark.parametrize("qos", [0, 1, pytest.param(2, marks=qos2)])
+@pytest.mark.parametrize("qos", [0, 1, 2])
 def test_mqtt_4_6_0_5_the_order_of_each_publisher_is_kept(mqtt, qos):
     """Two publishers send in turns, with many messages under way at once."""
     sub = mqtt.subscriber((mqtt.topic("+"), qos))
@@ -104,7 +101,7 @@ def test_mqtt_4_6_0_5_the_order_is_kept_from_the_queue_into_the_live_stream(mqtt
     assert [int(sub.take().payload) for _ in range(150)] == list(range(150))
 
 
-@pytest.mark.parametrize("qos", [0, 1, pytest.param(2, marks=qos2)])
+@pytest.mark.parametrize("qos", [0, 1, 2])
 def test_mqtt_4_6_0_6_topics_are_ordered_by_default(mqtt, qos):
     sub, pub = mqtt.subscriber((mqtt.topic(), qos)), mqtt.client()
     for n in range(100):

@@ -2,7 +2,7 @@
 
 import pytest
 from conformance import wire5
-from conformance.marks import not_mosquitto, qos2
+from conformance.marks import not_mosquitto
 from conformance.wire5 import PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL
 
 lenient = not_mosquitto("throws out who asks for what is no filter, or grants it")
@@ -79,7 +79,6 @@ def test_mqtt_4_8_2_3_the_qos_is_the_chosen_clients(mqtt, stays):
     assert [packet.qos for packet in one] == [1, 1]
 
 
-@qos2
 def test_mqtt_4_8_2_4_what_was_begun_at_qos_2_is_ended_with_that_client(mqtt):
     first, second = group(mqtt, 2, 2)
     mqtt.client().publish(mqtt.topic(), b"x", qos=2)
@@ -99,7 +98,6 @@ def test_mqtt_4_8_2_4_what_was_begun_at_qos_2_is_ended_with_that_client(mqtt):
     assert received(member, other) == [[], []]
 
 
-@qos2
 def test_mqtt_4_8_2_5_what_was_begun_at_qos_2_goes_to_nobody_else(mqtt):
     first, second = group(mqtt, 2, 2)
     mqtt.client().publish(mqtt.topic(), b"x", qos=2)

@@ -2,9 +2,9 @@
 
 import pytest
 from conformance import wire, wire5
-from conformance.marks import not_mosquitto, qos2
+from conformance.marks import not_mosquitto
 
-QOS = pytest.mark.parametrize("qos", [1, pytest.param(2, marks=qos2)])
+QOS = pytest.mark.parametrize("qos", [1, 2])
 
 
 def flood(mqtt, qos, count):
@@ -73,7 +73,6 @@ def test_mqtt_4_9_0_2_at_0_nothing_of_qos_1_is_sent(mqtt):
     assert comes_before_a_ping(sub) == []
 
 
-@qos2
 def test_mqtt_4_9_0_2_at_0_nothing_of_qos_2_is_sent(mqtt):
     sub = windowed(mqtt, 2, 1)
     flood(mqtt, 2, 4)

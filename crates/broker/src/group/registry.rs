@@ -100,6 +100,16 @@ impl Shares {
         self.lock().groups.remove(&id);
     }
 
+    /// The group with this queue.
+    pub(crate) fn of_queue(&self, queue: TakerId) -> Option<Arc<Group>> {
+        // Not under the lock: a group's own comes before it.
+        let all: Vec<Arc<Group>> = {
+            let numbered = self.lock();
+            numbered.groups.values().filter_map(Weak::upgrade).collect()
+        };
+        all.into_iter().find(|group| group.taker() == Some(queue))
+    }
+
     /// `None`: its last member has left.
     pub(crate) fn get(&self, id: ShareId) -> Option<Arc<Group>> {
         self.lock().groups.get(&id).and_then(Weak::upgrade)

@@ -3,9 +3,9 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use iotedge_model::{DropReason, MessageId};
+use iotedge_model::{DropReason, MessageId, QoS};
 use iotedge_ports::{Clock, Delivery, DrainLimit, DrainState, Pressure, ShareId, Wake};
-use iotedge_store::{Store, TakerId};
+use iotedge_store::{RowState, Store, TakerId};
 use iotedge_telemetry::METRICS;
 
 use crate::group::Shares;
@@ -35,7 +35,7 @@ pub(crate) enum Push {
 }
 
 /// Publishers wait when one part in so many of a queue is filled.
-const PRESSED_PART: usize = 8;
+pub(crate) const PRESSED_PART: usize = 8;
 /// Rows read from the store at once.
 const READ_ROWS: usize = 128;
 /// Their bytes.
@@ -59,6 +59,8 @@ pub(crate) struct State {
     plain: VecDeque<(u64, Delivery)>,
     /// QoS 1 and 2, and all of a route.
     kept: VecDeque<(u64, Delivery)>,
+    /// Those of `kept` that come out when their row is committed, and not before.
+    held: VecDeque<MessageId>,
     arrivals: u64,
     bytes: usize,
     /// Every row that is committed is behind the cursor, and new ones come to `kept`. Otherwise
@@ -188,13 +190,17 @@ impl Feed {
     }
 
     /// A delivery whose row is about to be handed to the store, under the broker's lock. To be
-    /// followed by [`Feed::appended`] when it has been, and by [`Feed::committed`].
-    pub(crate) fn append(&self, delivery: Delivery) {
+    /// followed by [`Feed::appended`] when it has been, and by [`Feed::committed`]. With `hold` it
+    /// does not come out before that.
+    pub(crate) fn append(&self, delivery: Delivery, hold: bool) {
         let mut state = self.lock();
         state.pending += 1;
         state.appended += 1;
         if state.caught_up && state.wake.is_some() && !state.is_full(&self.env) {
             state.cursor = Some(delivery.message.id);
+            if hold {
+                state.held.push_back(delivery.message.id);
+            }
             state.put(delivery);
         } else {
             state.caught_up = false;
@@ -204,17 +210,34 @@ impl Feed {
     /// The store has the row: the consumer may see it, and its acknowledgement comes after it.
     pub(crate) fn appended(&self) {
         let mut state = self.lock();
-        if !state.kept.is_empty() {
+        if !state.kept.is_empty() && !state.is_held() {
             state.rouse();
         }
     }
 
-    /// The store is done with one row.
-    pub(crate) fn committed(&self) {
+    /// The store is done with the row of `id`; rows end in the order of their ids. One that could
+    /// not be committed was refused to its publisher, and is not to come out any more.
+    pub(crate) fn committed(&self, id: MessageId, kept: bool) {
         let mut state = self.lock();
         state.pending = state.pending.saturating_sub(1);
-        if !state.caught_up {
+        if !kept {
+            state.forget(id);
+        }
+        let was_held = state.is_held();
+        while let Some(held) = state.held.front().copied().filter(|held| *held <= id) {
+            state.held.pop_front();
+            state.arrive(held);
+        }
+        if !state.caught_up || (was_held && !state.is_held()) {
             state.rouse();
+        }
+    }
+
+    /// The consumer takes nothing now; the next arrival wakes.
+    pub(crate) fn rest(&self, epoch: u64) {
+        let mut state = self.lock();
+        if state.epoch == epoch {
+            state.woken = false;
         }
     }
 
@@ -245,9 +268,9 @@ impl Feed {
                 if taking.is_full() {
                     return Some(DrainState::More);
                 }
-                if state.caught_up || taking.kept == 0 {
-                    // With a full window the next acknowledgement drains again; until then an
-                    // arrival of QoS 0 has to wake.
+                if state.caught_up || taking.kept == 0 || state.is_held() {
+                    // With a full window the next acknowledgement drains again, and what is held
+                    // its commit; until then an arrival of QoS 0 has to wake.
                     state.woken = false;
                     return Some(DrainState::Empty);
                 }
@@ -310,13 +333,16 @@ impl Feed {
         for row in rows {
             let id = row.message.id;
             state.cursor = Some(id);
-            if dropped.contains(&id) {
+            // What is in flight is with the session already.
+            if dropped.contains(&id) || row.state != RowState::Queued {
                 continue;
             }
+            let sent = id < self.env.first_id || state.newest_out.is_some_and(|out| id <= out);
             let delivery = Delivery {
                 qos: row.qos,
                 retain: row.retain,
-                dup: id < self.env.first_id || state.newest_out.is_some_and(|newest| id <= newest),
+                // A QoS 2 row that was sent says so itself.
+                dup: sent && row.qos < QoS::ExactlyOnce,
                 durable: true,
                 share: None,
                 identifiers: row.identifiers,
@@ -329,7 +355,7 @@ impl Feed {
     fn take_live(&self, state: &mut State, taking: &mut Taking, out: &mut Vec<Delivery>) {
         while !taking.is_full() {
             let plain = state.plain.front().map(|(n, _)| *n);
-            let kept = if taking.kept > 0 {
+            let kept = if taking.kept > 0 && !state.is_held() {
                 state.kept.front().map(|(n, _)| *n)
             } else {
                 None
@@ -381,6 +407,12 @@ impl Feed {
                 .store
                 .discard(taker, &[delivery.message.id], reason);
         }
+    }
+
+    /// Whether publishers should wait for it.
+    pub(crate) fn is_pressed(&self) -> bool {
+        let state = self.lock();
+        state.wake.is_some() && state.is_pressed(&self.env) && !state.given_up
     }
 
     /// Messages in memory.
@@ -466,6 +498,22 @@ impl State {
         }
     }
 
+    /// What was held takes its place behind the QoS 0 deliveries that came while it was.
+    fn arrive(&mut self, id: MessageId) {
+        if let Some((arrival, _)) = self.kept.iter_mut().find(|(_, d)| d.message.id == id) {
+            *arrival = self.arrivals;
+            self.arrivals += 1;
+        }
+    }
+
+    /// The next of `kept` waits for its commit.
+    fn is_held(&self) -> bool {
+        match (self.held.front(), self.kept.front()) {
+            (Some(held), Some((_, next))) => *held == next.message.id,
+            _ => false,
+        }
+    }
+
     /// Lets go of what has a row; it is read again from the store.
     pub(crate) fn forget_kept(&mut self) {
         if let Some((_, first)) = self.kept.iter().find(|(_, d)| d.share.is_none()) {
@@ -473,6 +521,7 @@ impl State {
             self.caught_up = false;
         }
         self.kept.clear();
+        self.held.clear();
         self.bytes = self.plain.iter().map(|(_, d)| d.message.cost()).sum();
     }
 
@@ -506,6 +555,7 @@ impl State {
                 self.bytes = self.bytes.saturating_sub(delivery.message.cost());
             }
         }
+        self.held.retain(|held| *held != id);
     }
 }
 

@@ -16,7 +16,7 @@ use iotedge_model::{
 use iotedge_ports::{
     AckSink, BrokerPort, ClientHandle, Clock, CloseReason, ConnectRefused, ConnectRequest,
     Connected, Detached, DisconnectReason, DrainLimit, DrainState, EndKind, Failure, Outgoing,
-    Publication, PublishOutcome, SubscribeOptions, Subscription, Wake, Will,
+    OutgoingPublish, Publication, PublishOutcome, SubscribeOptions, Subscription, Wake, Will,
 };
 use iotedge_store::{Options, Store};
 
@@ -307,7 +307,7 @@ impl ClientBuilder<'_> {
 }
 
 pub struct Client {
-    broker: Broker,
+    pub broker: Broker,
     pub ears: Arc<Ears>,
     pub connected: Connected,
 }
@@ -344,8 +344,17 @@ impl Client {
             .send_retained(self.connected.connection, &subscriptions);
     }
 
+    /// The deliveries that are there now.
+    pub fn drain(&self) -> Vec<OutgoingPublish> {
+        let publish = |outgoing| match outgoing {
+            Outgoing::Publish(publish) => Some(publish),
+            Outgoing::Release(_) => None,
+        };
+        self.drain_all().into_iter().filter_map(publish).collect()
+    }
+
     /// What is there now.
-    pub fn drain(&self) -> Vec<Outgoing> {
+    pub fn drain_all(&self) -> Vec<Outgoing> {
         let mut out = Vec::new();
         let limit = DrainLimit {
             messages: 1_000,
@@ -356,7 +365,7 @@ impl Client {
     }
 
     /// Waits for `n` deliveries.
-    pub fn receive(&self, n: usize) -> Vec<Outgoing> {
+    pub fn receive(&self, n: usize) -> Vec<OutgoingPublish> {
         let mut out = self.drain();
         while out.len() < n {
             let wakes = self.ears.heard().wakes;
@@ -370,7 +379,7 @@ impl Client {
         out
     }
 
-    pub fn acknowledge(&self, outgoing: &Outgoing) -> bool {
+    pub fn acknowledge(&self, outgoing: &OutgoingPublish) -> bool {
         self.connected
             .mailbox
             .puback(outgoing.packet_id.expect("has a packet id"))
@@ -390,7 +399,7 @@ impl Client {
     }
 }
 
-pub fn payloads(deliveries: &[Outgoing]) -> Vec<String> {
+pub fn payloads(deliveries: &[OutgoingPublish]) -> Vec<String> {
     deliveries
         .iter()
         .map(|o| String::from_utf8_lossy(&o.delivery.message.payload).into_owned())

@@ -32,7 +32,7 @@ fn properties(opened: &Opened, limits: &Limits) -> ConnAckProperties {
     ConnAckProperties {
         session_expiry: terms.session_expiry_cut.then_some(terms.session_expiry),
         receive_maximum: receive_maximum(limits),
-        maximum_qos: limits.qos(),
+        maximum_qos: limits.max_qos,
         retain_available: limits.retain_available,
         maximum_packet_size: u32::try_from(limits.max_packet_bytes)
             .ok()

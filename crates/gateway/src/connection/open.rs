@@ -366,10 +366,10 @@ fn check_will(
     };
     let topic = Topic::new(will.topic.as_str())
         .map_err(|error| refused(error.to_string(), ReasonCode::TopicNameInvalid))?;
-    if will.qos > limits.qos() {
+    if will.qos > limits.max_qos {
         return Err(Refused::WillQos {
             qos: will.qos.into(),
-            max: limits.qos().into(),
+            max: limits.max_qos.into(),
             silent: limits.is_aws(),
         });
     }

@@ -2,8 +2,10 @@
 
 use bytes::Bytes;
 use iotedge_model::DropReason;
-use iotedge_mqtt::{EncodeError, PublishHead, PublishPropertiesRef, Version};
-use iotedge_ports::{DrainLimit, DrainState, Outgoing};
+use iotedge_mqtt::{
+    Ack, EncodeError, Packet, PacketId, PublishHead, PublishPropertiesRef, ReasonCode, Version,
+};
+use iotedge_ports::{DrainLimit, DrainState, Outgoing, OutgoingPublish, PubRecOutcome};
 use iotedge_telemetry::{METRICS, Metric};
 use tokio::time::Instant;
 
@@ -39,10 +41,12 @@ impl Pump {
             let state = self.mailbox.drain(limit, &mut drained);
             let (mut delivered, mut discarded) = (0, false);
             for outgoing in drained.drain(..) {
-                if self.deliver(&outgoing) {
-                    delivered += 1;
-                } else {
-                    discarded = true;
+                match outgoing {
+                    Outgoing::Publish(publish) if self.deliver(&publish) => delivered += 1,
+                    Outgoing::Publish(_) => discarded = true,
+                    Outgoing::Release(id) => {
+                        self.send(&Packet::PubRel(Ack::new(id, ReasonCode::Success)));
+                    }
                 }
             }
             self.drained = drained;
@@ -70,7 +74,7 @@ impl Pump {
     }
 
     /// `false`: discarded.
-    fn deliver(&mut self, outgoing: &Outgoing) -> bool {
+    fn deliver(&mut self, outgoing: &OutgoingPublish) -> bool {
         let topic = &outgoing.delivery.message.topic;
         if !self.permissions.may_receive(topic) {
             METRICS.count(Metric::PublishOutAuthError, self.peer.protocol);
@@ -97,7 +101,7 @@ impl Pump {
         written.is_ok()
     }
 
-    fn write_v311(&mut self, outgoing: &Outgoing) -> Result<(), EncodeError> {
+    fn write_v311(&mut self, outgoing: &OutgoingPublish) -> Result<(), EncodeError> {
         let delivery = &outgoing.delivery;
         let head = PublishHead {
             topic: delivery.message.topic.as_str(),
@@ -118,7 +122,7 @@ impl Pump {
 
     /// With all that travels with the message; nothing larger than the client takes
     /// ([MQTT-3.1.2-24], [MQTT-3.1.2-25]).
-    fn write_v5(&mut self, outgoing: &Outgoing) -> Result<(), EncodeError> {
+    fn write_v5(&mut self, outgoing: &OutgoingPublish) -> Result<(), EncodeError> {
         let delivery = &outgoing.delivery;
         let message = &delivery.message;
         let naming = self.aliases_out.name(&message.topic);
@@ -158,9 +162,32 @@ impl Pump {
         Ok(())
     }
 
-    pub(super) fn puback(&mut self, packet_id: iotedge_mqtt::PacketId) {
+    pub(super) fn puback(&mut self, packet_id: PacketId) {
         if !self.mailbox.puback(packet_id) {
             tracing::debug!(client_id = %self.client_id, packet_id, "PUBACK for nothing in flight");
+        }
+    }
+
+    pub(super) fn pubrec(&mut self, ack: &Ack) {
+        let packet_id = ack.packet_id;
+        if ack.reason.is_error() {
+            // It has forgotten the packet id: no PUBREL (5: 4.3.3).
+            if !self.mailbox.pubrec_refused(packet_id) {
+                tracing::debug!(client_id = %self.client_id, packet_id, "PUBREC for nothing in flight");
+            }
+            return;
+        }
+        let reason = match self.mailbox.pubrec(packet_id) {
+            PubRecOutcome::Pending => return,
+            PubRecOutcome::Release => ReasonCode::Success,
+            PubRecOutcome::Unknown => ReasonCode::PacketIdentifierNotFound,
+        };
+        self.send(&Packet::PubRel(Ack::new(packet_id, reason)));
+    }
+
+    pub(super) fn pubcomp(&mut self, packet_id: PacketId) {
+        if !self.mailbox.pubcomp(packet_id) {
+            tracing::debug!(client_id = %self.client_id, packet_id, "PUBCOMP for nothing in flight");
         }
     }
 }

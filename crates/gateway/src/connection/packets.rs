@@ -1,6 +1,6 @@
 //! What each packet does.
 
-use iotedge_mqtt::{Ack, Disconnect, Packet, ReasonCode};
+use iotedge_mqtt::{Disconnect, Packet, ReasonCode};
 use iotedge_ports::{DisconnectReason, EndKind};
 use iotedge_telemetry::{METRICS, Metric};
 
@@ -24,12 +24,9 @@ impl Pump {
                 self.send(&Packet::PingResp);
             }
             Packet::Disconnect(disconnect) => return Err(self.disconnect(&disconnect)),
-            // Nothing of QoS 2 is in flight here; the peer is helped to forget what it thinks is.
-            // One that refuses has forgotten it (5: 4.3.3).
-            Packet::PubRec(ack) if ack.reason.is_error() => {}
-            Packet::PubRec(ack) => self.send(&Packet::PubRel(unknown(ack.packet_id))),
-            Packet::PubRel(ack) => self.send(&Packet::PubComp(unknown(ack.packet_id))),
-            Packet::PubComp(_) => {}
+            Packet::PubRec(ack) => self.pubrec(&ack),
+            Packet::PubRel(ack) => self.pubrel(ack.packet_id),
+            Packet::PubComp(ack) => self.pubcomp(ack.packet_id),
             // No connection has an authentication method: CONNECT with one is refused.
             Packet::Auth(_) => {
                 let what = "AUTH on a connection without an authentication method";
@@ -70,9 +67,4 @@ impl Pump {
             session_expiry: asked.map(|s| s.min(self.context.limits.max_session_expiry)),
         }
     }
-}
-
-/// Version 5 says that there is no such packet id; 3.1.1 has no word for it.
-fn unknown(packet_id: iotedge_mqtt::PacketId) -> Ack {
-    Ack::new(packet_id, ReasonCode::PacketIdentifierNotFound)
 }

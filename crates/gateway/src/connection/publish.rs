@@ -1,15 +1,15 @@
 //! PUBLISH from a client.
 //!
 //! What is wrong with the message and not with the packet, version 5 answers with a reason code in
-//! PUBACK, and the connection stays. QoS 0 has no answer: there the connection is closed with the
-//! same reason in DISCONNECT, as 3.1.1 does without one, so that nobody goes on publishing to
-//! where nothing is taken.
+//! PUBACK or PUBREC, and the connection stays. QoS 0 has no answer: there the connection is closed
+//! with the same reason in DISCONNECT, as 3.1.1 does without one, so that nobody goes on publishing
+//! to where nothing is taken.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use iotedge_model::{Action, DropReason, Message, MessageId, QoS, Topic, TraceId, UnixMillis};
-use iotedge_mqtt::{Publish, ReasonCode, Received};
+use iotedge_mqtt::{PacketId, Publish, ReasonCode, Received};
 use iotedge_ports::{DisconnectReason, Publication, PublishOutcome, Refusal};
 use iotedge_telemetry::{METRICS, Metric, event};
 use tokio::time::Instant;
@@ -25,7 +25,7 @@ struct Objection {
     what: String,
     /// In DISCONNECT.
     code: ReasonCode,
-    /// In PUBACK; `None` where the connection ends whatever the QoS.
+    /// In PUBACK or PUBREC; `None` where the connection ends whatever the QoS.
     ack: Option<ReasonCode>,
     /// The policies say no.
     denied: bool,
@@ -48,14 +48,17 @@ impl Pump {
         if self.is_throttled() {
             return self.throttle(&publish);
         }
-        if let Err(objection) = self.check_publish(&publish, &topic) {
-            return self.object(&publish, objection);
-        }
-        let bytes = publish.payload.len();
-        let token = match self.note_id(&publish)? {
-            None if publish.packet_id.is_some() => return Ok(()),
-            token => token.map(|token| (token, bytes)),
+        let token = match publish.packet_id {
+            None => None,
+            Some(id) => match self.note_id(id, publish.qos)? {
+                None => return Ok(()),
+                token => token,
+            },
         };
+        if let Err(objection) = self.check_publish(&publish, &topic) {
+            return self.object(&publish, token, objection);
+        }
+        let token = token.map(|token| (token, publish.payload.len()));
         // A copy of its own: a few bytes must not hold a whole read in memory.
         let payload = Bytes::copy_from_slice(&publish.payload);
         let properties = publish.properties.map(|p| *p).unwrap_or_default();
@@ -81,6 +84,9 @@ impl Pump {
         let ack = token.map(|(token, _)| (self.handle.clone() as Arc<_>, token));
         let mut publication = Publication::new(message, ack);
         publication.connection = Some(self.connection);
+        publication.inbound = publish
+            .packet_id
+            .filter(|_| publish.qos == QoS::ExactlyOnce);
         self.batch.push(publication);
         self.batch_tokens.push(token);
         self.batch_bytes += token.map_or(0, |(_, bytes)| bytes);
@@ -91,21 +97,35 @@ impl Pump {
         }
     }
 
-    /// The token of its acknowledgement; `None` for what has none.
-    fn note_id(&mut self, publish: &Publish) -> Result<Option<u64>, End> {
-        let Some(id) = publish.packet_id else {
-            return Ok(None);
-        };
-        if self.inbound.len() >= self.receive_maximum {
+    /// The token of its acknowledgement; `None` for a QoS 2 message that was taken before.
+    fn note_id(&mut self, id: PacketId, qos: QoS) -> Result<Option<u64>, End> {
+        if self.inbound.unanswered() >= self.receive_maximum {
             // 5: 3.3.4
-            let what = "more publishes without PUBACK than the receive maximum";
+            let what = "more publishes without their last answer than the receive maximum";
             return Err(self.protocol_error(what, ReasonCode::ReceiveMaximumExceeded));
         }
-        Ok(match self.inbound.received(id, publish.qos) {
+        Ok(match self.inbound.received(id, qos) {
             Received::New(token) => Some(token),
-            // QoS 2 has been refused, and a full window is not read.
-            Received::Duplicate | Received::Full => None,
+            Received::Duplicate => {
+                self.send_acks();
+                None
+            }
+            // Nothing is read while the window is full.
+            Received::Full => None,
         })
+    }
+
+    /// The client may use a packet id again ([MQTT-4.3.3-2]).
+    pub(super) fn pubrel(&mut self, id: PacketId) {
+        let Some(token) = self.inbound.pubrel(id) else {
+            // Nothing is read while the window is full.
+            return;
+        };
+        let ack = (self.handle.clone() as Arc<_>, token);
+        if !self.mailbox.release(id, Some(ack)) {
+            self.inbound.ready(token);
+            self.send_acks();
+        }
     }
 
     /// By its name or its alias.
@@ -154,11 +174,11 @@ impl Pump {
         let name = ReasonCode::TopicNameInvalid;
         // Where the standard refuses one message, AWS IoT Core ends the connection.
         let alone = |code| (!limits.is_aws()).then_some(code);
-        if publish.qos > limits.qos() {
+        if publish.qos > limits.max_qos {
             let what = format!(
                 "a publish of QoS {}, more than max_qos ({})",
                 u8::from(publish.qos),
-                u8::from(limits.qos())
+                u8::from(limits.max_qos)
             );
             return Err(Objection::new(what, ReasonCode::QosNotSupported, None));
         }
@@ -206,21 +226,21 @@ impl Pump {
     }
 
     /// Says no in the way that the version and the QoS have for it.
-    fn object(&mut self, publish: &Publish, objection: Objection) -> Result<(), End> {
+    fn object(
+        &mut self,
+        publish: &Publish,
+        token: Option<u64>,
+        objection: Objection,
+    ) -> Result<(), End> {
         let metric = if objection.denied {
             Metric::PublishInAuthError
         } else {
             Metric::PublishInClientError
         };
         METRICS.count(metric, self.peer.protocol);
-        if let (true, QoS::AtLeastOnce, Some(code)) =
-            (self.terms.is_v5(), publish.qos, objection.ack)
-        {
+        if let (true, Some(token), Some(code)) = (self.terms.is_v5(), token, objection.ack) {
             self.log_refusal(code, &objection.what);
-            if let Some(token) = self.note_id(publish)? {
-                self.refuse(token, code, &objection.what);
-                self.send_acks();
-            }
+            self.say_no(publish, token, code, &objection.what);
             return Ok(());
         }
         Err(if objection.denied {
@@ -254,13 +274,22 @@ impl Pump {
         let what = "more publishes in a second than broker.max_publish_rate";
         let code = ReasonCode::QuotaExceeded;
         self.log_refusal(code, what);
-        if self.terms.is_v5() && publish.packet_id.is_some() {
-            if let Some(token) = self.note_id(publish)? {
-                self.refuse(token, code, what);
-                self.send_acks();
+        if let (true, Some(id)) = (self.terms.is_v5(), publish.packet_id) {
+            if let Some(token) = self.note_id(id, publish.qos)? {
+                self.say_no(publish, token, code, what);
             }
         }
         Ok(())
+    }
+
+    /// One message is refused in its acknowledgement.
+    fn say_no(&mut self, publish: &Publish, token: u64, code: ReasonCode, what: &str) {
+        if let (QoS::ExactlyOnce, Some(id)) = (publish.qos, publish.packet_id) {
+            // Taken on a connection before this one, it is not any more: the id is free.
+            self.mailbox.release(id, None);
+        }
+        self.refuse(token, code, what);
+        self.send_acks();
     }
 
     fn log_refusal(&self, code: ReasonCode, what: &str) {

@@ -61,7 +61,7 @@ pub(crate) struct Pump {
     pub(super) inbound: Inbound,
     pub(super) output: Output,
     pub(super) batch: Vec<Publication>,
-    /// Tokens of the batch's QoS 1 publishes, and their bytes.
+    /// Tokens of the batch's QoS 1 and 2 publishes, and their bytes.
     pub(super) batch_tokens: Vec<Option<(u64, usize)>>,
     /// The sum of their bytes.
     pub(super) batch_bytes: usize,
@@ -157,6 +157,7 @@ impl Pump {
             course: Course::new(),
             rates,
         };
+        pump.inbound.resume(connected.unreleased);
         pump.send(&hello);
         pump.recheck(&connected.filters);
         pump

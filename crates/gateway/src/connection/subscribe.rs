@@ -198,7 +198,7 @@ impl Pump {
             filter,
             text: Arc::from(text),
             options: SubscribeOptions {
-                qos: options.qos.min(self.context.limits.qos()),
+                qos: options.qos.min(self.context.limits.max_qos),
                 no_local: options.no_local,
                 retain_as_published: options.retain_as_published,
                 retain_handling: match options.retain_handling {
@@ -225,11 +225,11 @@ impl Pump {
     /// or SUBACK").
     fn filter_limit(&self, filter: &SharedFilter, qos: QoS) -> Option<No> {
         let limits = &self.context.limits;
-        if limits.is_aws() && qos > limits.qos() {
+        if limits.is_aws() && qos > limits.max_qos {
             let what = format!(
                 "a subscription of QoS {}, more than max_qos ({})",
                 u8::from(qos),
-                u8::from(limits.qos())
+                u8::from(limits.max_qos)
             );
             return Some(No::new(ReasonCode::QosNotSupported, what));
         }

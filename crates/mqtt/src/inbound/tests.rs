@@ -175,3 +175,23 @@ fn the_receive_maximum_is_held_against_what_has_no_last_answer() {
     all_ready(&mut inbound);
     assert_eq!(inbound.unanswered(), 0);
 }
+
+#[test]
+fn a_message_that_comes_again_counts_once_against_the_receive_maximum() {
+    let mut inbound = Inbound::new(10);
+    inbound.resume([id(9)]);
+    let first = token(inbound.received(id(1), QoS::ExactlyOnce));
+    inbound.ready(first);
+    all_ready(&mut inbound);
+    for again in [1, 9, 9] {
+        let received = inbound.received(id(again), QoS::ExactlyOnce);
+        assert_eq!(received, Received::Duplicate);
+    }
+    assert_eq!(inbound.unanswered(), 2);
+    for released in [1, 9, 9] {
+        let release = inbound.pubrel(id(released)).unwrap();
+        inbound.ready(release);
+    }
+    all_ready(&mut inbound);
+    assert_eq!(inbound.unanswered(), 0);
+}

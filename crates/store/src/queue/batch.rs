@@ -34,6 +34,7 @@ pub(super) struct StagedRow {
     pub(super) row: TakerRow,
     pub(super) state: RowState,
     pub(super) packet_id: Option<NonZeroU16>,
+    pub(super) claimant: Option<TakerId>,
 }
 
 /// What one transaction collects before it writes: rows that come and go within it are never
@@ -110,9 +111,14 @@ impl<'a> Batch<'a> {
                 ..
             } => self.revive(*letter, *taker, *message),
             Op::RemoveDead { letter } => self.remove_dead(*letter),
-            Op::MarkSent { taker, sent } => sent
-                .iter()
-                .try_for_each(|(id, packet_id)| self.mark_sent(*taker, id.0, *packet_id)),
+            Op::MarkSent {
+                taker,
+                claimant,
+                sent,
+            } => sent.iter().try_for_each(|(id, packet_id)| {
+                self.mark_sent(*taker, *claimant, id.0, *packet_id)
+            }),
+            Op::Unmark { taker, ids } => ids.iter().try_for_each(|id| self.unmark(*taker, id.0)),
             Op::MarkReceived { taker, id } => self.mark_received(*taker, id.0),
             Op::ReleaseInbound {
                 client_id,
@@ -138,7 +144,10 @@ impl<'a> Batch<'a> {
                         .execute([&**client_id])?;
                 }
                 match taker {
-                    Some(taker) => self.remove_taker(*taker, DropReason::SessionEnded),
+                    Some(taker) => {
+                        self.drop_claimed(*taker)?;
+                        self.remove_taker(*taker, DropReason::SessionEnded)
+                    }
                     None => Ok(()),
                 }
             }
@@ -203,6 +212,7 @@ impl<'a> Batch<'a> {
                 row: row.clone(),
                 state: RowState::Queued,
                 packet_id: None,
+                claimant: None,
             });
             let tally = self.tallies.entry(row.taker).or_default();
             tally.accepted += 1;
@@ -213,7 +223,7 @@ impl<'a> Batch<'a> {
     }
 
     /// A row goes: out of this very transaction, or out of the file.
-    fn settle(&mut self, taker: TakerId, id: u64, how: Settled) -> Sql<()> {
+    pub(super) fn settle(&mut self, taker: TakerId, id: u64, how: Settled) -> Sql<()> {
         let bytes = match self.unstage(taker, id) {
             Some((message, _)) => Some(cost(&message)),
             None => self.delete_row(taker, id)?,
@@ -360,7 +370,7 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    fn write_staged(&mut self) -> Sql<()> {
+    pub(super) fn write_staged(&mut self) -> Sql<()> {
         let staged = std::mem::take(&mut self.staged).into_values();
         let staged: Vec<Staged> = staged.filter(|s| !s.rows.is_empty()).collect();
         for chunk in staged.chunks(bulk::ROWS) {
@@ -391,8 +401,8 @@ impl<'a> Batch<'a> {
         let written = self
             .connection
             .prepare_cached(
-                "INSERT INTO queue(taker, message, qos, retain, bytes, identifiers, state, packet_id)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING",
+                "INSERT INTO queue(taker, message, qos, retain, bytes, identifiers, state, packet_id,
+                 claimed_by) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING",
             )?
             .execute(params![
                 signed(row.taker.0),
@@ -403,6 +413,7 @@ impl<'a> Batch<'a> {
                 identifiers_column(&row.identifiers),
                 staged.state.to_column(),
                 staged.packet_id.map(NonZeroU16::get),
+                staged.claimant.map(|c| signed(c.0)),
             ])?;
         if written == 0 {
             let tally = self.tallies.entry(row.taker).or_default();

@@ -14,7 +14,7 @@ use crate::types::id_column;
 /// Messages of one statement.
 pub(super) const ROWS: usize = 16;
 /// Columns of a queue row that are written.
-const ROW: usize = 8;
+const ROW: usize = 9;
 
 fn values(columns: usize) -> String {
     let row = format!("({})", vec!["?"; columns].join(", "));
@@ -66,8 +66,8 @@ fn write_rows(connection: &Connection, staged: &[Staged]) -> rusqlite::Result<()
     static SQL: OnceLock<String> = OnceLock::new();
     let sql = SQL.get_or_init(|| {
         format!(
-            "INSERT INTO queue(taker, message, qos, retain, bytes, identifiers, state, packet_id)
-             VALUES {}",
+            "INSERT INTO queue(taker, message, qos, retain, bytes, identifiers, state, packet_id,
+             claimed_by) VALUES {}",
             values(ROW)
         )
     });
@@ -85,6 +85,7 @@ fn write_rows(connection: &Connection, staged: &[Staged]) -> rusqlite::Result<()
                 &identifiers_column(&row.identifiers),
                 &staged_row.state.to_column(),
                 &staged_row.packet_id.map(NonZeroU16::get),
+                &staged_row.claimant.map(|c| signed(c.0)),
             ];
             for column in columns {
                 statement.raw_bind_parameter(at, column)?;

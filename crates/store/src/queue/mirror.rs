@@ -178,6 +178,15 @@ impl Mirror {
             .unwrap_or_default()
     }
 
+    /// The same for every queue of a shared subscription.
+    pub(crate) fn passed_over_shared(&self) -> HashMap<TakerId, HashSet<MessageId>> {
+        self.takers
+            .iter()
+            .filter(|(_, entry)| entry.kind == TakerKind::Shared && !entry.settling.is_empty())
+            .map(|(id, entry)| (*id, entry.settling.clone()))
+            .collect()
+    }
+
     /// Operations ended: what was expected of them goes, what they did is booked.
     pub(crate) fn settle(&mut self, expected: &Tallies, booked: &Tallies) {
         for (id, tally) in expected {

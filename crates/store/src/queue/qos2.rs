@@ -2,8 +2,10 @@
 
 use std::num::NonZeroU16;
 
+use iotedge_model::DropReason;
 use rusqlite::params;
 
+use super::Settled;
 use super::batch::{Batch, StagedRow};
 use super::mirror::signed;
 use crate::{RowState, TakerId};
@@ -30,25 +32,73 @@ impl Batch<'_> {
     }
 
     /// Never back from `Received`: its message must not be sent again.
-    pub(super) fn mark_sent(&mut self, taker: TakerId, id: u64, packet_id: NonZeroU16) -> Sql<()> {
+    pub(super) fn mark_sent(
+        &mut self,
+        taker: TakerId,
+        claimant: Option<TakerId>,
+        id: u64,
+        packet_id: NonZeroU16,
+    ) -> Sql<()> {
         if let Some(staged) = self.staged_row(taker, id) {
             if staged.state < RowState::Received {
                 staged.state = RowState::Sent;
                 staged.packet_id = Some(packet_id);
+                staged.claimant = claimant;
             }
             return Ok(());
         }
         self.connection
             .prepare_cached(
-                "UPDATE queue SET state = ?3, packet_id = ?4
+                "UPDATE queue SET state = ?3, packet_id = ?4, claimed_by = ?5
                  WHERE taker = ?1 AND message = ?2 AND state <= ?3",
             )?
             .execute(params![
                 signed(taker.0),
                 signed(id),
                 RowState::Sent.to_column(),
-                packet_id.get()
+                packet_id.get(),
+                claimant.map(|c| signed(c.0)),
             ])?;
+        Ok(())
+    }
+
+    /// Only from `Sent`: nothing of it has left.
+    pub(super) fn unmark(&mut self, taker: TakerId, id: u64) -> Sql<()> {
+        if let Some(staged) = self.staged_row(taker, id) {
+            if staged.state == RowState::Sent {
+                staged.state = RowState::Queued;
+                staged.packet_id = None;
+                staged.claimant = None;
+            }
+            return Ok(());
+        }
+        self.connection
+            .prepare_cached(
+                "UPDATE queue SET state = ?3, packet_id = NULL, claimed_by = NULL
+                 WHERE taker = ?1 AND message = ?2 AND state = ?4",
+            )?
+            .execute(params![
+                signed(taker.0),
+                signed(id),
+                RowState::Queued.to_column(),
+                RowState::Sent.to_column()
+            ])?;
+        Ok(())
+    }
+
+    /// What a session that ends had received of shared subscriptions, or may have: no other member
+    /// gets it (5: [MQTT-4.8.2-5]).
+    pub(super) fn drop_claimed(&mut self, session: TakerId) -> Sql<()> {
+        self.write_staged()?;
+        let rows: Vec<(i64, i64)> = self
+            .connection
+            .prepare_cached("SELECT taker, message FROM queue WHERE claimed_by = ?1")?
+            .query_map([signed(session.0)], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<Sql<_>>()?;
+        for (taker, id) in rows {
+            let how = Settled::Dropped(DropReason::SessionEnded);
+            self.settle(TakerId(taker.unsigned_abs()), id.unsigned_abs(), how)?;
+        }
         Ok(())
     }
 

@@ -1,13 +1,13 @@
 //! Reading committed rows, from any thread.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use iotedge_model::MessageId;
 use iotedge_telemetry::event;
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, Row, Rows};
 
 use super::mirror::signed;
 use super::rows::{Bad, COLUMNS, Decoder, identifiers, qos};
@@ -95,7 +95,64 @@ pub(crate) fn read(
 ) -> rusqlite::Result<Read> {
     let mut statement = connection.prepare_cached(select())?;
     let after = after.map_or(-1, |id| signed(id.0));
-    let mut found = statement.query([signed(taker.0), after])?;
+    let found = statement.query([signed(taker.0), after])?;
+    collect(found, max_rows, max_bytes, passed_over)
+}
+
+/// All rows of `taker` that are in flight ([`RowState::Sent`], [`RowState::Received`]).
+pub(crate) fn in_flight(
+    connection: &Connection,
+    taker: TakerId,
+    passed_over: &HashSet<MessageId>,
+) -> rusqlite::Result<Read> {
+    let mut statement = connection.prepare_cached(select_in_flight())?;
+    let found = statement.query([signed(taker.0)])?;
+    collect(found, usize::MAX, usize::MAX, passed_over)
+}
+
+/// Rows of other queues that were sent to a session, each with its queue.
+#[derive(Default)]
+pub(crate) struct Claimed {
+    pub(crate) rows: Vec<(TakerId, QueuedRow)>,
+    pub(crate) unreadable: Vec<(TakerId, MessageId)>,
+}
+
+/// All rows that were sent to the session of `claimant`. `passed_over` says what is settled, queue
+/// by queue.
+pub(crate) fn claimed(
+    connection: &Connection,
+    claimant: TakerId,
+    passed_over: &HashMap<TakerId, HashSet<MessageId>>,
+) -> rusqlite::Result<Claimed> {
+    let mut statement = connection.prepare_cached(select_claimed())?;
+    let mut found = statement.query([signed(claimant.0)])?;
+    let mut decoder = Decoder::default();
+    let mut claimed = Claimed::default();
+    while let Some(row) = found.next()? {
+        let id = MessageId(row.get::<_, i64>(0)?.unsigned_abs());
+        let queue = TakerId(row.get::<_, i64>(7)?.unsigned_abs());
+        if passed_over.get(&queue).is_some_and(|ids| ids.contains(&id)) {
+            continue;
+        }
+        match readable(id, decode(&mut decoder, row))? {
+            Some(queued) => claimed.rows.push((queue, queued)),
+            None => claimed.unreadable.push((queue, id)),
+        }
+    }
+    Ok(claimed)
+}
+
+fn select_claimed() -> &'static str {
+    static SQL: OnceLock<String> = OnceLock::new();
+    SQL.get_or_init(|| select_from("queue q INDEXED BY queue_claimed", "q.claimed_by = ?1"))
+}
+
+fn collect(
+    mut found: Rows<'_>,
+    max_rows: usize,
+    max_bytes: usize,
+    passed_over: &HashSet<MessageId>,
+) -> rusqlite::Result<Read> {
     let mut decoder = Decoder::default();
     let mut read = Read::default();
     let mut bytes = 0usize;
@@ -106,42 +163,62 @@ pub(crate) fn read(
         if passed_over.contains(&id) {
             continue;
         }
-        match decode(&mut decoder, row) {
-            Ok(queued) => {
+        match readable(id, decode(&mut decoder, row))? {
+            Some(queued) => {
                 bytes = bytes.saturating_add(queued.message.cost());
                 if bytes > max_bytes && !read.rows.is_empty() {
                     break;
                 }
                 read.rows.push(queued);
             }
-            Err(Bad::Sqlite(error)) => return Err(error),
-            Err(Bad::Content(what)) => {
-                tracing::error!(
-                    event = event::STORE,
-                    message = id.0,
-                    what,
-                    "a stored message can not be read"
-                );
-                read.unreadable.push(id);
-            }
+            None => read.unreadable.push(id),
         }
     }
     Ok(read)
 }
 
+/// `None`, told in the log: a row that is no message.
+fn readable(id: MessageId, row: Result<QueuedRow, Bad>) -> rusqlite::Result<Option<QueuedRow>> {
+    match row {
+        Ok(queued) => Ok(Some(queued)),
+        Err(Bad::Sqlite(error)) => Err(error),
+        Err(Bad::Content(what)) => {
+            tracing::error!(
+                event = event::STORE,
+                message = id.0,
+                what,
+                "a stored message can not be read"
+            );
+            Ok(None)
+        }
+    }
+}
+
 fn select() -> &'static str {
     static SQL: OnceLock<String> = OnceLock::new();
+    SQL.get_or_init(|| select_from("queue q", "q.taker = ?1 AND q.message > ?2"))
+}
+
+/// By the index of rows in flight, however many others there are.
+fn select_in_flight() -> &'static str {
+    static SQL: OnceLock<String> = OnceLock::new();
     SQL.get_or_init(|| {
-        format!(
-            "SELECT q.message, q.qos, q.retain, q.identifiers, q.state, q.packet_id, m.* FROM queue q LEFT JOIN
-             (SELECT id, {COLUMNS} FROM messages) m ON m.id = q.message
-             WHERE q.taker = ?1 AND q.message > ?2 ORDER BY q.message"
-        )
+        let which = "q.taker = ?1 AND q.state > 0";
+        select_from("queue q INDEXED BY queue_in_flight", which)
     })
 }
 
+fn select_from(queue: &str, which: &str) -> String {
+    format!(
+        "SELECT q.message, q.qos, q.retain, q.identifiers, q.state, q.packet_id, q.claimed_by,
+         q.taker, m.* FROM {queue} LEFT JOIN
+         (SELECT id, {COLUMNS} FROM messages) m ON m.id = q.message
+         WHERE {which} ORDER BY q.message"
+    )
+}
+
 fn decode(decoder: &mut Decoder, row: &Row<'_>) -> Result<QueuedRow, Bad> {
-    let id: Option<i64> = row.get(6)?;
+    let id: Option<i64> = row.get(8)?;
     if id.is_none() {
         return Err(Bad::Content("its message is gone"));
     }
@@ -151,8 +228,13 @@ fn decode(decoder: &mut Decoder, row: &Row<'_>) -> Result<QueuedRow, Bad> {
         identifiers: identifiers(row, 3)?,
         state: state(row, 4)?,
         packet_id: row.get::<_, Option<u16>>(5)?.and_then(NonZeroU16::new),
-        message: decoder.message(row, 6)?,
+        claimant: row.get(6).map(taker)?,
+        message: decoder.message(row, 8)?,
     })
+}
+
+fn taker(id: Option<i64>) -> Option<TakerId> {
+    id.map(|id| TakerId(id.unsigned_abs()))
 }
 
 fn state(row: &Row<'_>, at: usize) -> Result<RowState, Bad> {

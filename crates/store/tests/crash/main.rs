@@ -60,7 +60,7 @@ fn run(store: &Store, op: Op, done: Box<dyn FnOnce() + Send>) {
                 .map(|(id, packet)| (MessageId(id), NonZeroU16::new(packet).unwrap()))
                 .collect();
             let done: Done = Box::new(move |ok| ok.map_or((), |()| done()));
-            store.mark_sent(taker(at), &sent, Some(done));
+            store.mark_sent(taker(at), None, &sent, Some(done));
         }
         Op::MarkReceived { taker: at, id } => {
             let done: Done = Box::new(move |ok| ok.map_or((), |()| done()));
