@@ -2,10 +2,10 @@
 
 import pytest
 from conformance import real
-from conformance.marks import not_mosquitto, qos2
+from conformance.marks import not_mosquitto
 
 # The highest QoS of a scenario.
-TOP = [1, pytest.param(2, marks=qos2)]
+TOP = [1, 2]
 # How a client of each version asks for a session that outlives its connection.
 LASTING = {4: {"clean": False}, 5: {"clean": False, "SessionExpiryInterval": 3600}}
 

@@ -5,10 +5,10 @@ import time
 
 import pytest
 from conformance import real
-from conformance.marks import not_mosquitto, qos2
+from conformance.marks import not_mosquitto
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-TOP = [1, pytest.param(2, marks=qos2)]
+TOP = [1, 2]
 USER = [("a", "2"), ("c", "3")]
 
 
