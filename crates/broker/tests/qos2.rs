@@ -256,7 +256,7 @@ fn what_was_not_sent_yet_is_no_duplicate_after_a_restart() {
     taker.receive_and_release(again.packet_id.unwrap());
     taker.connected.mailbox.pubcomp(again.packet_id.unwrap());
     let second = taker.publish();
-    assert_eq!(payloads(&[second.clone()]), ["waits"]);
+    assert_eq!(payloads(std::slice::from_ref(&second)), ["waits"]);
     assert!(!second.delivery.dup);
 }
 
