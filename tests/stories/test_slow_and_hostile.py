@@ -5,8 +5,9 @@ import threading
 import time
 
 import pytest
-from conformance import wire, wire5
+from conformance import websocket, wire, wire5
 from harness import raw
+from harness.ports import free_port
 from harness.wait import until
 
 # Small buffers, so that a test fills them at once.
@@ -239,6 +240,28 @@ def test_one_client_more_than_the_broker_takes(daemon):
     # One that takes a client id over is not one more.
     device(gateway, "c0").ping()
     clients[1].ping()
+
+
+def test_a_websocket_lasts_as_long_as_it_may(daemon):
+    gateway = daemon(config={"broker": {"max_websocket_duration": "1s"}})
+    port = free_port()
+    gateway.config["listener"].append({
+        "protocol": "ws", "address": f"127.0.0.1:{port}", "auth": "anonymous", "policy": "open",
+    })
+    gateway.write()
+    gateway.start()
+    lasting = device(gateway, "lasting")
+    for make in (websocket.Client, websocket.Client5):
+        client = make(port)
+        client.connect("c")
+        client.ping()
+        said = client.closed(deadline=3)
+        if make is websocket.Client5:
+            [end] = said
+            assert (end.kind, end.code) == (wire.DISCONNECT, 0xA0)
+            assert "max_websocket_duration" in end.one(wire5.REASON_STRING)
+        gateway.log_explains("disconnected", "WEBSOCKET_TTL_EXPIRATION")
+    lasting.ping()
 
 
 def test_one_session_more_than_the_broker_keeps(daemon):

@@ -128,7 +128,7 @@ pub struct Listener {
     pub max_connection_rate: Option<NonZeroU32>,
     /// The highest QoS of its clients, where that is less than everywhere.
     pub max_qos: Option<QoS>,
-    /// The highest topic alias in each direction (MQTT 5), instead of that of everywhere.
+    /// The highest topic alias in each direction (MQTT 5), where that is less than everywhere.
     pub max_topic_alias: Option<u16>,
     /// Whether a client may leave its id to the server.
     pub allow_empty_client_id: bool,
@@ -141,7 +141,11 @@ impl Listener {
             max_qos: self
                 .max_qos
                 .map_or(everywhere.max_qos, |qos| qos.min(everywhere.max_qos)),
-            max_topic_alias: self.max_topic_alias.unwrap_or(everywhere.max_topic_alias),
+            max_topic_alias: self
+                .max_topic_alias
+                .map_or(everywhere.max_topic_alias, |most| {
+                    most.min(everywhere.max_topic_alias)
+                }),
             allow_empty_client_id: self.allow_empty_client_id,
             ..everywhere.clone()
         }

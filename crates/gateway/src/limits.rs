@@ -24,6 +24,8 @@ pub struct Limits {
     pub connect_timeout: Duration,
     /// How long a client may leave its socket full.
     pub write_timeout: Duration,
+    /// How long a WebSocket lasts.
+    pub max_websocket_duration: Option<Duration>,
     /// A client id.
     pub max_client_id_bytes: usize,
     /// Whether a client may leave its id to the server.
@@ -80,6 +82,7 @@ impl Default for Limits {
             profile: Profile::Standard,
             connect_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(60),
+            max_websocket_duration: None,
             max_client_id_bytes: 65_535,
             allow_empty_client_id: true,
             min_keep_alive: 0,

@@ -163,6 +163,8 @@ pub enum DisconnectReason {
     ForbiddenAccess,
     /// It was silent for one and a half times its keep-alive.
     KeepAliveTimeout,
+    /// Its WebSocket has lasted as long as it may.
+    WebSocketExpired,
     /// It did not take its messages.
     SlowConsumer,
     /// A queue that its message was bound for was full.
@@ -200,6 +202,7 @@ impl DisconnectReason {
             Self::AuthError => "AUTH_ERROR",
             Self::ForbiddenAccess => "FORBIDDEN_ACCESS",
             Self::KeepAliveTimeout => "MQTT_KEEP_ALIVE_TIMEOUT",
+            Self::WebSocketExpired => "WEBSOCKET_TTL_EXPIRATION",
             Self::QuotaExceeded => "THROTTLED",
             Self::StoreUnavailable | Self::ServerError => "SERVER_ERROR",
             Self::SlowConsumer | Self::ShuttingDown => "SERVER_INITIATED_DISCONNECT",

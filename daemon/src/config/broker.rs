@@ -12,6 +12,7 @@ use super::units;
 
 /// One PUBLISH cannot be larger than MQTT's remaining length (MQTT 3.1.1, 2.2.3).
 const MAX_PACKET: u64 = 268_435_455;
+const DAY: Duration = Duration::from_secs(24 * 3600);
 const YEAR: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// Whose limits and deviations the broker has.
@@ -33,6 +34,8 @@ pub struct BrokerConfig {
     pub max_connections: usize,
     /// Connections that one client id may open in a second.
     pub max_connects_per_client: Option<u32>,
+    /// How long a WebSocket lasts.
+    pub max_websocket_duration: Option<Duration>,
     /// From accept to CONNECT, TLS included.
     pub connect_timeout: Duration,
     /// How long a client may leave its socket full.
@@ -117,6 +120,7 @@ impl BrokerConfig {
             profile: Profile::Standard,
             max_connections: 10_000,
             max_connects_per_client: None,
+            max_websocket_duration: None,
             connect_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(60),
             max_client_id_bytes: 65_535,
@@ -159,6 +163,7 @@ impl BrokerConfig {
         Self {
             profile: Profile::AwsIot,
             max_connects_per_client: Some(1),
+            max_websocket_duration: Some(DAY),
             max_client_id_bytes: 128,
             min_keep_alive: 30,
             max_keep_alive: Some(1_200),
@@ -222,6 +227,12 @@ fn connections(section: &Section<'_>, broker: &mut BrokerConfig) {
     });
     if let Some(most) = found {
         broker.max_connects_per_client = most.and_then(|n| u32::try_from(n).ok());
+    }
+    let found = limit(section, "max_websocket_duration", |key| {
+        section.duration(key, Duration::from_secs(1)..=YEAR)
+    });
+    if let Some(most) = found {
+        broker.max_websocket_duration = most;
     }
     let times = Duration::from_millis(100)..=Duration::from_secs(600);
     if let Some(duration) = section.duration("connect_timeout", times) {

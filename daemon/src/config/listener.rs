@@ -164,7 +164,7 @@ pub struct ListenerConfig {
     pub max_connection_rate: Option<NonZeroU32>,
     /// The highest QoS, below the broker's.
     pub max_qos: Option<QoS>,
-    /// The highest topic alias, instead of the broker's.
+    /// The highest topic alias, below the broker's.
     pub max_topic_alias: Option<u16>,
     /// Whether a client may leave its id to the gateway.
     pub allow_empty_client_id: bool,
@@ -224,7 +224,6 @@ pub(super) fn read(section: &Section<'_>, broker: &BrokerConfig) -> Option<Liste
     }
     let allowed_origins = origins(section);
     section.not_yet("crl");
-    let max_topic_alias = section.number("max_topic_alias", 0..=65_535);
     let max_connections = section
         .number("max_connections", 1..=1_000_000)
         .and_then(|n| usize::try_from(n).ok())
@@ -242,7 +241,7 @@ pub(super) fn read(section: &Section<'_>, broker: &BrokerConfig) -> Option<Liste
             .number("max_connection_rate", 1..=1_000_000)
             .and_then(|n| NonZeroU32::new(u32::try_from(n).ok()?)),
         max_qos: max_qos(section, broker),
-        max_topic_alias: max_topic_alias.and_then(|n| u16::try_from(n).ok()),
+        max_topic_alias: max_topic_alias(section, broker),
         allow_empty_client_id: section.flag("allow_empty_client_id").unwrap_or(true),
         place: Some(section.place().clone()),
     })
@@ -334,6 +333,19 @@ fn max_qos(section: &Section<'_>, broker: &BrokerConfig) -> Option<QoS> {
         section.wrong(KEY, reason);
     }
     Some(qos)
+}
+
+fn max_topic_alias(section: &Section<'_>, broker: &BrokerConfig) -> Option<u16> {
+    const KEY: &str = "max_topic_alias";
+    let most = u16::try_from(section.number(KEY, 0..=65_535)?).ok()?;
+    if most > broker.max_topic_alias {
+        let reason = format!(
+            "is more than broker.max_topic_alias ({})",
+            broker.max_topic_alias
+        );
+        section.wrong(KEY, reason);
+    }
+    Some(most)
 }
 
 fn origins(section: &Section<'_>) -> Vec<String> {

@@ -225,6 +225,7 @@ fn every_limit_of_the_broker_is_read() {
     let keys = [
         "max_connections = 7",
         "max_connects_per_client = 7",
+        "max_websocket_duration = \"7s\"",
         "connect_timeout = \"7s\"",
         "write_timeout = \"7s\"",
         "max_client_id_bytes = 7",
@@ -364,6 +365,7 @@ fn each_wrong_value_is_told_with_its_key() {
         (unix("max_connection_rate = 0"), "listener.max_connection_rate", "must be 1 to"),
         (listener("max_qos = 3"), "listener.max_qos", "must be 0 to 2"),
         (listener("max_qos = 2\n[broker]\nmax_qos = 1"), "listener.max_qos", "is more than broker.max_qos (1)"),
+        (listener("max_topic_alias = 33"), "listener.max_topic_alias", "more than broker.max_topic_alias (32)"),
         (listener("crl = \"x\""), "listener.crl", "not supported yet"),
         (listener("certificate = \"no.pem\"\nkey = \"iotedge.toml\""), "listener.certificate", "no.pem"),
         (listener("key = \"iotedge.toml\""), "listener.key", "goes together"),

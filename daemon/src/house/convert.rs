@@ -47,6 +47,7 @@ pub(super) fn gateway_limits(config: &Config) -> iotedge_gateway::Limits {
             Profile::AwsIot => iotedge_gateway::Profile::AwsIot,
         },
         connect_timeout: broker.connect_timeout,
+        max_websocket_duration: broker.max_websocket_duration,
         write_timeout: broker.write_timeout,
         max_client_id_bytes: broker.max_client_id_bytes,
         // A listener says it.

@@ -76,6 +76,11 @@ def test_subscription_identifiers_are_not_there(aws5):
     aws5.is_thrown_out(aws5.client(), subscribe, code=0xA1)
 
 
+def test_a_filter_that_was_not_there_is_unsubscribed_like_any_other(aws5):
+    client = aws5.subscriber((aws5.topic("a"), 1))
+    assert client.unsubscribe(aws5.topic("a"), aws5.topic("b")) == [0, 0]
+
+
 def test_a_wildcard_does_not_match_the_parent(aws):
     client = aws.subscriber((aws.topic("sensor/#"), 0))
     publisher = aws.client()

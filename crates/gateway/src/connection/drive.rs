@@ -219,10 +219,17 @@ impl Pump {
         let keep_alive = self.keep_alive.map(|silence| course.received + silence);
         let pressed = self.pressed.as_ref().map(|(_, until)| *until);
         let rates = self.rates.as_ref().and_then(|rates| rates.opens());
-        [write, keep_alive, pressed, course.look, rates]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            write,
+            keep_alive,
+            pressed,
+            course.look,
+            rates,
+            self.closes_at,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// `true`: there is something to work on, now that time has passed.
@@ -266,6 +273,12 @@ impl Pump {
             return Err(End::lost(
                 DisconnectReason::KeepAliveTimeout,
                 ReasonCode::KeepAliveTimeout,
+            ));
+        }
+        if self.closes_at.is_some_and(|at| now >= at) {
+            return Err(End::lost(
+                DisconnectReason::WebSocketExpired,
+                ReasonCode::MaximumConnectTime,
             ));
         }
         let patience = self.context.limits.write_timeout;

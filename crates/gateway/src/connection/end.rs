@@ -90,6 +90,9 @@ fn words(reason: DisconnectReason) -> &'static str {
         DisconnectReason::KeepAliveTimeout => {
             "nothing has come for one and a half times the keep-alive"
         }
+        DisconnectReason::WebSocketExpired => {
+            "the WebSocket has lasted as long as broker.max_websocket_duration allows"
+        }
         DisconnectReason::SlowConsumer => {
             "the client does not take its messages and its buffer is full"
         }

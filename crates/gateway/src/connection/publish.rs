@@ -349,7 +349,8 @@ impl Pump {
     }
 
     fn taken(&mut self, token: u64, matched: bool) {
-        if self.terms.is_v5() && !matched {
+        // AWS IoT Core has no reason codes of success beside 0.
+        if self.terms.is_v5() && !matched && !self.context.limits.is_aws() {
             self.inbound
                 .ready_with(token, ReasonCode::NoMatchingSubscribers);
         } else {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use iotedge_model::{Action, ClientId};
+use iotedge_model::{Action, ClientId, Protocol};
 use iotedge_mqtt::{AckProperties, Decoder, Inbound, Packet, ReasonCode, Str};
 use iotedge_ports::{
     ConnectionId, DisconnectReason, Failure, Outgoing, Pressure, Publication, SessionMailbox,
@@ -91,6 +91,8 @@ pub(crate) struct Pump {
     pub(super) pressed: Option<(Arc<dyn Pressure>, Instant)>,
     pub(super) keep_alive: Option<Duration>,
     pub(super) course: Course,
+    /// When its WebSocket has lasted long enough.
+    pub(super) closes_at: Option<Instant>,
     /// How much there may be in a second, where the configuration says so.
     pub(super) rates: Option<Box<Rates>>,
     detach: Option<Detach>,
@@ -109,6 +111,11 @@ impl Pump {
         let connected = opened.connected;
         let terms = opened.terms;
         let rates = Rates::of(&context.limits);
+        let closes_at = match peer.protocol {
+            Protocol::WebSocket => context.limits.max_websocket_duration,
+            _ => None,
+        }
+        .map(|duration| Instant::now() + duration);
         let alias_maximum = terms
             .topic_alias_maximum
             .min(context.limits.max_topic_alias);
@@ -155,6 +162,7 @@ impl Pump {
             more: true,
             pressed: None,
             course: Course::new(),
+            closes_at,
             rates,
         };
         pump.inbound.resume(connected.unreleased);

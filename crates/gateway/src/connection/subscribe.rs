@@ -262,8 +262,9 @@ impl Pump {
             .unsubscribe(self.connection, &filters, ack);
         let count = removed.iter().filter(|r| **r).count() as u64;
         METRICS.add(Metric::UnsubscribeSuccess, self.peer.protocol, count);
+        let is_aws = self.context.limits.is_aws();
         let mut removed = removed.into_iter().map(|was_there| {
-            if was_there {
+            if was_there || is_aws {
                 ReasonCode::Success
             } else {
                 ReasonCode::NoSubscriptionExisted
