@@ -163,3 +163,140 @@ impl Queue {
         self.caught_up = false;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use iotedge_model::{Message, QoS, Topic};
+    use iotedge_store::RowState;
+
+    use super::*;
+
+    const TAKER: TakerId = TakerId(1);
+    const MANY: usize = 10;
+
+    /// A queue with rows in the store and nobody to take them.
+    fn behind() -> Queue {
+        Queue::new(TAKER, false)
+    }
+
+    fn rows(ids: &[u64]) -> Vec<QueuedRow> {
+        let row = |id: &u64| {
+            let topic = Topic::new("t").unwrap();
+            let mut message = Message::internal("t", topic, Bytes::new(), QoS::AtLeastOnce);
+            message.id = MessageId(*id);
+            QueuedRow {
+                message,
+                qos: QoS::AtLeastOnce,
+                retain: false,
+                identifiers: Arc::from([]),
+                state: RowState::Queued,
+                packet_id: None,
+            }
+        };
+        ids.iter().map(row).collect()
+    }
+
+    /// What is new of these rows.
+    fn fresh(queue: &mut Queue, ids: &[u64]) -> Vec<u64> {
+        let rows = queue.fresh(rows(ids));
+        rows.iter().map(|row| row.message.id.0).collect()
+    }
+
+    /// Reads these rows and gives all of them to a member.
+    fn take(queue: &mut Queue, ids: &[u64]) {
+        let reading = queue.begin(MANY).unwrap();
+        for id in fresh(queue, ids) {
+            queue.claim(MessageId(id), None);
+        }
+        queue.end(&reading, ids.is_empty());
+    }
+
+    #[test]
+    fn a_row_that_is_settled_while_it_is_read_is_not_given_out() {
+        let mut queue = behind();
+        take(&mut queue, &[1, 2]);
+        queue.give_back(MessageId(1), None);
+        let reading = queue.begin(MANY).unwrap();
+        // Read before it went.
+        queue.settled(MessageId(2));
+        assert_eq!(fresh(&mut queue, &[1, 2, 3]), [1, 3]);
+        queue.end(&reading, false);
+    }
+
+    #[test]
+    fn a_row_that_comes_back_while_others_are_read_is_read_again() {
+        let mut queue = behind();
+        take(&mut queue, &[1, 2, 3]);
+        let reading = queue.begin(MANY).unwrap();
+        assert_eq!(reading.after, Some(MessageId(3)));
+        queue.give_back(MessageId(3), None);
+        queue.give_back(MessageId(2), None);
+        assert_eq!(fresh(&mut queue, &[4]), [4]);
+        assert_eq!(queue.end(&reading, false), (true, false));
+        assert_eq!(queue.begin(MANY).unwrap().after, Some(MessageId(1)));
+    }
+
+    #[test]
+    fn it_has_caught_up_when_nothing_is_there_and_nothing_on_its_way() {
+        let mut queue = behind();
+        queue.append(MessageId(1), false);
+        let reading = queue.begin(MANY).unwrap();
+        assert_eq!(
+            queue.end(&reading, true),
+            (false, false),
+            "the commit wakes"
+        );
+        assert!(!queue.caught_up);
+        queue.committed();
+        // Another one is handed in and committed behind the reader's back.
+        let reading = queue.begin(MANY).unwrap();
+        queue.append(MessageId(2), false);
+        queue.committed();
+        assert_eq!(queue.end(&reading, true), (true, false));
+        take(&mut queue, &[1, 2]);
+        take(&mut queue, &[]);
+        assert!(queue.caught_up);
+    }
+
+    #[test]
+    fn a_row_that_comes_back_while_nothing_is_found_is_looked_for() {
+        let mut queue = behind();
+        take(&mut queue, &[1]);
+        let reading = queue.begin(MANY).unwrap();
+        queue.give_back(MessageId(1), None);
+        assert_eq!(queue.end(&reading, true), (true, false));
+        assert!(!queue.caught_up);
+    }
+
+    #[test]
+    fn a_member_that_came_in_vain_is_told_when_there_is_more() {
+        let mut queue = behind();
+        let reading = queue.begin(MANY).unwrap();
+        assert!(queue.begin(MANY).is_none());
+        assert_eq!(queue.end(&reading, false), (true, true));
+        let reading = queue.begin(MANY).unwrap();
+        assert_eq!(queue.end(&reading, false), (true, false), "told once");
+    }
+
+    #[test]
+    fn a_row_that_came_back_was_seen_by_the_session_that_had_it() {
+        let mut queue = behind();
+        let (one, other) = (TakerId(7), TakerId(8));
+        take(&mut queue, &[1, 2, 3]);
+        for id in [1, 2] {
+            queue.give_back(MessageId(id), Some(one));
+        }
+        queue.give_back(MessageId(3), None);
+        assert!(queue.claim(MessageId(1), Some(one)));
+        assert!(!queue.claim(MessageId(2), Some(other)));
+        assert!(!queue.claim(MessageId(3), None));
+        queue.give_back(MessageId(1), None);
+        assert!(
+            !queue.claim(MessageId(1), Some(one)),
+            "it was not sent again"
+        );
+    }
+}
