@@ -194,6 +194,7 @@ mod tests {
                 identifiers: Arc::from([]),
                 state: RowState::Queued,
                 packet_id: None,
+                claimant: None,
             }
         };
         ids.iter().map(row).collect()
