@@ -10,11 +10,13 @@ use std::sync::{Arc, Mutex};
 use iotedge_broker::Limits;
 use iotedge_model::{DropReason, QoS};
 use iotedge_ports::{
-    CloseReason, EndKind, OutgoingPublish, PublishOutcome, SubscribeOptions, Wake,
+    CloseReason, EndKind, Outgoing, OutgoingPublish, PubRecOutcome, PublishOutcome,
+    SubscribeOptions, Wake,
 };
 use iotedge_store::{TakerInfo, TakerKind};
 use support::*;
 
+const TWO: QoS = QoS::ExactlyOnce;
 const ONE: QoS = QoS::AtLeastOnce;
 const ZERO: QoS = QoS::AtMostOnce;
 const FILTER: &str = "$share/g/a/#";
@@ -381,9 +383,7 @@ fn the_queue_goes_with_the_last_member_and_is_counted() {
         let account = house.store.removed_account();
         account.dropped.get(&reason).copied().unwrap_or(0)
     };
-    let (tell, told) = std::sync::mpsc::sync_channel(1);
-    house.store.flush(Box::new(move |_| tell.send(()).unwrap()));
-    told.recv().unwrap();
+    committed(&house);
     assert_eq!(removed(DropReason::TakerRemoved), 3);
     member.subscribe(FILTER, ONE);
     publish(&house, 3..5, ONE);
@@ -392,9 +392,7 @@ fn the_queue_goes_with_the_last_member_and_is_counted() {
         .client("c")
         .connect()
         .disconnect(EndKind::ClientInitiated);
-    let (tell, told) = std::sync::mpsc::sync_channel(1);
-    house.store.flush(Box::new(move |_| tell.send(()).unwrap()));
-    told.recv().unwrap();
+    committed(&house);
     assert_eq!(removed(DropReason::SessionEnded), 2);
     assert!(queue(&house).is_none());
 }
@@ -484,6 +482,105 @@ fn an_expired_message_of_a_group_is_dropped_and_counted() {
     let account = queue(&house).unwrap().account;
     assert_eq!(account.dropped.get(&DropReason::Expired), Some(&2));
     assert_eq!(account.queued, 0);
+}
+
+/// A durable group with two members; the first has been sent "0" with QoS 2.
+fn begun_at_qos_2(house: &House) -> (Client, Client, OutgoingPublish) {
+    let members = ["a", "b"].map(|id| house.client(id).persistent().connect());
+    members.iter().for_each(|m| m.subscribe(FILTER, TWO));
+    publish(house, 0..1, TWO);
+    let begun = members[0].receive(1).remove(0);
+    assert_eq!(begun.delivery.qos, TWO);
+    let [first, second] = members;
+    (first, second, begun)
+}
+
+fn committed(house: &House) {
+    let (tell, told) = std::sync::mpsc::sync_channel(1);
+    house.store.flush(Box::new(move |_| tell.send(()).unwrap()));
+    told.recv().unwrap();
+}
+
+#[test]
+fn what_was_sent_with_qos_2_stays_with_its_member_through_restarts() {
+    let (dir, house) = house(Limits::default());
+    let (first, second, begun) = begun_at_qos_2(&house);
+    first.disconnect(EndKind::Lost);
+    committed(&house);
+    assert!(second.drain().is_empty());
+    drop(second);
+    house.close();
+
+    let house = House::open(dir.path(), Limits::default());
+    let second = house.client("b").persistent().connect();
+    publish(&house, 1..2, TWO);
+    assert_eq!(
+        payloads(&second.receive(1)),
+        ["1"],
+        "and not the one before it"
+    );
+    let first = house.client("a").persistent().connect();
+    let again = first.receive(1).remove(0);
+    assert_eq!(again.packet_id, begun.packet_id);
+    assert!(again.delivery.dup);
+    let mailbox = &first.connected.mailbox;
+    let id = again.packet_id.unwrap();
+    assert_eq!(mailbox.pubrec(id), PubRecOutcome::Pending);
+    committed(&house);
+    drop((first, second));
+    house.close();
+
+    let house = House::open(dir.path(), Limits::default());
+    let first = house.client("a").persistent().connect();
+    let all = first.drain_all();
+    assert!(matches!(all[..], [Outgoing::Release(released)] if released == id));
+    assert!(first.connected.mailbox.pubcomp(id));
+    committed(&house);
+    assert_eq!(
+        queue(&house).unwrap().account.queued,
+        1,
+        "that of the other member"
+    );
+}
+
+#[test]
+fn what_was_sent_with_qos_2_ends_with_a_session_that_does_not_come_back() {
+    let (dir, house) = house(Limits::default());
+    let (first, second, _) = begun_at_qos_2(&house);
+    drop((first, second));
+    house.close();
+    let house = House::open(dir.path(), Limits::default());
+    let second = house.client("b").persistent().connect();
+    house
+        .client("a")
+        .connect()
+        .disconnect(EndKind::ClientInitiated);
+    committed(&house);
+    assert!(second.drain().is_empty());
+    let account = queue(&house).unwrap().account;
+    assert_eq!(account.dropped.get(&DropReason::SessionEnded), Some(&1));
+    assert_eq!(account.queued, 0);
+}
+
+#[test]
+fn what_was_sent_with_qos_2_is_ended_after_unsubscribe() {
+    let (_dir, house) = house(Limits::default());
+    let (first, second, begun) = begun_at_qos_2(&house);
+    first.unsubscribe(FILTER);
+    second.unsubscribe(FILTER);
+    assert!(queue(&house).is_none());
+    first.disconnect(EndKind::Lost);
+    let first = house.client("a").persistent().connect();
+    let again = first.receive(1).remove(0);
+    assert_eq!(again.packet_id, begun.packet_id);
+    let mailbox = &first.connected.mailbox;
+    let id = again.packet_id.unwrap();
+    assert_eq!(
+        mailbox.pubrec(id),
+        PubRecOutcome::Release,
+        "no row is left to mark"
+    );
+    assert!(mailbox.pubcomp(id));
 }
 
 /// What has come, and who waits for it to be all.
