@@ -260,6 +260,7 @@ impl Shared {
         let filters = session.subscriptions.keys().cloned().collect();
         let unreleased = session.mailbox.received.kept();
         core.by_connection.insert(connection, key);
+        core.most_connected = core.most_connected.max(core.by_connection.len());
         Some(Connected {
             connection,
             session_present,
@@ -356,6 +357,7 @@ impl Shared {
         for key in over {
             if let Some(session) = core.sessions.get(key) {
                 tracing::info!(client_id = %session.client_id, "a session has expired");
+                core.expired += 1;
             }
             wills.extend(self.end_session(&mut core, key));
         }
@@ -507,7 +509,9 @@ impl Shared {
                 .get(key)
                 .filter(|_| subscription.options.no_local)
                 .map(|session| session.client_id.clone());
-            for message in core.retained.matching(&subscription.filter.filter) {
+            let mut messages = core.retained.matching(&subscription.filter.filter);
+            messages.extend(core.sys.matching(&subscription.filter.filter));
+            for message in messages {
                 if message.expiry.is_some() && message.is_expired(&self.clock.now()) {
                     continue;
                 }
@@ -562,7 +566,8 @@ impl Shared {
         };
         match durable {
             None => {
-                let room = core.retained.len().saturating_mul(2);
+                let retained = core.retained.len() + core.sys.len();
+                let room = retained.saturating_mul(2);
                 if session.mailbox.feed.push_retained(delivery, room) == Push::Full {
                     METRICS.dropped(DropReason::SlowConsumer, 1);
                     if let Some(live) = &session.live {

@@ -65,6 +65,12 @@ pub(crate) struct Core {
     pub(crate) routes: Vec<Arc<RouteBox>>,
     pub(crate) services: Vec<Arc<dyn Service>>,
     pub(crate) retained: Retained,
+    /// The broker's own counters, which are retained in memory alone.
+    pub(crate) sys: Retained,
+    /// The most connections that there were at once.
+    pub(crate) most_connected: usize,
+    /// Sessions whose time was over, since the start.
+    pub(crate) expired: u64,
     pub(crate) env: Arc<Env>,
     pub(crate) stopping: bool,
     pub(crate) pace: Option<Pace>,
@@ -134,6 +140,9 @@ impl Core {
             routes: Vec::new(),
             services: Vec::new(),
             retained: Retained::default(),
+            sys: Retained::default(),
+            most_connected: 0,
+            expired: 0,
             env,
             stopping: false,
             pace: limits.max_connects_per_client.map(Pace::new),

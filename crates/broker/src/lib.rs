@@ -41,10 +41,12 @@ mod received;
 mod retained;
 mod session;
 mod status;
+mod sys;
 mod tree;
 mod will;
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use iotedge_model::{Message, Principal, Topic, TopicFilter};
 use iotedge_ports::{
@@ -58,6 +60,7 @@ pub use status::{BrokerStatus, ClientStatus};
 
 use crate::core::Core;
 use crate::events::Announcer;
+use crate::sys::Sys;
 
 /// What the broker bounds.
 #[derive(Debug, Clone)]
@@ -88,6 +91,8 @@ pub struct Limits {
     pub max_sessions: usize,
     /// How often a rule may republish what came of a rule.
     pub max_hops: u8,
+    /// How often the broker's counters are published on `$SYS/broker/…`; zero for never.
+    pub sys_interval: Duration,
     /// Whether what clients do is published on `$aws/events/…`.
     pub lifecycle_events: bool,
     /// Whether `a/#` matches `a` (MQTT 3.1.1, 4.7.1.2). AWS IoT Core says no.
@@ -114,6 +119,7 @@ impl Default for Limits {
             retained_max_bytes: 64 << 20,
             max_sessions: 100_000,
             max_hops: 10,
+            sys_interval: Duration::from_secs(10),
             lifecycle_events: true,
             wildcards_match_parent: true,
             retained_to_wildcards: true,
@@ -133,6 +139,8 @@ pub(crate) struct Shared {
     rules: OnceLock<Arc<dyn RuleEngine>>,
     limits: Limits,
     announcer: Announcer,
+    /// `None` when switched off.
+    sys: Option<Sys>,
 }
 
 impl Broker {
@@ -140,6 +148,7 @@ impl Broker {
     /// Nothing is counted or scanned: a session's queue is read when its client comes.
     pub fn new(store: Store, opened: &mut Opened, clock: Arc<dyn Clock>, limits: Limits) -> Self {
         let core = Core::load(&store, opened, &clock, &limits);
+        let sys = Sys::new(limits.sys_interval);
         Self(Arc::new(Shared {
             core: Mutex::new(core),
             store,
@@ -147,6 +156,7 @@ impl Broker {
             rules: OnceLock::new(),
             limits,
             announcer: Announcer::default(),
+            sys,
         }))
     }
 
@@ -157,10 +167,12 @@ impl Broker {
         }
     }
 
-    /// Ends sessions and retained messages whose time is over. Call about once a second.
+    /// Ends sessions and retained messages whose time is over, and publishes the broker's counters
+    /// when it is time. Call about once a second.
     pub fn tick(&self) {
         self.0.expire_retained();
         self.0.expire_sessions();
+        self.0.publish_counters();
     }
 
     /// Refuses new clients and publications and closes every connection; what their ends make (wills
@@ -244,7 +256,10 @@ impl BrokerPort for Broker {
     }
 
     fn retained(&self, topic: &Topic) -> Option<Arc<Message>> {
-        let message = self.0.lock().retained.get(topic)?;
+        let message = {
+            let core = self.0.lock();
+            core.retained.get(topic).or_else(|| core.sys.get(topic))?
+        };
         (!message.is_expired(&self.0.clock.now())).then_some(message)
     }
 

@@ -18,6 +18,7 @@ use crate::group::{Group, Offer};
 use crate::late::{Hold, Late};
 use crate::outbox::{Push, RouteBox, SessionBox};
 use crate::received::Known;
+use crate::sys::is_counter;
 
 /// Messages that rules may make of one.
 const MAX_DERIVED: usize = 1_000;
@@ -303,7 +304,7 @@ impl Acceptance<'_> {
     fn admit(&self, core: &Core, plan: &Planned, own: Option<usize>) -> Result<(), Refusal> {
         let message = &plan.message;
         // Clearing makes room, so that it is never refused.
-        let retains = message.retain && !message.payload.is_empty();
+        let retains = message.retain && !message.payload.is_empty() && !is_counter(message);
         if retains {
             self.admit_retained(core, message)?;
         }
@@ -599,6 +600,11 @@ fn give_to_route(
 
 fn retain(core: &mut Core, message: &Arc<Message>) -> Option<RetainedChange> {
     if !message.retain {
+        return None;
+    }
+    if is_counter(message) {
+        let now = core.env.clock.now();
+        core.sys.set(message.clone(), &now);
         return None;
     }
     // MQTT-3.3.1-10: no payload removes, and is not retained itself.

@@ -84,6 +84,11 @@ impl Retained {
         self.by_topic.len()
     }
 
+    /// Bytes of all.
+    pub(crate) fn total_bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Bytes of all, and of the one that a message on `topic` would replace.
     pub(crate) fn bytes(&self, topic: &Topic) -> (usize, Option<usize>) {
         let old = self.by_topic.get(topic);

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use iotedge_telemetry::{METRICS, Metric, event};
+use iotedge_telemetry::{METRICS, Metric, Traffic, event};
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::watch;
@@ -156,6 +156,7 @@ impl Door {
 
     /// `connections` are there already. Whoever may not come in is closed with the answer.
     fn lets_in(&mut self, accepted: &Accepted, connections: usize) -> bool {
+        METRICS.passed(Traffic::Sockets, 1);
         let now = Instant::now();
         if self.bucket.as_mut().is_some_and(|bucket| !bucket.take(now)) {
             self.turn_away(

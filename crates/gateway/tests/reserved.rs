@@ -13,6 +13,15 @@ use support::{Client, House, publish};
 const DELTA: &str = "$aws/things/t/shadow/update/delta";
 const UPDATE: &str = "$aws/things/t/shadow/update";
 
+/// Without lifecycle events, which are on reserved topics too.
+async fn quiet(limits: Limits) -> House {
+    let broker = iotedge_broker::Limits {
+        lifecycle_events: false,
+        ..iotedge_broker::Limits::default()
+    };
+    House::open_with(limits, broker).await
+}
+
 /// Connects with a will, and is gone without a word.
 async fn die(house: &House, topic: &str, retain: bool) {
     let mut hello = support::v5::hello("mortal", |_| {});
@@ -44,7 +53,7 @@ async fn so_far(house: &House, client: &mut Client) -> Vec<String> {
 
 #[tokio::test]
 async fn filters_that_match_nothing_documented_are_refused() {
-    let house = House::open(Limits::default()).await;
+    let house = quiet(Limits::default()).await;
     let filters = [
         ("$aws/rules/#", false),
         ("$aws/nonsense", false),
@@ -70,7 +79,7 @@ async fn filters_that_match_nothing_documented_are_refused() {
 
 #[tokio::test]
 async fn what_is_not_a_request_cannot_be_published() {
-    let house = House::open(Limits::default()).await;
+    let house = quiet(Limits::default()).await;
     for topic in [
         DELTA,
         "$aws/events/presence/connected/c",
@@ -93,7 +102,7 @@ async fn what_is_not_a_request_cannot_be_published() {
 
 #[tokio::test]
 async fn other_topics_with_a_dollar_are_the_clients_but_not_at_aws() {
-    let house = House::open(Limits::default()).await;
+    let house = quiet(Limits::default()).await;
     let mut named = client(&house, "named").await;
     let asked = ["$x/#", "#", "marker"].map(|f| (f, QoS::AtMostOnce.into()));
     subscribe(&mut named, &asked, None).await;
@@ -106,7 +115,7 @@ async fn other_topics_with_a_dollar_are_the_clients_but_not_at_aws() {
     assert_eq!(so_far(&house, &mut named).await, ["$x/a"]);
     assert!(so_far(&house, &mut wild).await.is_empty());
 
-    let house = House::open(Limits {
+    let house = quiet(Limits {
         profile: iotedge_gateway::Profile::AwsIot,
         ..Limits::default()
     })
@@ -118,7 +127,7 @@ async fn other_topics_with_a_dollar_are_the_clients_but_not_at_aws() {
 
 #[tokio::test]
 async fn basic_ingest_passes_every_client_by() {
-    let house = House::open(Limits::default()).await;
+    let house = quiet(Limits::default()).await;
     let mut watcher = client(&house, "w").await;
     let asked = ["$aws/#", "marker"].map(|f| (f, QoS::AtMostOnce.into()));
     subscribe(&mut watcher, &asked, None).await;
@@ -133,7 +142,7 @@ async fn basic_ingest_passes_every_client_by() {
 #[tokio::test]
 async fn a_will_on_a_reserved_topic_is_taken_and_published_where_it_may_be() {
     for (reserved_wills, published) in [(true, vec![UPDATE]), (false, vec![])] {
-        let house = House::open(Limits {
+        let house = quiet(Limits {
             reserved_wills,
             ..Limits::default()
         })
@@ -154,7 +163,7 @@ async fn a_will_on_a_reserved_topic_is_taken_and_published_where_it_may_be() {
 
 #[tokio::test]
 async fn a_will_that_policy_denies_refuses_the_connection() {
-    let house = House::open(Limits::default()).await;
+    let house = quiet(Limits::default()).await;
     let mut hello = support::v5::hello("c", |_| {});
     hello.will = Some(LastWill {
         topic: Str::new("forbidden").unwrap(),

@@ -387,6 +387,11 @@ impl Store {
         self.mirror().depth(taker)
     }
 
+    /// What waits for all takers together, operations on their way included.
+    pub fn waiting(&self) -> Depth {
+        self.mirror().waiting()
+    }
+
     /// The taker's books, operations on their way included.
     pub fn account(&self, taker: TakerId) -> Account {
         self.mirror().account(taker)

@@ -6,4 +6,4 @@ mod log;
 mod metrics;
 
 pub use log::{LogError, LogFormat, check as check_log_level, init};
-pub use metrics::{Gauge, METRICS, Metric, Metrics};
+pub use metrics::{Gauge, METRICS, Metric, Metrics, Traffic};

@@ -71,6 +71,27 @@ metrics! {
     ThingShadowRejected = "ThingShadow.Rejected", "thing_shadow_rejected";
 }
 
+/// What goes over connections, all protocols of MQTT together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Traffic {
+    /// Sockets accepted, HTTP included.
+    Sockets,
+    /// CONNECT packets.
+    Connects,
+    /// Packets of any kind.
+    PacketsReceived,
+    /// Packets of any kind but PUBLISH, which [`Metric::PublishOutSuccess`] counts.
+    AnswersSent,
+    /// Bytes of MQTT, without what TLS and WebSocket put around them.
+    BytesReceived,
+    /// The other way.
+    BytesSent,
+}
+
+impl Traffic {
+    const COUNT: usize = 6;
+}
+
 const PROTOCOLS: [Protocol; 4] = [
     Protocol::Mqtt,
     Protocol::WebSocket,
@@ -87,6 +108,7 @@ pub struct Metrics {
     committed: AtomicU64,
     cells: [[AtomicU64; PROTOCOLS.len()]; Metric::COUNT],
     drops: [AtomicU64; DropReason::ALL.len()],
+    traffic: [AtomicU64; Traffic::COUNT],
 }
 
 /// The process's counters.
@@ -108,6 +130,7 @@ impl Metrics {
         Self {
             cells: [const { [const { AtomicU64::new(0) }; PROTOCOLS.len()] }; Metric::COUNT],
             drops: [const { AtomicU64::new(0) }; DropReason::ALL.len()],
+            traffic: [const { AtomicU64::new(0) }; Traffic::COUNT],
             commits: [const { AtomicU64::new(0) }; COMMIT_BUCKETS],
             committed: AtomicU64::new(0),
         }
@@ -135,6 +158,26 @@ impl Metrics {
     /// `n` messages dropped.
     pub fn dropped(&self, reason: DropReason, n: u64) {
         self.drops[reason as usize].fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// `n` more of what goes over connections.
+    pub fn passed(&self, traffic: Traffic, n: u64) {
+        self.traffic[traffic as usize].fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// What has gone over connections since the start.
+    pub fn traffic(&self, traffic: Traffic) -> u64 {
+        self.traffic[traffic as usize].load(Ordering::Relaxed)
+    }
+
+    /// Packets of any kind sent since the start.
+    pub fn packets_sent(&self) -> u64 {
+        self.traffic(Traffic::AnswersSent) + self.total(Metric::PublishOutSuccess)
+    }
+
+    /// A counter of one protocol.
+    pub fn count_of(&self, metric: Metric, protocol: Protocol) -> u64 {
+        self.cells[metric as usize][protocol as usize].load(Ordering::Relaxed)
     }
 
     /// A counter's sum over protocols.
@@ -180,6 +223,7 @@ impl Metrics {
             let _ = writeln!(out, "iotedge_dropped_total{{reason=\"{reason}\"}} {value}");
         }
         self.render_commits(&mut out);
+        self.render_traffic(&mut out);
         let mut last = "";
         for gauge in gauges {
             if gauge.name != last {
@@ -223,6 +267,43 @@ impl Metrics {
     }
 }
 
+impl Metrics {
+    fn render_traffic(&self, out: &mut String) {
+        for (name, help, value) in [
+            (
+                "sockets",
+                "Sockets accepted",
+                self.traffic(Traffic::Sockets),
+            ),
+            (
+                "connects",
+                "CONNECT packets",
+                self.traffic(Traffic::Connects),
+            ),
+            (
+                "packets_received",
+                "MQTT packets received",
+                self.traffic(Traffic::PacketsReceived),
+            ),
+            ("packets_sent", "MQTT packets sent", self.packets_sent()),
+            (
+                "bytes_received",
+                "Bytes of MQTT received",
+                self.traffic(Traffic::BytesReceived),
+            ),
+            (
+                "bytes_sent",
+                "Bytes of MQTT sent",
+                self.traffic(Traffic::BytesSent),
+            ),
+        ] {
+            let _ = writeln!(out, "# HELP iotedge_{name}_total {help}");
+            let _ = writeln!(out, "# TYPE iotedge_{name}_total counter");
+            let _ = writeln!(out, "iotedge_{name}_total {value}");
+        }
+    }
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
@@ -238,6 +319,8 @@ mod tests {
         let metrics = Metrics::new();
         metrics.count(Metric::ConnectSuccess, Protocol::Http);
         metrics.dropped(DropReason::Policy, 3);
+        metrics.passed(Traffic::AnswersSent, 2);
+        metrics.count(Metric::PublishOutSuccess, Protocol::Mqtt);
         metrics.committed(100);
         metrics.committed(1_000_000);
         let gauge = Gauge {
@@ -248,6 +331,7 @@ mod tests {
         let text = metrics.render(&[gauge]);
         assert!(text.contains("iotedge_connect_success_total{protocol=\"HTTP\"} 1\n"));
         assert!(text.contains("iotedge_connect_success_total{protocol=\"MQTT\"} 0\n"));
+        assert!(text.contains("iotedge_packets_sent_total 3\n"));
         assert!(text.contains("iotedge_dropped_total{reason=\"policy\"} 3\n"));
         assert!(text.contains("commit_messages_bucket{le=\"64\"} 0\n"));
         assert!(text.contains("commit_messages_bucket{le=\"128\"} 1\n"));

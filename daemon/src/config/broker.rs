@@ -100,6 +100,8 @@ pub struct BrokerConfig {
     pub max_outbox_bytes: usize,
     /// How often rules may republish what came of a rule.
     pub max_hops: u8,
+    /// How often the broker's counters are published; zero for never.
+    pub sys_interval: Duration,
     /// Whether what clients do is published on `$aws/events/…`.
     pub lifecycle_events: bool,
     /// Wills on reserved topics are published.
@@ -153,6 +155,7 @@ impl BrokerConfig {
             max_outbox_messages: 16_384,
             max_outbox_bytes: 4 << 20,
             max_hops: 10,
+            sys_interval: Duration::from_secs(10),
             lifecycle_events: true,
             reserved_wills: true,
         }
@@ -292,6 +295,10 @@ fn messages(section: &Section<'_>, broker: &mut BrokerConfig) {
     count(section, "retained_max", &mut broker.retained_max);
     let to = &mut broker.retained_max_bytes;
     size(section, "retained_max_bytes", 1024..=1 << 40, to);
+    let times = Duration::ZERO..=Duration::from_secs(3600);
+    if let Some(interval) = section.duration("sys_interval", times) {
+        broker.sys_interval = interval;
+    }
     if let Some(flag) = section.flag("lifecycle_events") {
         broker.lifecycle_events = flag;
     }

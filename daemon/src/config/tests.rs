@@ -259,6 +259,7 @@ fn every_limit_of_the_broker_is_read() {
         "max_hops = 7",
         "reserved_wills = \"ignore\"",
         "lifecycle_events = false",
+        "sys_interval = \"0s\"",
     ];
     let mut seen = Vec::new();
     for profile in [Profile::Standard, Profile::AwsIot] {

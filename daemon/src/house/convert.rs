@@ -32,6 +32,7 @@ pub(super) fn broker_limits(config: &Config) -> iotedge_broker::Limits {
         retained_max_bytes: broker.retained_max_bytes,
         max_sessions: broker.max_sessions,
         max_hops: broker.max_hops,
+        sys_interval: broker.sys_interval,
         lifecycle_events: broker.lifecycle_events,
         wildcards_match_parent: standard,
         retained_to_wildcards: standard,

@@ -18,6 +18,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use iotedge_mqtt::ReasonCode;
 use iotedge_ports::DisconnectReason;
+use iotedge_telemetry::{METRICS, Traffic};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
@@ -147,6 +148,7 @@ impl Pump {
                 Poll::Ready(Ok(0) | Err(_)) => return Err(End::broken()),
                 Poll::Ready(Ok(n)) => {
                     self.note_written(n);
+                    METRICS.passed(Traffic::BytesSent, n as u64);
                     self.course.stuck = None;
                     self.course.flush = true;
                     wrote = true;
@@ -192,6 +194,7 @@ impl Pump {
             }
             Poll::Ready(Ok(0) | Err(_)) => Err(End::broken()),
             Poll::Ready(Ok(n)) => {
+                METRICS.passed(Traffic::BytesReceived, n as u64);
                 self.course.received = Instant::now();
                 self.course.busy = true;
                 self.note_read(n);

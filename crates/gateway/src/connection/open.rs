@@ -12,7 +12,7 @@ use iotedge_mqtt::{
 use iotedge_ports::{
     ConnectFailed, ConnectRefused, ConnectRequest, Connected, PrincipalStatus, Wake, Will,
 };
-use iotedge_telemetry::{METRICS, Metric, event};
+use iotedge_telemetry::{METRICS, Metric, Traffic, event};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
@@ -142,14 +142,19 @@ pub(crate) async fn read_connect<R: AsyncRead + Unpin>(
 ) -> Result<Connect, Refused> {
     loop {
         match decoder.decode(buffer)? {
-            Some(Packet::Connect(connect)) => return Ok(connect),
+            Some(Packet::Connect(connect)) => {
+                METRICS.passed(Traffic::Connects, 1);
+                METRICS.passed(Traffic::PacketsReceived, 1);
+                return Ok(connect);
+            }
             // The decoder lets nothing else come first.
             Some(_) => return Err(Refused::Closed),
             None => {}
         }
         buffer.reserve(FIRST_READ);
-        if reader.read_buf(buffer).await? == 0 {
-            return Err(Refused::Closed);
+        match reader.read_buf(buffer).await? {
+            0 => return Err(Refused::Closed),
+            n => METRICS.passed(Traffic::BytesReceived, n as u64),
         }
     }
 }
@@ -183,6 +188,8 @@ pub(crate) async fn refuse<W: AsyncWrite + Unpin>(
         let most = terms.max_packet_bytes;
         match iotedge_mqtt::encode_within(terms.version, &packet, most, &mut out) {
             Ok(()) => {
+                METRICS.passed(Traffic::AnswersSent, 1);
+                METRICS.passed(Traffic::BytesSent, out.len() as u64);
                 // The peer may be gone already; there is nobody else to tell.
                 let _ = writer.write_all(&out).await;
             }

@@ -12,7 +12,7 @@ use iotedge_ports::{
     ConnectionId, DisconnectReason, Failure, Outgoing, Pressure, Publication, SessionMailbox,
     Subscription, Wake,
 };
-use iotedge_telemetry::event;
+use iotedge_telemetry::{METRICS, Traffic, event};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 
@@ -220,6 +220,7 @@ impl Pump {
                 self.send(&packet);
             }
         }
+        METRICS.passed(Traffic::BytesSent, self.output.len() as u64);
         let words = async {
             while !self.output.is_empty() {
                 let output = &mut self.output;
@@ -296,7 +297,15 @@ impl Pump {
 
     /// Decodes and handles packets until the buffer or a limit is at its end. `true`: there was one.
     fn read_packets(&mut self) -> Result<bool, End> {
-        let mut acted = false;
+        let mut packets = 0;
+        let done = self.handle_packets(&mut packets);
+        if packets > 0 {
+            METRICS.passed(Traffic::PacketsReceived, packets);
+        }
+        done.map(|()| packets > 0)
+    }
+
+    fn handle_packets(&mut self, packets: &mut u64) -> Result<(), End> {
         while self.pressed.is_none()
             // A subscription's retained messages go before the next packet is looked at.
             && self.answers.is_empty()
@@ -307,7 +316,7 @@ impl Pump {
         {
             match self.decoder.decode(&mut self.input) {
                 Ok(Some(packet)) => {
-                    acted = true;
+                    *packets += 1;
                     if let Err(end) = self.packet(packet) {
                         // What came before it was well said.
                         self.flush_batch()?;
@@ -321,8 +330,7 @@ impl Pump {
                 }
             }
         }
-        self.flush_batch()?;
-        Ok(acted)
+        self.flush_batch()
     }
 
     /// `code` is what version 5 says of it.
@@ -341,6 +349,7 @@ impl Pump {
 
     /// Writes a small packet behind what is to be sent.
     pub(super) fn send(&mut self, packet: &Packet) {
+        METRICS.passed(Traffic::AnswersSent, 1);
         let (version, most) = (self.terms.version, self.terms.max_packet_bytes);
         if let Err(error) = iotedge_mqtt::encode_within(version, packet, most, self.output.buffer())
         {

@@ -218,6 +218,17 @@ impl Mirror {
         })
     }
 
+    /// A message that several takers wait for counts for each.
+    pub(crate) fn waiting(&self) -> Depth {
+        let mut all = Depth::default();
+        for id in self.takers.keys() {
+            let depth = self.depth(*id);
+            all.rows += depth.rows;
+            all.bytes += depth.bytes;
+        }
+        all
+    }
+
     pub(crate) fn removed(&self) -> Account {
         self.removed.account()
     }
