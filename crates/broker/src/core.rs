@@ -34,6 +34,13 @@ pub(crate) enum Taker {
     Service(usize),
 }
 
+impl Taker {
+    /// A route or a service: it has no deviation from the standard.
+    fn is_of_the_house(&self) -> bool {
+        matches!(self, Self::Route(_) | Self::Service(_))
+    }
+}
+
 /// What one taker gets of a topic, its matching subscriptions taken together.
 #[derive(Clone)]
 pub(crate) struct Grant {
@@ -149,7 +156,11 @@ impl Core {
             events: Vec::new(),
             due_wills: Vec::new(),
             noted: clock.now().mono,
-            tree: Tree::new(limits.wildcards_match_parent),
+            tree: Tree::new(if limits.wildcards_match_parent {
+                |_| true
+            } else {
+                Taker::is_of_the_house
+            }),
             cache: HashMap::new(),
             next_message: opened.next_message_id,
             next_connection: 1,
@@ -393,7 +404,7 @@ impl Core {
         let mut places: HashMap<Taker, usize> = HashMap::new();
         let ingest = reserved::is_basic_ingest(topic.as_str());
         self.tree.matches(topic.as_str(), &mut |taker, options| {
-            if ingest && !matches!(taker, Taker::Route(_) | Taker::Service(_)) {
+            if ingest && !taker.is_of_the_house() {
                 return;
             }
             match places.get(&taker).and_then(|at| found.get_mut(*at)) {

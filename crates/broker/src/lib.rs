@@ -95,7 +95,7 @@ pub struct Limits {
     pub sys_interval: Duration,
     /// Whether what clients do is published on `$aws/events/…`.
     pub lifecycle_events: bool,
-    /// Whether `a/#` matches `a` (MQTT 3.1.1, 4.7.1.2). AWS IoT Core says no.
+    /// Whether a client's `a/#` matches `a` (MQTT 3.1.1, 4.7.1.2). AWS IoT Core says no.
     pub wildcards_match_parent: bool,
     /// Whether a subscription with wildcards brings retained messages. AWS IoT Core says no.
     pub retained_to_wildcards: bool,

@@ -61,6 +61,12 @@ def test_qos_2_is_not_there(aws):
     aws.is_thrown_out(aws.client(), aws.publish(aws.topic(), qos=2), code=0x9B)
 
 
+@pytest.mark.parametrize("kind", [wire.PUBREC, wire.PUBREL, wire.PUBCOMP])
+def test_the_packets_of_qos_2_are_not_there(aws, kind):
+    packet = wire.packet(kind, 2 if kind == wire.PUBREL else 0, b"\0\1")
+    aws.is_thrown_out(aws.client(), packet, code=0x82)
+
+
 @pytest.mark.parametrize("topic", ["$mine", "$SYS/broker", "$aws/nothing/of/the/kind"])
 @pytest.mark.parametrize("qos", [0, 1])
 def test_topics_that_begin_with_a_dollar_are_reserved(aws, topic, qos):

@@ -1,5 +1,6 @@
 //! What each packet does.
 
+use iotedge_model::QoS;
 use iotedge_mqtt::{Disconnect, Packet, ReasonCode};
 use iotedge_ports::{DisconnectReason, EndKind};
 use iotedge_telemetry::{METRICS, Metric};
@@ -24,6 +25,11 @@ impl Pump {
                 self.send(&Packet::PingResp);
             }
             Packet::Disconnect(disconnect) => return Err(self.disconnect(&disconnect)),
+            // "AWS IoT doesn't support the following packets: PUBREC, PUBREL, and PUBCOMP."
+            Packet::PubRec(_) | Packet::PubRel(_) | Packet::PubComp(_) if self.has_no_qos_2() => {
+                let what = "a packet of QoS 2, and max_qos is less";
+                return Err(self.protocol_error(what, ReasonCode::ProtocolError));
+            }
             Packet::PubRec(ack) => self.pubrec(&ack),
             Packet::PubRel(ack) => self.pubrel(ack.packet_id),
             Packet::PubComp(ack) => self.pubcomp(ack.packet_id),
@@ -42,6 +48,11 @@ impl Pump {
             }
         }
         Ok(())
+    }
+
+    fn has_no_qos_2(&self) -> bool {
+        let limits = &self.context.limits;
+        limits.is_aws() && limits.max_qos < QoS::ExactlyOnce
     }
 
     fn disconnect(&mut self, disconnect: &Disconnect) -> End {

@@ -392,7 +392,7 @@ fn refusal(reason: Refusal) -> (DisconnectReason, &'static str, ReasonCode) {
     match reason {
         Refusal::QuotaExceeded => (
             DisconnectReason::QuotaExceeded,
-            "a queue that it is bound for is full",
+            "a queue that it is bound for, or what can be retained, is at its limit",
             ReasonCode::QuotaExceeded,
         ),
         Refusal::StoreUnavailable => (
