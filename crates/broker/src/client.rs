@@ -111,8 +111,9 @@ impl Shared {
                 return Err(ConnectRefused::NotYours);
             }
         }
-        let durable = request.session_expiry > 0 && existing.is_none();
-        if durable && core.sessions.len() >= self.limits.max_sessions {
+        let one_more =
+            request.session_expiry > 0 && existing.is_none_or(|session| session.record.is_none());
+        if one_more && self.is_full_of_sessions(core) {
             return Err(ConnectRefused::TooMany);
         }
         let replaces = existing.is_some_and(|s| s.live.is_some());
@@ -120,6 +121,14 @@ impl Shared {
             return Err(ConnectRefused::TooMany);
         }
         Ok(())
+    }
+
+    /// Whether no further session may outlive its connection.
+    fn is_full_of_sessions(&self, core: &Core) -> bool {
+        let most = self.limits.max_sessions;
+        let lasting = || core.sessions.iter().filter(|s| s.record.is_some()).count();
+        // They are counted only where there may be too many.
+        core.sessions.len() >= most && lasting() >= most
     }
 
     /// Ends the live connection of a session, if there is one ([MQTT-3.1.4-2]); its will waits.

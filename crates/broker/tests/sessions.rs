@@ -305,3 +305,22 @@ fn a_client_id_connects_so_often_in_a_second() {
     house.client("c").connect();
     assert!(first.ears.heard().closed.is_some());
 }
+
+#[test]
+fn only_lasting_sessions_count_against_their_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        max_sessions: 1,
+        ..Limits::default()
+    };
+    let house = House::open(dir.path(), limits);
+    let _passing = house.client("passing").connect();
+    let _other = house.client("other").connect();
+    house.client("first").persistent().connect();
+    for id in ["second", "passing"] {
+        let refused = house.client(id).persistent().try_connect();
+        assert!(matches!(refused, Err(ConnectRefused::TooMany)), "{id}");
+    }
+    house.client("first").persistent().connect();
+    house.client("second").connect();
+}

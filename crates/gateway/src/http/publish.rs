@@ -118,6 +118,10 @@ fn check(context: &Context, request: &HttpRequest, encoded: &str) -> Result<(Top
         Some("1") => QoS::AtLeastOnce,
         Some(other) => return Err(invalid(format!("qos is 0 or 1, not {other:?}"))),
     };
+    if qos > context.limits.max_qos {
+        let most = u8::from(context.limits.max_qos);
+        return Err(invalid(format!("qos is at most {most}")));
+    }
     for (name, _) in &request.query {
         if name != "qos" {
             return Err(invalid(format!(
