@@ -263,6 +263,11 @@ impl BrokerPort for Broker {
         (!message.is_expired(&self.0.clock.now())).then_some(message)
     }
 
+    fn retained_after(&self, after: Option<&Topic>, most: usize) -> Vec<Arc<Message>> {
+        let now = self.0.clock.now();
+        self.0.lock().retained.after(after, most, &now)
+    }
+
     fn close_principal(&self, principal: &Principal, reason: CloseReason) -> usize {
         self.0.lock().close_principal(principal, reason)
     }

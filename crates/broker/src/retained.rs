@@ -1,6 +1,7 @@
 //! Retained messages (MQTT 3.1.1, 3.3.1.3): the last one of each topic.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use iotedge_model::{Message, Now, Topic, TopicFilter};
@@ -134,6 +135,18 @@ impl Retained {
             gone.push(message);
         }
         gone
+    }
+
+    /// Those behind a topic, in the order of their topics.
+    pub(crate) fn after(&self, topic: Option<&Topic>, most: usize, now: &Now) -> Vec<Arc<Message>> {
+        let from = topic.map_or(Bound::Unbounded, Bound::Excluded);
+        self.by_topic
+            .range::<Topic, _>((from, Bound::Unbounded))
+            .map(|(_, kept)| &kept.message)
+            .filter(|message| !message.is_expired(now))
+            .take(most)
+            .cloned()
+            .collect()
     }
 
     /// All that `filter` matches, in the order of their topics.

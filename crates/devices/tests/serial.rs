@@ -137,6 +137,10 @@ impl BrokerPort for Recorder {
     fn retained(&self, _: &Topic) -> Option<Arc<Message>> {
         None
     }
+
+    fn retained_after(&self, _after: Option<&Topic>, _most: usize) -> Vec<Arc<Message>> {
+        Vec::new()
+    }
     fn close_principal(&self, _: &Principal, _: CloseReason) -> usize {
         0
     }

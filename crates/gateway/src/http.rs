@@ -1,7 +1,9 @@
-//! HTTP/1.1: `POST /topics/{topic}`, what services mount, and the way to WebSocket.
+//! HTTP/1.1: publish, retained messages, what services mount, and the way to WebSocket.
 
+mod properties;
 mod publish;
 mod request;
+mod retained;
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -144,6 +146,12 @@ async fn respond(
     }
 }
 
+/// What follows the path of retained messages, where it is one.
+fn retained_path(path: &str) -> Option<&str> {
+    let rest = path.strip_prefix(retained::PATH)?;
+    (rest.is_empty() || rest.starts_with('/')).then_some(rest)
+}
+
 async fn answer(
     context: &Arc<Context>,
     peer: &Peer,
@@ -160,13 +168,17 @@ async fn answer(
             trace,
         );
     }
+    let headers = request.headers().clone();
     let request = match request::read(context, peer, request, trace).await {
         Ok(request) => request,
         Err(answer) => return answer,
     };
     if let Some(topic) = request.path.strip_prefix("/topics/") {
         let topic = topic.to_owned();
-        return publish::publish(context, request, &topic).await;
+        return publish::publish(context, request, &headers, &topic).await;
+    }
+    if let Some(rest) = retained_path(&request.path) {
+        return retained::answer(context, &request, rest);
     }
     let mount = context
         .mounts

@@ -558,6 +558,9 @@ pub trait BrokerPort: Send + Sync {
     /// The retained message of one topic.
     fn retained(&self, topic: &Topic) -> Option<Arc<Message>>;
 
+    /// Retained messages in the order of their topics, from behind `after`, at most `most`.
+    fn retained_after(&self, after: Option<&Topic>, most: usize) -> Vec<Arc<Message>>;
+
     /// Closes every connection of this principal; says how many.
     fn close_principal(&self, principal: &Principal, reason: CloseReason) -> usize;
 }

@@ -251,6 +251,10 @@ impl BrokerPort for MemoryBroker {
     fn retained(&self, _: &Topic) -> Option<Arc<Message>> {
         None
     }
+
+    fn retained_after(&self, _after: Option<&Topic>, _most: usize) -> Vec<Arc<Message>> {
+        Vec::new()
+    }
     fn close_principal(&self, _: &Principal, _: CloseReason) -> usize {
         0
     }

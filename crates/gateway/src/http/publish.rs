@@ -1,17 +1,18 @@
-//! `POST /topics/{url-encoded topic}?qos=0|1` (2016 guide, "HTTP": publish).
+//! `POST /topics/{url-encoded topic}` (2016 guide, "HTTP"; today's data plane, `Publish`).
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use hyper::HeaderMap;
 use iotedge_model::{Action, Message, MessageId, QoS, Source, Topic, UnixMillis, percent_decode};
 use iotedge_ports::{
-    AckSink, AuthRequest, Decision, Failure, HttpRequest, HttpResponse, Method, Publication,
-    PublishOutcome, Refusal,
+    AckSink, Failure, HttpRequest, HttpResponse, Method, Publication, PublishOutcome, Refusal,
 };
-use iotedge_telemetry::{METRICS, Metric, event};
+use iotedge_telemetry::{METRICS, Metric};
 use tokio::sync::oneshot;
 
-use super::request::error;
+use super::properties::{self, Asked};
+use super::request::{Wrong, authorize, error, invalid};
 use crate::Context;
 
 /// How long a QoS 1 publish waits for its commit before the client is told to try again.
@@ -32,10 +33,11 @@ impl AckSink for Waiting {
 pub(super) async fn publish(
     context: &Arc<Context>,
     request: HttpRequest,
+    headers: &HeaderMap,
     encoded: &str,
 ) -> HttpResponse {
     let trace = request.trace;
-    let (topic, qos) = match check(context, &request, encoded) {
+    let (topic, asked) = match check(context, &request, headers, encoded) {
         Ok(checked) => checked,
         Err((status, kind, message)) => {
             let metric = if status == 403 {
@@ -56,15 +58,15 @@ pub(super) async fn publish(
         source: Source::Http,
         topic,
         payload: request.body,
-        qos,
-        retain: false,
+        qos: asked.qos,
+        retain: asked.retain,
         accepted_at: UnixMillis(0),
         trusted: false,
-        expiry: None,
-        properties: None,
+        expiry: asked.expiry,
+        properties: asked.properties,
     };
     let (sender, receiver) = oneshot::channel();
-    let ack = (qos > QoS::AtMostOnce).then(|| {
+    let ack = (asked.qos > QoS::AtMostOnce).then(|| {
         (
             Arc::new(Waiting(Mutex::new(Some(sender)))) as Arc<dyn AckSink>,
             0,
@@ -100,35 +102,19 @@ pub(super) async fn publish(
     HttpResponse::json(200, body.to_string())
 }
 
-type Wrong = (u16, &'static str, String);
-
-fn invalid(message: String) -> Wrong {
-    (400, "InvalidRequestException", message)
-}
-
-fn check(context: &Context, request: &HttpRequest, encoded: &str) -> Result<(Topic, QoS), Wrong> {
+fn check(
+    context: &Context,
+    request: &HttpRequest,
+    headers: &HeaderMap,
+    encoded: &str,
+) -> Result<(Topic, Asked), Wrong> {
     if request.method != Method::Post {
         return Err((405, "MethodNotAllowedException", "Publish with POST".into()));
     }
     let text =
         percent_decode(encoded).ok_or_else(|| invalid("The topic is not URL-encoded".into()))?;
     let topic = Topic::new(&text).map_err(|e| invalid(e.to_string()))?;
-    let qos = match request.query("qos") {
-        None | Some("0") => QoS::AtMostOnce,
-        Some("1") => QoS::AtLeastOnce,
-        Some(other) => return Err(invalid(format!("qos is 0 or 1, not {other:?}"))),
-    };
-    if qos > context.limits.max_qos {
-        let most = u8::from(context.limits.max_qos);
-        return Err(invalid(format!("qos is at most {most}")));
-    }
-    for (name, _) in &request.query {
-        if name != "qos" {
-            return Err(invalid(format!(
-                "The query parameter {name:?} is not supported"
-            )));
-        }
-    }
+    let asked = properties::read(request, headers, &context.limits).map_err(invalid)?;
     if let Some(excess) = context.limits.topic_excess(topic.as_str()) {
         return Err(invalid(excess));
     }
@@ -138,25 +124,11 @@ fn check(context: &Context, request: &HttpRequest, encoded: &str) -> Result<(Top
     if !context.limits.may_publish(&topic) {
         return Err((403, "ForbiddenException", "The topic is reserved".into()));
     }
-    let question = AuthRequest {
-        principal: &request.principal,
-        client_id: "",
-        source_ip: request.remote.map(|r| r.ip()),
-        action: Action::Publish,
-        resource: topic.as_str(),
-    };
-    if let Decision::Deny(why) = context.authorizer.authorize(&question) {
-        tracing::warn!(
-            event = event::POLICY_DENIED,
-            principal_id = %request.principal,
-            action = %Action::Publish,
-            resource = topic.as_str(),
-            trace_id = %request.trace,
-            "{why}"
-        );
-        return Err((403, "ForbiddenException", "Forbidden".into()));
+    authorize(context, request, Action::Publish, topic.as_str())?;
+    if asked.retain {
+        authorize(context, request, Action::RetainPublish, topic.as_str())?;
     }
-    Ok((topic, qos))
+    Ok((topic, asked))
 }
 
 fn refused(reason: Refusal, trace: iotedge_model::TraceId) -> HttpResponse {

@@ -5,8 +5,9 @@ use std::time::Duration;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::Request;
 use hyper::body::{Body as _, Incoming};
-use iotedge_model::{TraceId, percent_decode};
-use iotedge_ports::{HttpRequest, HttpResponse, Method};
+use iotedge_model::{Action, Protocol, TraceId, percent_decode};
+use iotedge_ports::{AuthRequest, Decision, HttpRequest, HttpResponse, Method};
+use iotedge_telemetry::event;
 
 use crate::Context;
 use crate::connection::Peer;
@@ -20,6 +21,43 @@ pub(super) fn error(status: u16, kind: &str, message: &str, trace: TraceId) -> H
     let mut response = HttpResponse::json(status, body.to_string());
     response.headers.push(("x-amzn-errortype", kind.to_owned()));
     response
+}
+
+/// Status, error type and message of what is refused.
+pub(super) type Wrong = (u16, &'static str, String);
+
+/// The request is not as it has to be.
+pub(super) fn invalid(message: String) -> Wrong {
+    (400, "InvalidRequestException", message)
+}
+
+/// Asks the policies, and logs a denial with its explanation.
+pub(super) fn authorize(
+    context: &Context,
+    request: &HttpRequest,
+    action: Action,
+    resource: &str,
+) -> Result<(), Wrong> {
+    let question = AuthRequest {
+        principal: &request.principal,
+        client_id: "",
+        source_ip: request.remote.map(|r| r.ip()),
+        action,
+        resource,
+    };
+    let Decision::Deny(why) = context.authorizer.authorize(&question) else {
+        return Ok(());
+    };
+    tracing::warn!(
+        event = event::POLICY_DENIED,
+        principal_id = %request.principal,
+        trace_id = %request.trace,
+        protocol = Protocol::Http.as_str(),
+        action = %action,
+        resource,
+        "{why}"
+    );
+    Err((403, "ForbiddenException", "Forbidden".into()))
 }
 
 /// Reads the body, within its limit, and takes the request apart.
