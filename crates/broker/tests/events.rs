@@ -163,6 +163,43 @@ fn a_takeover_ends_the_old_connection_before_the_new_one_begins() {
     drop(new);
 }
 
+/// Whoever takes over whom, and however the threads are mixed: one connection at a time, each with
+/// its end.
+#[test]
+fn connections_begin_and_end_in_turns_however_many_ask_at_once() {
+    let (_dir, house) = house();
+    let watcher = house.client("watcher").silent().connect();
+    watcher.subscribe("$aws/events/presence/#", QoS::AtMostOnce);
+    std::thread::scope(|threads| {
+        for _ in 0..4 {
+            threads.spawn(|| {
+                for n in 0..250 {
+                    let client = house.client("c").connect();
+                    if n % 3 == 0 {
+                        client.disconnect(EndKind::Lost);
+                    }
+                }
+            });
+        }
+    });
+    let last = house.client("c").connect();
+    last.disconnect(EndKind::Lost);
+    let all = events(&watcher);
+    assert_eq!(all.len(), 2 * (4 * 250 + 1));
+    let mut newest = 0;
+    for pair in all.chunks(2) {
+        let [(came, connected), (went, disconnected)] = pair else {
+            panic!("pairs")
+        };
+        assert_eq!(came, "presence/connected/c");
+        assert_eq!(went, "presence/disconnected/c");
+        let version = connected["versionNumber"].as_u64().unwrap();
+        assert_eq!(disconnected["versionNumber"], version);
+        assert!(version > newest);
+        newest = version;
+    }
+}
+
 #[test]
 fn subscription_events_name_what_was_granted_and_what_is_gone() {
     let dir = tempfile::tempdir().unwrap();

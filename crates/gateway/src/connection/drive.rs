@@ -50,6 +50,8 @@ pub(super) struct Course {
     flush: bool,
     /// The output has grown beyond what is given back at once.
     large_output: bool,
+    /// Packets of the output that are not counted yet, PUBLISH apart.
+    answers: u32,
     /// How much is read at once; [`SCRATCH`] is read on the stack.
     read_size: usize,
 }
@@ -63,7 +65,24 @@ impl Course {
             busy: false,
             flush: false,
             large_output: false,
+            answers: 0,
             read_size: SCRATCH,
+        }
+    }
+}
+
+impl Course {
+    /// A packet is behind what is to be written.
+    pub(super) fn note_answer(&mut self) {
+        self.answers = self.answers.saturating_add(1);
+    }
+
+    /// Counts once a write, not once a packet.
+    pub(super) fn count_sent(&mut self, bytes: usize) {
+        METRICS.passed(Traffic::BytesSent, bytes as u64);
+        if self.answers > 0 {
+            let answers = std::mem::take(&mut self.answers);
+            METRICS.passed(Traffic::AnswersSent, u64::from(answers));
         }
     }
 }
@@ -148,7 +167,7 @@ impl Pump {
                 Poll::Ready(Ok(0) | Err(_)) => return Err(End::broken()),
                 Poll::Ready(Ok(n)) => {
                     self.note_written(n);
-                    METRICS.passed(Traffic::BytesSent, n as u64);
+                    self.course.count_sent(n);
                     self.course.stuck = None;
                     self.course.flush = true;
                     wrote = true;

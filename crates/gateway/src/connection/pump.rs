@@ -220,7 +220,7 @@ impl Pump {
                 self.send(&packet);
             }
         }
-        METRICS.passed(Traffic::BytesSent, self.output.len() as u64);
+        self.course.count_sent(self.output.len());
         let words = async {
             while !self.output.is_empty() {
                 let output = &mut self.output;
@@ -349,7 +349,7 @@ impl Pump {
 
     /// Writes a small packet behind what is to be sent.
     pub(super) fn send(&mut self, packet: &Packet) {
-        METRICS.passed(Traffic::AnswersSent, 1);
+        self.course.note_answer();
         let (version, most) = (self.terms.version, self.terms.max_packet_bytes);
         if let Err(error) = iotedge_mqtt::encode_within(version, packet, most, self.output.buffer())
         {
