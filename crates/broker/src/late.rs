@@ -9,6 +9,7 @@ use iotedge_ports::{ClientHandle, CloseReason, Delivery, Failure, Pressure};
 use iotedge_telemetry::METRICS;
 
 use crate::Limits;
+use crate::core::Core;
 use crate::group::Group;
 use crate::outbox::{Push, SessionBox};
 use crate::received::Behind;
@@ -91,6 +92,8 @@ pub(crate) struct Hold {
     bytes: usize,
     /// Deliveries of publications before it are still late.
     behind_late: bool,
+    /// What comes after it waits too.
+    begun: bool,
 }
 
 impl Hold {
@@ -105,6 +108,7 @@ impl Hold {
             publisher,
             late: Vec::new(),
             bytes: 0,
+            begun: false,
         })
     }
 
@@ -120,10 +124,19 @@ impl Hold {
         self.inbound.is_none() && self.late.is_empty()
     }
 
-    /// Whose packet id it is.
-    pub(crate) fn client_id(&self) -> Option<ClientId> {
+    /// The packet id that is committed with it, and whose it is.
+    pub(crate) fn inbound(&self) -> Option<(ClientId, NonZeroU16)> {
         let durable = self.publisher.durable()?;
-        Some(durable.client_id.clone())
+        let (id, _) = self.inbound?;
+        Some((durable.client_id.clone(), id))
+    }
+
+    /// The publisher's session, if it is still there.
+    pub(crate) fn session(&self, core: &Core) -> Option<usize> {
+        let durable = self.publisher.durable()?;
+        let key = *core.by_client.get(&durable.client_id)?;
+        let session = core.sessions.get(key)?;
+        Arc::ptr_eq(&session.mailbox, &self.publisher).then_some(key)
     }
 
     /// Whether the taker's own queue is filled so far that its publisher should wait.
@@ -139,11 +152,12 @@ impl Hold {
         pressed
     }
 
-    /// It is about to be handed to the store. Gives what the publisher should wait for, where so
+    /// It is about to be handed to the store, or to services before that. Gives what the publisher should wait for, where so
     /// much waits already that it should.
-    pub(crate) fn begin(&self, limits: &Limits) -> Option<Arc<dyn Pressure>> {
+    pub(crate) fn begin(&mut self, limits: &Limits) -> Option<Arc<dyn Pressure>> {
         let received = &self.publisher.received;
-        received.wait(self.late.len(), self.bytes);
+        received.wait(usize::from(!self.begun), self.late.len(), self.bytes);
+        self.begun = true;
         received
             .is_pressed(limits)
             .then(|| -> Arc<dyn Pressure> { Arc::new(Behind(self.publisher.clone())) })

@@ -45,7 +45,7 @@ mod sys;
 mod tree;
 mod will;
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use iotedge_model::{Message, Principal, Topic, TopicFilter};
@@ -133,6 +133,8 @@ impl Default for Limits {
 pub struct Broker(Arc<Shared>);
 
 pub(crate) struct Shared {
+    /// For what goes on when a call is over.
+    me: Weak<Shared>,
     core: Mutex<Core>,
     store: Store,
     clock: Arc<dyn Clock>,
@@ -149,7 +151,8 @@ impl Broker {
     pub fn new(store: Store, opened: &mut Opened, clock: Arc<dyn Clock>, limits: Limits) -> Self {
         let core = Core::load(&store, opened, &clock, &limits);
         let sys = Sys::new(limits.sys_interval);
-        Self(Arc::new(Shared {
+        Self(Arc::new_cyclic(|me| Shared {
+            me: me.clone(),
             core: Mutex::new(core),
             store,
             clock,

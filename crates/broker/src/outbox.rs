@@ -3,6 +3,7 @@
 //! [`Feed`] is the queue itself. [`SessionBox`] puts packet ids and the in-flight window on top of
 //! it, [`RouteBox`] what a bridge has in flight.
 
+mod attached;
 mod feed;
 mod flight;
 mod route;

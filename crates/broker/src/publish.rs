@@ -1,15 +1,19 @@
 //! The way of a message through the broker: rules, takers, admission, fan-out.
 
+mod deferred;
+mod route;
+mod rules;
+
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
-use iotedge_model::{DropReason, Message, MessageId, Now, QoS, Source, TraceId};
+use iotedge_model::{ClientId, DropReason, Message, MessageId, QoS, Source, TraceId};
 use iotedge_ports::{
-    AckSink, CloseReason, Completion, ConnectionId, Delivery, Failure, OnFull, Part, Pressure,
-    Publication, PublishOutcome, Refusal, Service,
+    AckSink, CloseReason, Completion, ConnectionId, Delivery, Failure, Part, Pressure, Publication,
+    PublishOutcome, Refusal, Service,
 };
 use iotedge_store::{Append, Done, RetainedChange, TakerRow};
-use iotedge_telemetry::{METRICS, event};
+use iotedge_telemetry::METRICS;
 
 use crate::Shared;
 use crate::core::{Core, Grant, Match, Taker};
@@ -19,9 +23,8 @@ use crate::late::{Hold, Late};
 use crate::outbox::{Push, RouteBox, SessionBox};
 use crate::received::Known;
 use crate::sys::is_counter;
+use route::{admit_route, give_to_route, takes};
 
-/// Messages that rules may make of one.
-const MAX_DERIVED: usize = 1_000;
 /// Bytes waiting for the writer above which QoS 0 is not queued any more.
 const SHED_BYTES: u64 = 16 << 20;
 
@@ -31,8 +34,23 @@ struct Planned {
     matches: Arc<[Match]>,
 }
 
+impl Planned {
+    fn has_service(&self) -> bool {
+        let mut takers = self.matches.iter().map(|entry| entry.taker);
+        takers.any(|taker| matches!(taker, Taker::Service(_)))
+    }
+}
+
 /// A message for a service, handed over when the lock is free.
 type Handover = (Arc<dyn Service>, Arc<Message>, Option<Part>);
+
+/// What services get when the lock is free.
+#[derive(Default)]
+struct Handovers {
+    all: Vec<Handover>,
+    /// What waits for them; dropped when all are handed over.
+    behind: Vec<Completion>,
+}
 
 /// Queues to tell when rows are with the store, and when they are committed.
 #[derive(Clone)]
@@ -85,7 +103,7 @@ impl Shared {
             }
             derived.push(self.evaluate_rules(message, &now));
         }
-        let mut handovers = Vec::new();
+        let mut handovers = Handovers::default();
         {
             let mut core = self.lock();
             for (publication, derived) in batch.iter_mut().zip(derived) {
@@ -99,65 +117,15 @@ impl Shared {
                     hold: None,
                     completion: None,
                     ack: publication.ack.take(),
-                    handovers: &mut handovers,
+                    handovers: Some(&mut handovers),
                     pressure: &mut publication.pressure,
                 };
                 publication.outcome = acceptance.accept(&mut core, message, derived);
             }
         }
-        for (service, message, part) in handovers {
+        for (service, message, part) in handovers.all {
             service.deliver(&message, part);
         }
-    }
-
-    /// All that rules make of a message, and of what they made of it.
-    fn evaluate_rules(&self, message: &Message, now: &Now) -> Vec<Message> {
-        let Some(rules) = self.rules.get() else {
-            return Vec::new();
-        };
-        let mut derived = Vec::new();
-        rules.evaluate(message, now, &mut derived);
-        derived.retain(|m| !self.is_loop(m));
-        let mut next = 0;
-        while next < derived.len() && derived.len() <= MAX_DERIVED {
-            let mut made = Vec::new();
-            if let Some(parent) = derived.get_mut(next) {
-                parent.accepted_at = now.wall;
-                parent.trusted = now.trusted;
-                rules.evaluate(parent, now, &mut made);
-            }
-            made.retain(|m| !self.is_loop(m));
-            derived.append(&mut made);
-            next += 1;
-        }
-        if derived.len() > MAX_DERIVED {
-            let over = derived.len() - MAX_DERIVED;
-            METRICS.dropped(DropReason::Loop, over as u64);
-            tracing::warn!(
-                event = event::MESSAGE_DROPPED,
-                topic = %message.topic,
-                trace_id = %message.trace,
-                "rules make more than {MAX_DERIVED} messages of one: {over} are dropped"
-            );
-            derived.truncate(MAX_DERIVED);
-        }
-        derived
-    }
-
-    fn is_loop(&self, message: &Message) -> bool {
-        if message.hops <= self.limits.max_hops {
-            return false;
-        }
-        METRICS.dropped(DropReason::Loop, 1);
-        tracing::warn!(
-            event = event::MESSAGE_DROPPED,
-            topic = %message.topic,
-            trace_id = %message.trace,
-            source = %message.source.to_column(),
-            "rules republish in a loop: dropped after {} republications",
-            self.limits.max_hops
-        );
-        true
     }
 }
 
@@ -171,7 +139,8 @@ struct Acceptance<'a> {
     hold: Option<Hold>,
     completion: Option<Completion>,
     ack: Option<(Arc<dyn AckSink>, u64)>,
-    handovers: &'a mut Vec<Handover>,
+    /// `None` when services have had the message.
+    handovers: Option<&'a mut Handovers>,
     pressure: &'a mut Option<Arc<dyn Pressure>>,
 }
 
@@ -206,22 +175,30 @@ impl Acceptance<'_> {
             Err(refusal) => return PublishOutcome::Refused(refusal),
         };
         self.hold = publisher.and_then(|publisher| Hold::new(publisher, inbound));
+        if inbound.is_some() && planned.iter().any(Planned::has_service) {
+            return self.defer(core, planned);
+        }
+        let matched = self.give(core, planned, own);
+        match self.completion {
+            Some(_) => PublishOutcome::Pending,
+            None => PublishOutcome::Done { matched },
+        }
+    }
+
+    /// Gives all of it to its takers; whether there are any.
+    fn give(&mut self, core: &mut Core, planned: Vec<Planned>, own: Option<usize>) -> bool {
+        let mut inbound = self.hold.as_ref().and_then(Hold::inbound);
+        let mut own = own;
         let mut matched = false;
         let mut rows = Rows::default();
-        let mut first = true;
         for plan in planned {
-            let (own, inbound) = if first { (own, inbound) } else { (None, None) };
-            matched |= self.fan_out(core, plan, own, inbound, &mut rows);
-            first = false;
+            matched |= self.fan_out(core, plan, own.take(), inbound.take(), &mut rows);
         }
         self.hold.take_if(|hold| hold.is_idle());
         if !rows.appends.is_empty() || self.hold.is_some() {
             self.hand_in(rows);
         }
-        match self.completion {
-            Some(_) => PublishOutcome::Pending,
-            None => PublishOutcome::Done { matched },
-        }
+        matched
     }
 
     /// What becomes of a QoS 2 message that was taken before; `None` for a new one.
@@ -268,8 +245,8 @@ impl Acceptance<'_> {
         } else {
             self.part()
         };
-        let hold = self.hold.take();
-        if let Some(hold) = &hold {
+        let mut hold = self.hold.take();
+        if let Some(hold) = &mut hold {
             *self.pressure = hold.begin(&self.shared.limits).or(self.pressure.take());
         }
         let taken = committed.clone();
@@ -366,7 +343,7 @@ impl Acceptance<'_> {
         core: &mut Core,
         plan: Planned,
         own: Option<usize>,
-        inbound: Option<NonZeroU16>,
+        inbound: Option<(ClientId, NonZeroU16)>,
         out: &mut Rows,
     ) -> bool {
         let mut message = plan.message;
@@ -400,6 +377,8 @@ impl Acceptance<'_> {
                         give_to_route(route, &entry.remote, &message, hold, &mut rows, committed);
                     }
                 }
+                // A message that was deferred has been there.
+                Taker::Service(_) if self.handovers.is_none() => matched = true,
                 Taker::Service(key) => {
                     if let Some(service) = core.services.get(key) {
                         matched = true;
@@ -408,14 +387,15 @@ impl Acceptance<'_> {
                         } else {
                             None
                         };
-                        self.handovers
-                            .push((service.clone(), message.clone(), part));
+                        if let Some(handovers) = &mut self.handovers {
+                            let handover = (service.clone(), message.clone(), part);
+                            handovers.all.push(handover);
+                        }
                     }
                 }
             }
         }
         let retained = retain(core, &message);
-        let inbound = inbound.and_then(|id| Some((self.hold.as_ref()?.client_id()?, id)));
         if !rows.is_empty() || retained.is_some() || inbound.is_some() {
             let mut append = Append::new(message, rows, retained);
             append.inbound = inbound;
@@ -539,63 +519,6 @@ fn grant(entry: &Match, own: bool) -> Option<&Grant> {
     } else {
         Some(&entry.remote)
     }
-}
-
-/// A route does not send back what came from its own upstream.
-fn takes(route: &RouteBox, message: &Message) -> bool {
-    !matches!(&message.source, Source::Upstream { name } if *name == route.upstream)
-}
-
-fn admit_route(route: &RouteBox, message: &Message) -> Result<(), Refusal> {
-    if route.on_full == OnFull::Reject && route.is_full(message.cost() as u64) {
-        return Err(Refusal::QuotaExceeded);
-    }
-    Ok(())
-}
-
-fn give_to_route(
-    route: &Arc<RouteBox>,
-    grant: &Grant,
-    message: &Arc<Message>,
-    hold: bool,
-    rows: &mut Vec<TakerRow>,
-    committed: &mut Vec<Committed>,
-) {
-    let store = &route.feed.env.store;
-    let cost = message.cost() as u64;
-    if route.is_full(cost) {
-        // `reject` comes here with QoS 0 only.
-        let made_room = route.on_full == OnFull::DropOldest && route.make_room(cost);
-        if !made_room {
-            METRICS.dropped(DropReason::QueueFull, 1);
-            store.count_drop(route.taker, DropReason::QueueFull, 1);
-            return;
-        }
-    }
-    let shed = || store.health().is_err() || store.pending_bytes() > SHED_BYTES;
-    if message.qos == QoS::AtMostOnce && shed() {
-        METRICS.dropped(DropReason::StoreFull, 1);
-        store.count_drop(route.taker, DropReason::StoreFull, 1);
-        return;
-    }
-    let qos = grant.qos.min(message.qos).min(route.qos);
-    let delivery = Delivery {
-        message: message.clone(),
-        qos,
-        retain: message.retain,
-        dup: false,
-        durable: true,
-        share: None,
-        identifiers: grant.identifiers.clone(),
-    };
-    route.feed.append(delivery, hold);
-    committed.push(Committed::Route(route.clone(), message.id));
-    rows.push(TakerRow {
-        taker: route.taker,
-        qos,
-        retain: message.retain,
-        identifiers: grant.identifiers.clone(),
-    });
 }
 
 fn retain(core: &mut Core, message: &Arc<Message>) -> Option<RetainedChange> {

@@ -168,10 +168,10 @@ impl Received {
     }
 
     /// Deliveries begin to wait for a commit.
-    pub(crate) fn wait(&self, late: usize, bytes: usize) {
+    pub(crate) fn wait(&self, publications: usize, late: usize, bytes: usize) {
         let mut state = self.lock();
         let state = state.get_or_insert_with(Box::default);
-        state.behind += 1;
+        state.behind += publications;
         state.late += late;
         state.bytes = state.bytes.saturating_add(bytes);
     }

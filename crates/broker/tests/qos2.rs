@@ -4,12 +4,13 @@
 mod support;
 
 use std::num::NonZeroU16;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use iotedge_broker::{Broker, Limits};
-use iotedge_model::QoS;
+use iotedge_model::{Message, QoS, TopicFilter};
 use iotedge_ports::{
-    BrokerPort, ConnectionId, EndKind, Outgoing, PubRecOutcome, Publication, PublishOutcome,
+    BrokerPort, ConnectionId, EndKind, Failure, Outgoing, Part, PubRecOutcome, Publication,
+    PublishOutcome, Service,
 };
 use support::*;
 
@@ -291,4 +292,97 @@ fn what_is_published_behind_a_qos_2_message_stays_behind_it() {
     for taker in [&live, &kept, &low] {
         assert_eq!(payloads(&taker.receive(30)), expected);
     }
+}
+
+/// A service whose effects become durable when a test says so.
+#[derive(Default)]
+struct Slow(Mutex<Vec<(String, Option<Part>)>>);
+
+impl Service for Slow {
+    fn deliver(&self, message: &Arc<Message>, done: Option<Part>) {
+        let payload = String::from_utf8_lossy(&message.payload).into_owned();
+        self.0.lock().unwrap().push((payload, done));
+    }
+}
+
+impl Slow {
+    fn take(&self) -> (String, Part) {
+        let (payload, part) = self.0.lock().unwrap().remove(0);
+        (payload, part.expect("the publisher waits"))
+    }
+}
+
+#[test]
+fn a_packet_id_is_kept_behind_the_effects_of_services_and_nobody_gets_the_message_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let house = House::open(dir.path(), Limits::default());
+    let slow = Arc::new(Slow::default());
+    let filters = [TopicFilter::new("t").unwrap()];
+    house.broker.attach_service(&filters, slow.clone());
+    let live = house.client("live").connect();
+    live.subscribe("t", TWO);
+    let kept = house.client("kept").persistent().connect();
+    kept.subscribe("t", QoS::AtLeastOnce);
+    let publisher = house.client("p").persistent().connect();
+
+    let (outcome, first) = publisher.send_only(1, "t", "one");
+    assert_eq!(outcome, PublishOutcome::Pending);
+    let (outcome, second) = publisher.send_only(2, "t", "two");
+    assert_eq!(outcome, PublishOutcome::Pending);
+    // It comes again on another connection, while it is on its way.
+    let publisher = house.client("p").persistent().connect();
+    assert_eq!(publisher.connected.unreleased, []);
+    let (outcome, again) = publisher.send_only(1, "t", "one");
+    assert_eq!(outcome, PublishOutcome::Pending);
+    let (payload, part) = slow.take();
+    assert_eq!(payload, "one");
+    assert!(live.drain().is_empty() && kept.drain().is_empty());
+    let backup = dir.path().join("copy");
+    house.store.backup(&backup).unwrap();
+
+    part.finish(Ok(()));
+    let taken = |ears: &Ears| ears.wait("PUBREC", |h| h.acked == [(1, Ok(()))]);
+    taken(&first);
+    taken(&again);
+    assert_eq!(payloads(&live.receive(1)), ["one"]);
+    assert_eq!(payloads(&kept.receive(1)), ["one"]);
+    let (payload, part) = slow.take();
+    assert_eq!(payload, "two");
+    part.finish(Err(Failure::Store));
+    second.wait("the refusal", |h| h.acked == [(1, Err(Failure::Store))]);
+    assert!(live.drain().is_empty());
+    assert_eq!(
+        publisher.send_only(2, "t", "two").0,
+        PublishOutcome::Pending
+    );
+    let (payload, part) = slow.take();
+    assert_eq!(payload, "two", "it was not taken, and comes again");
+    part.finish(Ok(()));
+    assert_eq!(payloads(&live.receive(1)), ["two"]);
+
+    let copy = House::open(&backup, Limits::default());
+    let publisher = copy.client("p").persistent().connect();
+    assert_eq!(publisher.connected.unreleased, [], "not before the service");
+}
+
+#[test]
+fn a_message_that_the_store_does_not_keep_reaches_nobody_and_frees_its_packet_id() {
+    let dir = tempfile::tempdir().unwrap();
+    let house = House::open(dir.path(), Limits::default());
+    let live = house.client("live").connect();
+    live.subscribe("t", TWO);
+    let kept = house.client("kept").persistent().connect();
+    kept.subscribe("t", TWO);
+    let publisher = house.client("p").persistent().connect();
+    house.store.clone().close();
+    let (outcome, ears) = publisher.send_only(1, "t", "x");
+    match outcome {
+        PublishOutcome::Pending => {
+            ears.wait("the failure", |h| h.acked == [(1, Err(Failure::Store))]);
+        }
+        other => assert!(matches!(other, PublishOutcome::Refused(_)), "{other:?}"),
+    }
+    assert!(live.drain().is_empty() && kept.drain().is_empty());
+    let publisher = house.client("p").persistent().connect();
+    assert_eq!(publisher.connected.unreleased, []);
 }
