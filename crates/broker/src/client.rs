@@ -106,8 +106,7 @@ impl Shared {
             .get(&request.client_id)
             .and_then(|k| core.sessions.get(*k));
         if let Some(session) = existing {
-            // Decision 7: without proof of who it is, nobody gets a proven principal's session.
-            if request.principal.is_anonymous() && !session.principal.is_anonymous() {
+            if !session.is_open_to(&request.principal) {
                 return Err(ConnectRefused::NotYours);
             }
         }
@@ -145,6 +144,9 @@ impl Shared {
         live.handle.close(CloseReason::SessionTakenOver);
         session.mailbox.detach();
         session.delay_will(live.will, &self.clock.now());
+        if let Some(successor) = live.successor {
+            successor.wake();
+        }
         core.by_connection.remove(&live.connection);
     }
 
@@ -265,6 +267,7 @@ impl Shared {
             keep_alive: request.keep_alive,
             version,
             silent: request.silent,
+            successor: None,
         });
         let filters = session.subscriptions.keys().cloned().collect();
         let unreleased = session.mailbox.received.kept();
@@ -282,7 +285,7 @@ impl Shared {
 
     pub(crate) fn detach(&self, detached: Detached) {
         let now = self.clock.now();
-        let (will, news) = {
+        let (will, news, successor) = {
             let mut core = self.lock();
             let Some(key) = core.by_connection.remove(&detached.connection) else {
                 return;
@@ -313,8 +316,11 @@ impl Shared {
             } else {
                 self.end_session(&mut core, key)
             };
-            (will, news)
+            (will, news, live.successor)
         };
+        if let Some(successor) = successor {
+            successor.wake();
+        }
         if news {
             self.announce();
         }

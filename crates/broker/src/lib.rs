@@ -41,6 +41,7 @@ mod received;
 mod retained;
 mod session;
 mod status;
+mod succession;
 mod sys;
 mod tree;
 mod will;
@@ -48,11 +49,11 @@ mod will;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-use iotedge_model::{Message, Principal, Topic, TopicFilter};
+use iotedge_model::{ClientId, Message, Principal, Topic, TopicFilter};
 use iotedge_ports::{
     AckSink, AttachRoute, BrokerPort, Clock, CloseReason, ConnectFailed, ConnectRefused,
     ConnectRequest, Connected, ConnectionId, Detached, Mailbox, Publication, RuleEngine, Service,
-    SubscribeResult, Subscription,
+    SubscribeResult, Subscription, Wake,
 };
 use iotedge_store::{Opened, Store};
 
@@ -214,6 +215,15 @@ impl Shared {
 impl BrokerPort for Broker {
     fn connect(&self, request: ConnectRequest) -> Result<Connected, ConnectRefused> {
         self.0.connect(request)
+    }
+
+    fn make_way(
+        &self,
+        client_id: &ClientId,
+        principal: &Principal,
+        successor: Arc<dyn Wake>,
+    ) -> bool {
+        self.0.make_way(client_id, principal, successor)
     }
 
     fn connect_failed(&self, failed: ConnectFailed) {

@@ -57,6 +57,12 @@ impl Pace {
         true
     }
 
+    /// Whether [`Pace::grant`] would say yes.
+    pub(crate) fn has_room(&self, client: &ClientId, mono: u64) -> bool {
+        let second = self.seen.get(client);
+        second.is_none_or(|second| second.is_over(mono) || second.granted < self.per_second)
+    }
+
     /// Forgets the seconds that are over.
     pub(crate) fn tick(&mut self, mono: u64) {
         self.seen.retain(|_, second| !second.is_over(mono));
@@ -77,6 +83,7 @@ mod tests {
         let mut pace = Pace::new(2);
         let [a, b] = ["a", "b"].map(|id| ClientId::new(id).unwrap());
         assert!(pace.grant(&a, 100) && pace.grant(&a, 600));
+        assert!(!pace.has_room(&a, 1_099) && pace.has_room(&b, 1_099));
         assert!(!pace.grant(&a, 1_099), "the third");
         assert!(pace.grant(&b, 1_099));
         assert!(pace.grant(&a, 1_100) && pace.grant(&a, 1_100));

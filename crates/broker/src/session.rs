@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use iotedge_model::{ClientId, Principal, TopicFilter};
-use iotedge_ports::{ClientHandle, ConnectionId, RetainHandling, SubscribeOptions, Subscription};
+use iotedge_ports::{
+    ClientHandle, ConnectionId, RetainHandling, SubscribeOptions, Subscription, Wake,
+};
 use iotedge_store::{SessionRecord, SubscriptionRecord, TakerId};
 
 use crate::outbox::SessionBox;
@@ -42,6 +44,8 @@ pub(crate) struct Live {
     pub(crate) version: u64,
     /// It makes no lifecycle events.
     pub(crate) silent: bool,
+    /// Who waits for its end.
+    pub(crate) successor: Option<Arc<dyn Wake>>,
 }
 
 impl Session {

@@ -3,8 +3,10 @@
 
 mod support;
 
+use std::sync::Arc;
+
 use iotedge_broker::Limits;
-use iotedge_model::QoS;
+use iotedge_model::{ClientId, Principal, QoS};
 use iotedge_ports::{BrokerPort, CloseReason, ConnectRefused, EndKind, PublishOutcome};
 use support::*;
 
@@ -299,6 +301,9 @@ fn a_client_id_connects_so_often_in_a_second() {
     let first = house.client("c").connect();
     let refused = house.client("c").try_connect();
     assert!(matches!(refused, Err(ConnectRefused::TooSoon)));
+    let soon = Arc::new(Ears::default());
+    let id = ClientId::new("c").unwrap();
+    assert!(!house.broker.make_way(&id, &user("c"), soon));
     assert!(first.ears.heard().closed.is_none(), "nothing is taken over");
     house.client("d").connect();
     house.pass(1_000);
@@ -323,4 +328,33 @@ fn only_lasting_sessions_count_against_their_limit() {
     }
     house.client("first").persistent().connect();
     house.client("second").connect();
+}
+
+#[test]
+fn a_connection_makes_way_and_its_successor_hears_when_it_has_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let house = House::open(dir.path(), Limits::default());
+    let id = ClientId::new("c").unwrap();
+    let make_way = |principal: &Arc<Principal>, next: &Arc<Ears>| {
+        let next: Arc<Ears> = next.clone();
+        house.broker.make_way(&id, principal, next)
+    };
+    let next = Arc::new(Ears::default());
+    assert!(!make_way(&user("c"), &next), "nobody is there");
+    let first = house.client("c").persistent().connect();
+    assert!(!make_way(&anonymous(), &next), "not for a stranger");
+    assert!(first.ears.heard().closed.is_none());
+    assert!(make_way(&user("c"), &next));
+    assert!(!make_way(&user("c"), &next), "it makes way already");
+    let asked = first.ears.heard().closed;
+    assert_eq!(asked, Some(CloseReason::SessionTakenOver));
+    assert_eq!(next.heard().wakes, 0, "it is still there");
+    first.disconnect(EndKind::ClientInitiated);
+    assert_eq!(next.heard().wakes, 1);
+    let second = house.client("c").persistent().connect();
+    assert!(second.connected.session_present);
+    // One that does not go is taken over, and who waited for it hears of that too.
+    assert!(make_way(&user("c"), &next));
+    let _third = house.client("c").persistent().connect();
+    assert_eq!(next.heard().wakes, 2);
 }

@@ -171,7 +171,7 @@ where
         }
     };
     let terms = terms::Terms::of(&connect, &context.limits);
-    match open::attach(connect, terms, &peer, &context) {
+    match open::attach(connect, terms, &peer, &context).await {
         Ok(attached) => {
             if let Err(refusal) = open::promise_is_kept(&attached, peer.deadline).await {
                 drop(Detach::lost(&attached, &context));

@@ -276,6 +276,31 @@ async fn a_will_that_waits_goes_on_waiting_when_the_broker_stops() {
     assert!(house.broker.retained(&topic).is_none(), "it waits still");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_said_goodbye_and_is_back_at_once_has_said_it() {
+    let house = House::open(Limits::default()).await;
+    let mut watcher = client(&house, "w").await;
+    subscribe(&mut watcher, &[("will", ONE.into())], None).await;
+    for _ in 0..200 {
+        let mut connect = hello("c", |p| p.session_expiry = 3_600);
+        connect.clean = false;
+        connect.will = will(0);
+        let (mut client, ack) = open(&house, connect).await;
+        assert!(!ack.session_present, "it was to end with its connection");
+        let properties = DisconnectProperties {
+            session_expiry: Some(0),
+            ..DisconnectProperties::default()
+        };
+        let goodbye = Disconnect {
+            reason: ReasonCode::Success,
+            properties: Some(Box::new(properties)),
+        };
+        // The next one does not wait until it has been heard.
+        client.send(&Packet::Disconnect(goodbye)).await;
+    }
+    nothing_before(&house, &mut watcher, "will").await;
+}
+
 #[tokio::test]
 async fn the_server_says_why_it_closes() {
     let house = House::open(Limits::default()).await;

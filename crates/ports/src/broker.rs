@@ -514,6 +514,20 @@ pub trait BrokerPort: Send + Sync {
     /// Attaches a client to its session, new or resumed; takes over from a live connection.
     fn connect(&self, request: ConnectRequest) -> Result<Connected, ConnectRefused>;
 
+    /// Asks the live connection of a client id to end, when it has done what its client had said
+    /// before: its DISCONNECT may be among it. `true`: there is one that `principal` may follow, and
+    /// `successor` is woken when it has detached. For who is about to [`BrokerPort::connect`], which
+    /// takes over from one that is still there.
+    fn make_way(
+        &self,
+        client_id: &ClientId,
+        principal: &Principal,
+        successor: Arc<dyn Wake>,
+    ) -> bool {
+        let _ = (client_id, principal, successor);
+        false
+    }
+
     /// Tells of a client that was not let in, for its lifecycle event.
     fn connect_failed(&self, failed: ConnectFailed) {
         let _ = failed;

@@ -128,6 +128,18 @@ def test_mqtt_3_1_2_10_a_will_is_gone_after_disconnect(mqtt):
     assert sub.until(end) == []
 
 
+def test_mqtt_3_1_2_10_a_will_is_gone_after_disconnect_though_its_client_is_back_at_once(mqtt):
+    """Whatever it had said before it took its own place counts."""
+    end = mqtt.topic("end")
+    sub = mqtt.subscriber((mqtt.topic("+"), 1))
+    for _ in range(100):
+        client = mqtt.client("c", mqtt.STAYS, clean=False, will=(mqtt.topic(), b"never", 1, ()))
+        assert not client.session_present
+        client.send(wire5.disconnect(0, (wire5.SESSION_EXPIRY, 0)))
+    mqtt.client().publish(end)
+    assert sub.until(end) == []
+
+
 @pytest.mark.parametrize("qos", [1, 2, 3])
 def test_mqtt_3_1_2_11_will_qos_without_the_will_flag_closes(mqtt, qos):
     mqtt.refused(wire5.connect(mqtt.id("c"), set_flags=qos << 3), code=0x81)

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use iotedge_mqtt::ReasonCode;
-use iotedge_ports::DisconnectReason;
+use iotedge_ports::{DisconnectReason, EndKind};
 use iotedge_telemetry::{METRICS, Traffic};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
@@ -33,6 +33,9 @@ const READ_MAX: usize = 64 * 1024;
 const SMALL_OUTPUT: usize = 1024;
 /// Items beyond so many are a busy connection's.
 const FEW: usize = 8;
+/// How often a connection that ends is read from: a client that goes on talking is not listened to
+/// for ever.
+const LAST_READS: usize = 16;
 /// After so long without bytes either way a connection is not busy.
 const QUIET: Duration = Duration::from_secs(1);
 
@@ -127,7 +130,7 @@ impl Pump {
         let mut happened = self.rates.is_some() && self.rates_open(Instant::now());
         if self.handle.poll_notified(cx).is_ready() {
             if let Some(end) = self.take_notices() {
-                return Poll::Ready(Err(end));
+                return Poll::Ready(Err(self.last_heard(cx, stream, end)));
             }
             happened = true;
         }
@@ -221,6 +224,29 @@ impl Pump {
                 Ok(true)
             }
         }
+    }
+
+    /// The end of a connection whose client id another takes over: what its client had said before
+    /// that counts, its DISCONNECT first of all, by which it may have made room itself.
+    fn last_heard<S>(&mut self, cx: &mut Context<'_>, stream: &mut S, end: End) -> End
+    where
+        S: AsyncRead + Unpin,
+    {
+        if end.reason != DisconnectReason::DuplicateClientId {
+            return end;
+        }
+        for _ in 0..LAST_READS {
+            self.more = false;
+            match self.read_packets() {
+                Err(own) if own.kind != EndKind::Lost => return own,
+                Err(_) => return end,
+                Ok(_) => {}
+            }
+            if !matches!(self.read(cx, stream), Ok(true)) {
+                return end;
+            }
+        }
+        end
     }
 
     /// Reads grow with what comes and shrink again.

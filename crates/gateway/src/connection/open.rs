@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use iotedge_model::{Action, ClientId, Topic, TraceId};
@@ -132,6 +133,9 @@ pub(crate) struct Opened {
     pub(crate) terms: Terms,
 }
 
+/// How long the connection that had the client id before may take to end.
+const PREDECESSOR: Duration = Duration::from_secs(1);
+
 /// Bytes read at once before the connection has proved that it needs more.
 pub(crate) const FIRST_READ: usize = 512;
 
@@ -200,14 +204,14 @@ pub(crate) async fn refuse<W: AsyncWrite + Unpin>(
 }
 
 /// Asks everything there is to ask of a CONNECT and attaches its session.
-pub(crate) fn attach(
+pub(crate) async fn attach(
     connect: Connect,
     terms: Terms,
     peer: &Peer,
     context: &Arc<Context>,
 ) -> Result<Opened, Refused> {
     let asked = connect.client_id.clone();
-    let opened = admit(connect, terms, peer, context);
+    let opened = admit(connect, terms, peer, context).await;
     let unauthorized = matches!(&opened, Err(refused) if refused.is_unauthorized());
     // A client without an id of its own has no event.
     if let (true, Ok(client_id)) = (unauthorized, ClientId::new(asked.as_str())) {
@@ -220,7 +224,7 @@ pub(crate) fn attach(
     opened
 }
 
-fn admit(
+async fn admit(
     connect: Connect,
     terms: Terms,
     peer: &Peer,
@@ -263,6 +267,14 @@ fn admit(
         .transpose()?
         .flatten();
     let handle = Arc::new(Handle::default());
+    if context
+        .broker
+        .make_way(&client_id, &peer.principal, handle.clone())
+    {
+        // One that does not end by itself is taken over.
+        let ended = poll_fn(|cx| handle.poll_notified(cx));
+        let _ = tokio::time::timeout(PREDECESSOR, ended).await;
+    }
     // No publish of this connection has been numbered.
     let ack = (handle.clone() as Arc<_>, 0);
     let request = ConnectRequest {

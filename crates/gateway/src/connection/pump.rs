@@ -296,7 +296,7 @@ impl Pump {
     }
 
     /// Decodes and handles packets until the buffer or a limit is at its end. `true`: there was one.
-    fn read_packets(&mut self) -> Result<bool, End> {
+    pub(super) fn read_packets(&mut self) -> Result<bool, End> {
         let mut packets = 0;
         let done = self.handle_packets(&mut packets);
         if packets > 0 {
