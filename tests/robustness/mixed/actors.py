@@ -201,10 +201,17 @@ class Publisher(Actor):
         self.flight.clear()
 
     def begin(self, heard, now):
-        for packet_id, (message, released, _) in self.flight.items():
+        rewritten = set()
+        for packet_id, entry in self.flight.items():
+            message, released, _ = entry
             if released:
                 self.link.send(wire.pubrel(packet_id))
             else:
+                if message.retain and (message.qos == 1 or message.topic in rewritten):
+                    at = self.books.retained[message.topic].write(message)
+                    if message.qos == 1:
+                        entry[2] = at
+                        rewritten.add(message.topic)
                 self.link.send(self.data(message, packet_id, dup=True))
             self.books.event(self.name, f"again, id {packet_id}, released {released}", message.key)
 

@@ -61,25 +61,25 @@ class Taker:
         books, qos = self.books, min(message.qos, self.qos)
         where = f"{who}: {message.key} by QoS {heard.qos}"
         if not fits(self.filter, message.topic):
-            books.wrong(f"{where}: {message.topic} does not match {self.filter}", message.key)
+            books.wrong(f"{where}: {message.topic} does not match {self.filter}", message.key, who)
         if heard.qos != qos:
-            books.wrong(f"{where}: published with {message.qos}, granted {self.qos}", message.key)
+            books.wrong(f"{where}: published with {message.qos}, granted {self.qos}", message.key, who)
         if 0 < message.accepted < self.asked:
-            books.wrong(f"{where}: was accepted before there was a subscription", message.key)
+            books.wrong(f"{where}: was accepted before there was a subscription", message.key, who)
         again = self.got[message.key]
         self.got[message.key] += 1
         if again:
             if qos == 2:
-                books.wrong(f"{where}: the {again + 1}th time", message.key)
+                books.wrong(f"{where}: the {again + 1}th time", message.key, who)
             elif qos == 0 and message.qos != 1:
-                books.wrong(f"{where}: QoS 0 twice", message.key)
+                books.wrong(f"{where}: QoS 0 twice", message.key, who)
             elif message.qos == 2 and not heard.dup:
-                books.wrong(f"{where}: again, without DUP", message.key)
+                books.wrong(f"{where}: again, without DUP", message.key, who)
         elif self.ordered and self.qos and 0 < self.since < message.sent:
             # What was sent before may come again behind what the taker has not missed.
             stream = message.publisher, message.topic, message.qos
             if message.number < self._last.get(stream, 0):
-                books.wrong(f"{where}: behind {self._last[stream]} of its topic", message.key)
+                books.wrong(f"{where}: behind {self._last[stream]} of its topic", message.key, who)
             self._last[stream] = message.number
 
     def missing(self):
@@ -94,15 +94,20 @@ class Taker:
 
 
 class Retained:
-    """The values of a topic that one client writes, in their order; None clears it."""
+    """The values of a topic that one client writes, in the order of its sending; None clears it.
+
+    A QoS 1 message that is sent again is written again: to the server it is a new one. One of QoS 2
+    that is sent behind such a one may be written there, or was before.
+    """
 
     def __init__(self):
-        self.values = []
+        self.values, self.keys = [], []
         # Index of the last that is acknowledged; before any, there is nothing.
         self.accepted = -1
 
     def write(self, message):
         self.values.append(message.key if message.payload else None)
+        self.keys.append(message.key)
         return len(self.values) - 1
 
 
@@ -121,19 +126,24 @@ class Books:
         self._trail.append((number, who, what, key))
         return number
 
-    def wrong(self, what, key=None):
+    def wrong(self, what, key=None, *whose):
         self.event("BOOKS", what, key)
-        self.faults.append(f"{what}\n{self.story(key) if key else self.last_events(10)}")
+        story = self.story(key, *whose) if key else self.last_events(10)
+        self.faults.append(f"{what}\n{story}")
 
     def taker(self, name, filter, qos, **how):
         it = Taker(self, name, filter, qos, **how)
         self.takers.append(it)
         return it
 
-    def story(self, key, count=60):
-        """All that happened to one message."""
-        lines = [f"{n:8} {who}: {what}" for n, who, what, of in self._trail if of == key]
-        return "\n".join(lines[-count:])
+    def story(self, key, *whose, count=80):
+        """All that happened to one message, and the comings and goings of these actors meanwhile."""
+        began = next((n for n, _, _, of in self._trail if of == key), 0)
+        lines = [
+            f"{n:8} {who}: {what}" for n, who, what, of in self._trail
+            if of == key or of is None and n > began and who in ("STAGE", key[0], *whose)
+        ]
+        return "\n".join(lines[:count])
 
     def last_events(self, count=60):
         return "\n".join(f"{n:8} {w}: {what} {k or ''}" for n, w, what, k in list(self._trail)[-count:])
@@ -141,11 +151,15 @@ class Books:
     def check_retained(self, topic, before, seen, after):
         """`seen` is the key of what a new subscription got, None for nothing. `before` was the last
         acknowledged when it was asked for, `after` the last sent when the answer was there."""
-        good = self.retained[topic].values[max(before, 0) : after + 1]
+        last = max(before, 0)
+        good = self.retained[topic].values[last : after + 1]
         if before < 0:
             good.append(None)
         if seen not in good:
-            self.wrong(f"retained {topic}: {seen}, possible are {good}", good[0] or seen)
+            what = f"retained {topic}: {seen}, possible are {good}"
+            if seen:
+                what += "\n" + self.story(seen)
+            self.wrong(what, self.retained[topic].keys[last])
 
     def verdict(self):
         """Everything that is wrong, with the story of the first few."""
