@@ -329,8 +329,8 @@ class Subscriber(Actor):
         if heard.kind == wire.PUBLISH:
             return self.message(heard, now)
         if heard.kind == wire.PUBREL:
-            self.unreleased.pop(heard.packet_id, None)
-            self.say(wire.pubcomp(heard.packet_id))
+            key, _ = self.unreleased.pop(heard.packet_id, (None, None))
+            self.say(wire.pubcomp(heard.packet_id), f"PUBREL {heard.packet_id}, PUBCOMP", key)
         return None
 
     def message(self, heard, now):
@@ -347,11 +347,11 @@ class Subscriber(Actor):
             if before is None:
                 self.unreleased[heard.packet_id] = (key, heard.retain)
                 self.count(message, heard)
-            self.say(wire.pubrec(heard.packet_id))
+            self.say(wire.pubrec(heard.packet_id), "PUBREC", key)
             return
         self.count(message, heard)
         if heard.qos == 1:
-            self.say(wire.puback(heard.packet_id))
+            self.say(wire.puback(heard.packet_id), "PUBACK", key)
 
     def count(self, message, heard):
         """What is retained comes to a new subscription besides what is owed to it."""
@@ -360,11 +360,13 @@ class Subscriber(Actor):
         self.books.counts[f"delivered QoS {heard.qos}"] += 1
         self.taker.takes(message, heard, self.name)
 
-    def say(self, data):
+    def say(self, data, what, key):
         """At once, or a while later."""
         if self.calm or self.rng.random() < 0.8:
+            self.books.event(self.name, what, key)
             self.link.send(data)
         else:
+            self.books.event(self.name, f"{what} later", key)
             self.owed.append(data)
 
     def act(self, now):
