@@ -61,6 +61,9 @@ pub(crate) struct State {
     kept: VecDeque<(u64, Delivery)>,
     /// Those of `kept` that come out when their row is committed, and not before.
     held: VecDeque<MessageId>,
+    /// The arrival of the first whose row the store does not have: nobody sees it, or its packet id
+    /// could reach the store before the row, and be lost.
+    unhanded: Option<u64>,
     arrivals: u64,
     bytes: usize,
     /// Every row that is committed is behind the cursor, and new ones come to `kept`. Otherwise
@@ -156,7 +159,7 @@ impl Feed {
     /// A delivery whose row another taker has, for a consumer that takes more. To be followed by
     /// [`Feed::appended`].
     pub(crate) fn hand(&self, delivery: Delivery) {
-        self.lock().put(delivery);
+        self.lock().put_unhanded(delivery);
     }
 
     /// A delivery without a row.
@@ -201,7 +204,7 @@ impl Feed {
             if hold {
                 state.held.push_back(delivery.message.id);
             }
-            state.put(delivery);
+            state.put_unhanded(delivery);
         } else {
             state.caught_up = false;
         }
@@ -210,6 +213,7 @@ impl Feed {
     /// The store has the row: the consumer may see it, and its acknowledgement comes after it.
     pub(crate) fn appended(&self) {
         let mut state = self.lock();
+        state.unhanded = None;
         if !state.kept.is_empty() && !state.is_held() {
             state.rouse();
         }
@@ -356,7 +360,7 @@ impl Feed {
         while !taking.is_full() {
             let plain = state.plain.front().map(|(n, _)| *n);
             let kept = if taking.kept > 0 && !state.is_held() {
-                state.kept.front().map(|(n, _)| *n)
+                state.first_handed()
             } else {
                 None
             };
@@ -489,6 +493,17 @@ impl State {
         }
     }
 
+    fn put_unhanded(&mut self, delivery: Delivery) {
+        self.unhanded.get_or_insert(self.arrivals);
+        self.put(delivery);
+    }
+
+    /// The arrival of the first of `kept`, if the store has its row.
+    fn first_handed(&self) -> Option<u64> {
+        let first = self.kept.front().map(|(n, _)| *n)?;
+        self.unhanded.is_none_or(|n| first < n).then_some(first)
+    }
+
     pub(crate) fn rouse(&mut self) {
         if !self.woken {
             if let Some(wake) = &self.wake {
@@ -562,3 +577,6 @@ impl State {
 fn before(id: MessageId) -> Option<MessageId> {
     id.0.checked_sub(1).map(MessageId)
 }
+
+#[cfg(test)]
+mod tests;

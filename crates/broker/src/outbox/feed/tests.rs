@@ -1,0 +1,86 @@
+#![allow(clippy::unwrap_used)]
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use iotedge_model::{Message, Now, QoS, Topic, UnixMillis};
+use iotedge_store::{Options, TakerKind};
+
+use super::*;
+use crate::group::Shares;
+
+struct Still;
+impl Clock for Still {
+    fn now(&self) -> Now {
+        Now {
+            mono: 0,
+            wall: UnixMillis(0),
+            trusted: false,
+        }
+    }
+}
+
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+impl Wake for Wakes {
+    fn wake(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn delivery(id: u64, qos: QoS, durable: bool) -> Delivery {
+    let topic = Topic::new("t").unwrap();
+    let mut message = Message::internal("test", topic, bytes::Bytes::new(), qos);
+    message.id = MessageId(id);
+    Delivery {
+        message: Arc::new(message),
+        qos,
+        retain: false,
+        dup: false,
+        durable,
+        share: None,
+        identifiers: Arc::from([]),
+    }
+}
+
+/// The consumer may be at work when a message comes. Its packet id must not reach the store before
+/// the row that it is written to.
+#[test]
+fn nothing_comes_out_before_the_store_has_its_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, opened) = Store::open(dir.path(), Options::default()).unwrap();
+    let taker = store.create_taker(TakerKind::Session, "s");
+    let env = Env {
+        store,
+        clock: Arc::new(Still),
+        max_messages: 100,
+        max_bytes: 1 << 20,
+        first_id: MessageId(opened.next_message_id),
+        shares: Shares::default(),
+    };
+    let feed = Feed::new(Arc::new(env), Some(taker), true);
+    let wakes = Arc::new(Wakes::default());
+    let epoch = feed.attach(wakes.clone());
+    let take = || {
+        let limit = DrainLimit {
+            messages: 100,
+            bytes: 1 << 20,
+        };
+        let mut out = Vec::new();
+        assert_eq!(
+            feed.take(epoch, limit, 100, &mut out),
+            Some(DrainState::Empty)
+        );
+        out.iter().map(|d| d.message.id.0).collect::<Vec<_>>()
+    };
+    feed.append(delivery(1, QoS::ExactlyOnce, true), false);
+    feed.appended();
+    feed.append(delivery(2, QoS::ExactlyOnce, true), false);
+    // What needs no row is behind it, or goes ahead with QoS 0.
+    feed.push(delivery(3, QoS::AtLeastOnce, false));
+    feed.push(delivery(4, QoS::AtMostOnce, false));
+    assert_eq!(take(), [1, 4]);
+    let before = wakes.0.load(Ordering::Relaxed);
+    feed.appended();
+    assert_eq!(wakes.0.load(Ordering::Relaxed), before + 1);
+    assert_eq!(take(), [2, 3]);
+}
