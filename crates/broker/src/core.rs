@@ -88,7 +88,7 @@ pub(crate) struct Core {
     /// Monotonic milliseconds of the last note of how long sessions have waited.
     pub(crate) noted: u64,
     tree: Tree<Taker, SubscribeOptions>,
-    cache: HashMap<Topic, Arc<[Match]>>,
+    cache: Matches,
     next_message: u64,
     next_connection: u64,
 }
@@ -161,7 +161,7 @@ impl Core {
             } else {
                 Taker::is_of_the_house
             }),
-            cache: HashMap::new(),
+            cache: Matches::default(),
             next_message: opened.next_message_id,
             next_connection: 1,
         };
@@ -398,7 +398,7 @@ impl Core {
     /// The takers of a topic, each once.
     pub(crate) fn takers(&mut self, topic: &Topic) -> Arc<[Match]> {
         if let Some(found) = self.cache.get(topic) {
-            return found.clone();
+            return found;
         }
         let mut found: Vec<Gathered> = Vec::new();
         let mut places: HashMap<Taker, usize> = HashMap::new();
@@ -419,12 +419,42 @@ impl Core {
         // Each client has event topics of its own, which come rarely.
         let text = topic.as_str();
         if text.len() <= CACHED_TOPIC_BYTES && !text.starts_with(EVENTS) {
-            if self.cache.len() >= CACHED_TOPICS {
-                self.cache.clear();
-            }
-            self.cache.insert(topic.clone(), matches.clone());
+            self.cache.insert(topic, &matches);
         }
         matches
+    }
+}
+
+/// The takers of topics that were asked for lately.
+#[derive(Default)]
+struct Matches {
+    by_topic: HashMap<Topic, Arc<[Match]>>,
+    /// The last one, for runs of messages on one topic.
+    last: Option<(Topic, Arc<[Match]>)>,
+}
+
+impl Matches {
+    fn get(&mut self, topic: &Topic) -> Option<Arc<[Match]>> {
+        if let Some((last, found)) = &self.last {
+            if last.is_same(topic) {
+                return Some(found.clone());
+            }
+        }
+        let found = self.by_topic.get(topic)?.clone();
+        self.last = Some((topic.clone(), found.clone()));
+        Some(found)
+    }
+
+    fn insert(&mut self, topic: &Topic, matches: &Arc<[Match]>) {
+        if self.by_topic.len() >= CACHED_TOPICS {
+            self.clear();
+        }
+        self.by_topic.insert(topic.clone(), matches.clone());
+    }
+
+    fn clear(&mut self) {
+        self.by_topic.clear();
+        self.last = None;
     }
 }
 

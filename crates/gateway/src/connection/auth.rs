@@ -22,6 +22,9 @@ pub(crate) struct Permissions {
     generation: u64,
     publish: HashMap<Topic, bool>,
     receive: HashMap<Topic, bool>,
+    /// The last of each, for runs of messages on one topic.
+    last_published: Option<(Topic, bool)>,
+    last_received: Option<(Topic, bool)>,
 }
 
 impl Permissions {
@@ -42,6 +45,8 @@ impl Permissions {
             generation,
             publish: HashMap::new(),
             receive: HashMap::new(),
+            last_published: None,
+            last_received: None,
         }
     }
 
@@ -82,26 +87,42 @@ impl Permissions {
             self.generation = generation;
             self.publish.clear();
             self.receive.clear();
+            self.last_published = None;
+            self.last_received = None;
         }
     }
 
     pub(crate) fn may_publish(&mut self, topic: &Topic) -> bool {
-        if let Some(known) = self.publish.get(topic) {
-            return *known;
+        if let Some(allowed) = again(&self.last_published, topic) {
+            return allowed;
         }
-        let allowed = self.ask(Action::Publish, topic.as_str());
-        remember(&mut self.publish, topic, allowed);
+        let known = self.publish.get(topic).copied();
+        let allowed = known.unwrap_or_else(|| self.ask(Action::Publish, topic.as_str()));
+        if known.is_none() {
+            remember(&mut self.publish, topic, allowed);
+        }
+        self.last_published = Some((topic.clone(), allowed));
         allowed
     }
 
     pub(crate) fn may_receive(&mut self, topic: &Topic) -> bool {
-        if let Some(known) = self.receive.get(topic) {
-            return *known;
+        if let Some(allowed) = again(&self.last_received, topic) {
+            return allowed;
         }
-        let allowed = self.ask(Action::Receive, topic.as_str());
-        remember(&mut self.receive, topic, allowed);
+        let known = self.receive.get(topic).copied();
+        let allowed = known.unwrap_or_else(|| self.ask(Action::Receive, topic.as_str()));
+        if known.is_none() {
+            remember(&mut self.receive, topic, allowed);
+        }
+        self.last_received = Some((topic.clone(), allowed));
         allowed
     }
+}
+
+fn again(last: &Option<(Topic, bool)>, topic: &Topic) -> Option<bool> {
+    last.as_ref()
+        .filter(|(last, _)| last.is_same(topic))
+        .map(|(_, allowed)| *allowed)
 }
 
 fn remember(map: &mut HashMap<Topic, bool>, topic: &Topic, allowed: bool) {
