@@ -274,6 +274,32 @@ mod tests {
         }
     }
 
+    /// Whatever levels of a documented topic are replaced by wildcards, and wherever it is cut.
+    #[test]
+    fn every_filter_that_matches_something_documented_is_taken() {
+        for known in SUBSCRIBE {
+            let topic = known.replace('+', "x").replace('#', "y/z");
+            let levels: Vec<&str> = topic.split('/').collect();
+            for wild in 0_u32..1 << (levels.len() - 1) {
+                let written: Vec<&str> = levels
+                    .iter()
+                    .enumerate()
+                    .map(|(n, level)| match n {
+                        0 => level,
+                        n if wild & 1 << (n - 1) != 0 => "+",
+                        _ => level,
+                    })
+                    .collect();
+                for cut in 1..=levels.len() {
+                    let filter = written[..cut].join("/") + "/#";
+                    assert!(matches(&filter, &topic), "{filter} {topic}");
+                    assert!(client_may_subscribe(&filter), "{filter}");
+                }
+                assert!(client_may_subscribe(&written.join("/")), "{topic}");
+            }
+        }
+    }
+
     #[test]
     fn a_filter_is_refused_when_nothing_documented_can_match_it() {
         for filter in [

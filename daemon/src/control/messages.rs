@@ -19,6 +19,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::Notify;
 
 use super::Answer;
+use crate::config::Profile;
 use crate::ctl::protocol::{self, Base64, Failure, Reply};
 use crate::house::Rooms;
 
@@ -86,8 +87,10 @@ pub(super) async fn publish(
     principal: &Arc<Principal>,
     publish: protocol::Publish,
 ) -> Answer {
-    let retained = publish.retain && publish.topic.is_reserved();
-    if retained || !reserved::client_may_publish(publish.topic.as_str()) {
+    let topic = publish.topic.as_str();
+    let aws = rooms.config.broker.profile == Profile::AwsIot;
+    let own = publish.topic.is_reserved() && (aws || reserved::is_own(topic));
+    if own && (publish.retain || !reserved::client_may_publish(topic)) {
         let message = format!("{} is a reserved topic", publish.topic);
         return Err(Failure::new("refused", message));
     }
