@@ -773,6 +773,29 @@ async fn words_are_left_out_where_the_client_wants_none() {
 }
 
 #[tokio::test]
+async fn an_unknown_packet_id_is_told_in_words() {
+    let house = house(Limits::default()).await;
+    let id = NonZeroU16::MIN;
+    for talkative in [true, false] {
+        let hello = hello("five", |p| p.request_problem_information = talkative);
+        let (mut five, _) = open(&house, hello).await;
+        five.send(&Packet::PubRel(id.into())).await;
+        let Packet::PubComp(done) = five.receive().await else {
+            panic!("no PUBCOMP")
+        };
+        five.send(&Packet::PubRec(id.into())).await;
+        let Packet::PubRel(release) = five.receive().await else {
+            panic!("no PUBREL")
+        };
+        for ack in [done, release] {
+            assert_eq!(ack.reason, ReasonCode::PacketIdentifierNotFound);
+            let words = ack.properties.and_then(|p| p.reason_string);
+            assert_eq!(words.is_some(), talkative);
+        }
+    }
+}
+
+#[tokio::test]
 async fn words_of_many_filters_have_an_end_and_fit_into_what_the_client_takes() {
     let house = house(Limits::default()).await;
     let many: Vec<String> = (0..100).map(|n| format!("forbidden/{n}")).collect();

@@ -182,7 +182,11 @@ impl Pump {
             PubRecOutcome::Release => ReasonCode::Success,
             PubRecOutcome::Unknown => ReasonCode::PacketIdentifierNotFound,
         };
-        self.send(&Packet::PubRel(Ack::new(packet_id, reason)));
+        let mut packet = Packet::PubRel(Ack::new(packet_id, reason));
+        if reason.is_error() {
+            self.explain_unknown_id(&mut packet);
+        }
+        self.send(&packet);
     }
 
     pub(super) fn pubcomp(&mut self, packet_id: PacketId) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use iotedge_model::{Action, ClientId, Protocol};
-use iotedge_mqtt::{AckProperties, Decoder, Inbound, Packet, ReasonCode, Str};
+use iotedge_mqtt::{AckProperties, Decoder, Inbound, Packet, ReasonCode, Receipt, Str};
 use iotedge_ports::{
     ConnectionId, DisconnectReason, Failure, Outgoing, Pressure, Publication, SessionMailbox,
     Subscription, Wake,
@@ -384,7 +384,17 @@ impl Pump {
             if let Some(words) = self.reasons.remove(&token) {
                 explain(&mut packet, words);
             }
+            if matches!(receipt, Receipt::PubComp(_, reason) if reason.is_error()) {
+                self.explain_unknown_id(&mut packet);
+            }
             self.send(&packet);
+        }
+    }
+
+    /// Says in words that there is no such packet id.
+    pub(super) fn explain_unknown_id(&self, packet: &mut Packet) {
+        if let Some(words) = self.words("nothing is in flight with this packet id") {
+            explain(packet, words);
         }
     }
 
@@ -480,9 +490,11 @@ impl Pump {
     }
 }
 
-/// Puts words into the acknowledgement of a publish.
+/// Puts words into an acknowledgement.
 fn explain(packet: &mut Packet, words: Str) {
-    if let Packet::PubAck(ack) | Packet::PubRec(ack) = packet {
+    if let Packet::PubAck(ack) | Packet::PubRec(ack) | Packet::PubRel(ack) | Packet::PubComp(ack) =
+        packet
+    {
         ack.properties = Some(Box::new(AckProperties {
             reason_string: Some(words),
             ..AckProperties::default()
