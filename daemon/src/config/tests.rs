@@ -218,6 +218,50 @@ fn a_profile_gives_the_defaults_and_an_explicit_key_wins() {
     assert_eq!(mixed, expected);
 }
 
+const HANDBOOK: &str = include_str!("../../../docs/configuration.md");
+
+/// The rows of the handbook's table of limits: key and both defaults.
+fn documented_limits() -> Vec<[&'static str; 3]> {
+    let (_, section) = HANDBOOK.split_once("\n## `[broker]`\n").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let rows = section.lines().filter_map(|line| {
+        let mut cells = line.strip_prefix("| `")?.split(" | ");
+        let key = cells.next()?.strip_suffix('`')?;
+        let [standard, aws] = [cells.next()?, cells.next()?].map(|c| c.trim_matches('`'));
+        // Other tables of the section have no column of their own for each profile.
+        cells.next().map(|_| [key, standard, aws])
+    });
+    rows.collect()
+}
+
+#[test]
+fn the_handbook_tells_the_defaults_of_both_profiles() {
+    let rows = documented_limits();
+    assert!(rows.len() > 30, "{rows:?}");
+    for [key, standard, aws] in rows {
+        for (name, profile, value) in [
+            ("standard", Profile::Standard, standard),
+            ("aws-iot", Profile::AwsIot, aws),
+        ] {
+            if key == "max_packet_bytes" {
+                let default = BrokerConfig::of(profile);
+                let around = default.max_packet_bytes - default.max_payload_bytes;
+                let around = format!("payload + `\"{}\"", units::size_text(around as u64));
+                assert_eq!(value, around);
+                continue;
+            }
+            let value = value.replace(',', "");
+            let line = format!("[broker]\nprofile = \"{name}\"\n{key} = {value}");
+            let folder = Folder::new(&format!("{GOOD}{line}"));
+            let broker = folder
+                .load()
+                .unwrap_or_else(|e| panic!("{line}: {e}"))
+                .broker;
+            assert_eq!(broker, BrokerConfig::of(profile), "{line}");
+        }
+    }
+}
+
 /// A key that is read and put nowhere would be ignored silently: each one changes the
 /// configuration, whatever the profile.
 #[test]
@@ -261,6 +305,16 @@ fn every_limit_of_the_broker_is_read() {
         "lifecycle_events = false",
         "sys_interval = \"0s\"",
     ];
+    let name = |key: &'static str| key.split_once(' ').unwrap().0;
+    for key in keys {
+        assert!(
+            HANDBOOK.contains(&format!("\n| `{}` |", name(key))),
+            "{key}"
+        );
+    }
+    for [key, ..] in documented_limits() {
+        assert!(keys.iter().any(|known| name(known) == key), "{key}");
+    }
     let mut seen = Vec::new();
     for profile in [Profile::Standard, Profile::AwsIot] {
         let name = match profile {
