@@ -312,8 +312,13 @@ fn every_limit_of_the_broker_is_read() {
             "{key}"
         );
     }
+    let identifiers = [
+        "subscription_identifiers = false",
+        "subscription_identifiers = true",
+    ];
     for [key, ..] in documented_limits() {
-        assert!(keys.iter().any(|known| name(known) == key), "{key}");
+        let known = keys.iter().chain(&identifiers);
+        assert!(known.into_iter().any(|known| name(known) == key), "{key}");
     }
     let mut seen = Vec::new();
     for profile in [Profile::Standard, Profile::AwsIot] {
@@ -321,7 +326,12 @@ fn every_limit_of_the_broker_is_read() {
             Profile::Standard => "standard",
             Profile::AwsIot => "aws-iot",
         };
-        for key in keys {
+        // Every other value would be a profile's own.
+        let other = match profile {
+            Profile::Standard => identifiers[0],
+            Profile::AwsIot => identifiers[1],
+        };
+        for key in keys.into_iter().chain([other]) {
             let folder = Folder::new(&format!("{GOOD}[broker]\nprofile = \"{name}\"\n{key}"));
             let broker = folder.load().unwrap().broker;
             assert_ne!(broker, BrokerConfig::of(profile), "{key}");
