@@ -460,6 +460,23 @@ fn a_member_that_asked_for_qos_0_gets_no_more_and_settles_the_row() {
 }
 
 #[test]
+fn what_its_member_may_not_have_is_given_to_nobody_else() {
+    let (_dir, house) = house(Limits::default());
+    let members = ["a", "b"].map(|id| house.client(id).persistent().connect());
+    members.iter().for_each(|m| m.subscribe(FILTER, ONE));
+    publish(&house, 0..1, ONE);
+    let denied = members[0].drain().remove(0);
+    members[0]
+        .connected
+        .mailbox
+        .discard(&denied, DropReason::Policy);
+    assert!(members[1].drain().is_empty());
+    let account = queue(&house).unwrap().account;
+    assert_eq!(account.queued, 0);
+    assert_eq!(account.dropped.get(&DropReason::Policy), Some(&1));
+}
+
+#[test]
 fn an_expired_message_of_a_group_is_dropped_and_counted() {
     let (_dir, house) = house(Limits::default());
     let member = house.client("c").persistent().connect();
