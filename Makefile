@@ -3,16 +3,18 @@
 .NOTPARALLEL:
 .PHONY: help run test bench kills soak restart idle deb cross fmt check deny clean \
 	test-deps test-format test-yocto test-clippy test-rust test-msrv test-binaries test-stories \
-	test-deb
+	test-browser test-deb
 
 RUST := packaging/with-rust
 TARGET ?= aarch64-unknown-linux-gnu
 ARGS ?=
+NODE := tests/clients/node_modules/.ready
 say = @printf '\n== %s\n'
 
 help:
 	@echo "make run     build the gateway and start it on its embedded default (ARGS=... for iotedged)"
 	@echo "make test    install what the tests need, and run all of them"
+	@echo "make test-browser  a page in chromium talks to the gateway; installs chromium"
 	@echo "make bench   compare with mosquitto and rumqttd on this machine (ARGS=... for benches/run.py)"
 	@echo "make kills   SIGKILL during mixed traffic, 200 times with each way to sync"
 	@echo "make soak    ten minutes of clients that come and go: memory does not grow"
@@ -46,7 +48,7 @@ test: test-deps test-format test-yocto test-clippy test-rust test-msrv test-bina
 	test-deb
 	$(say) "all tests passed"
 
-test-deps: .venv/ready
+test-deps: .venv/ready $(NODE)
 	@. packaging/apt.sh && apt_install gcc libc6-dev mosquitto mosquitto-clients socat valgrind \
 		openssl curl iproute2
 
@@ -56,6 +58,14 @@ test-deps: .venv/ready
 		. packaging/apt.sh && apt_install python3-venv && python3 -m venv --clear .venv; }
 	@.venv/bin/pip install -q -r tests/requirements.txt \
 		|| .venv/bin/pip install -q -r tests/requirements.txt
+	@touch $@
+
+# MQTT.js. Node may be Debian's or another.
+$(NODE): tests/clients/package-lock.json
+	$(say) "JavaScript for the stories"
+	@command -v node >/dev/null && command -v npm >/dev/null || { \
+		. packaging/apt.sh && apt_install nodejs npm; }
+	@cd tests/clients && { npm ci --silent --no-audit --no-fund || npm ci --no-audit --no-fund; }
 	@touch $@
 
 test-format:
@@ -80,10 +90,16 @@ test-msrv:
 test-binaries:
 	@$(RUST) cargo build --locked -p iotedge -p iotedge-ffi
 
-test-stories: .venv/ready test-binaries
+test-stories: .venv/ready $(NODE) test-binaries
 	$(say) "stories: the real binaries from outside"
 	@.venv/bin/python -m pytest -q tests/stories tests/mqtt tests/robustness $(ARGS)
-	@.venv/bin/python -m pytest -q tests/mqtt --transport ws $(ARGS)
+	$(if $(ARGS),,$(say) "the conformance suite once more: in WebSocket frames")
+	$(if $(ARGS),,@.venv/bin/python -m pytest -q tests/mqtt --transport ws)
+
+# Not a part of `make test`: a browser is half a gigabyte.
+test-browser: .venv/ready $(NODE) test-binaries
+	@command -v chromium >/dev/null || { . packaging/apt.sh && apt_install chromium; }
+	@.venv/bin/python -m pytest -q tests/browser $(ARGS)
 
 # The packages' layout does not depend on optimisation: debug binaries do.
 test-deb: test-binaries
