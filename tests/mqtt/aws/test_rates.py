@@ -43,10 +43,12 @@ def test_a_connection_is_sent_100_messages_a_second(paced):
     for n in range(60):
         for publisher in publishers:
             publisher.publish(paced.topic(), qos=0)
-    got = [subscriber.take() for _ in range(100)]
-    first = time.monotonic() - began
-    got += [subscriber.take() for _ in range(20)]
-    assert len(got) == 120 and first < 0.9 < time.monotonic() - began
+    for _ in range(100):
+        subscriber.take()
+    # What is said beside them does not wait.
+    subscriber.ping()
+    subscriber.take()
+    assert time.monotonic() - began > 0.99
 
 
 def test_a_connection_moves_512_kib_a_second(paced):
@@ -55,4 +57,4 @@ def test_a_connection_moves_512_kib_a_second(paced):
     # 640 KiB, in ten messages.
     client.send(*[paced.publish(paced.topic(), b"x" * 65536, qos=0)] * 10)
     client.ping()
-    assert 0.9 < time.monotonic() - began < 4
+    assert time.monotonic() - began > 0.99
