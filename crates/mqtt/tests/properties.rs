@@ -9,6 +9,8 @@ use proptest::prelude::*;
 mod exercise;
 #[path = "support/packets.rs"]
 mod packets;
+#[path = "support/session.rs"]
+mod session;
 
 use packets::{reader_of, versioned};
 
@@ -32,6 +34,11 @@ proptest! {
     #[test]
     fn what_is_written_is_read_back((version, packet) in versioned()) {
         exercise::writes_back(&packet, reader_of(&packet), version);
+    }
+
+    #[test]
+    fn the_session_machine_runs_any_programme(steps in prop::collection::vec(any::<u8>(), 0..400)) {
+        session::exercise(&steps);
     }
 
     #[test]
