@@ -22,30 +22,55 @@ QUIET = float(os.environ.get("IOTEDGE_IDLE_SECONDS", "5"))
 EACH, ALL = (6_000 if COUNT >= 10_000 else 20_000), 0.01
 
 
-def open_one(port, n):
+UPGRADE = (
+    b"GET /mqtt HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    b"Sec-WebSocket-Protocol: mqtt\r\n\r\n"
+)
+
+
+def framed(data):
+    """In one binary frame, with a mask that changes nothing."""
+    assert len(data) < 126
+    return bytes([0x82, 0x80 | len(data)]) + bytes(4) + data
+
+
+def open_one(port, n, transport):
     link = socket.socket()
     link.bind((f"127.0.0.{2 + n % 20}", 0))
     link.connect(("127.0.0.1", port))
     name, filter = f"idle-{n}", f"idle/{n % 100}/{n}"
     if n % 2:
-        link.sendall(wire5.connect(name, keep_alive=1200) + wire5.subscribe([(filter, 1)]))
+        data = wire5.connect(name, keep_alive=1200) + wire5.subscribe([(filter, 1)])
     else:
-        link.sendall(wire.connect(name, keep_alive=1200) + wire.subscribe([(filter, 1)]))
+        data = wire.connect(name, keep_alive=1200) + wire.subscribe([(filter, 1)])
+    link.sendall(UPGRADE + framed(data) if transport == "ws" else data)
     return link
 
 
-def answered(link, n):
+def payload(data):
+    """What is in the server's frames, behind its answer to the handshake."""
+    _, _, data = data.partition(b"\r\n\r\n")
+    out = b""
+    while len(data) >= 2:
+        out, data = out + data[2 : 2 + data[1]], data[2 + data[1] :]
+    return out
+
+
+def answered(link, n, transport):
     """CONNACK and SUBACK have come."""
-    data = b""
+    raw = data = b""
     link.settimeout(20)
     while len(data) < 9 or data[data[1] + 2] >> 4 != wire.SUBACK or len(data) < data[1] + 2 + 5:
         more = link.recv(4096)
-        assert more, f"connection {n} is closed after {data!r}"
-        data += more
+        assert more, f"connection {n} is closed after {raw!r}"
+        raw += more
+        data = payload(raw) if transport == "ws" else raw
 
 
 @pytest.mark.slow
-def test_idle_connections_are_cheap(daemon):
+@pytest.mark.parametrize("transport", ["tcp", "ws"])
+def test_idle_connections_are_cheap(daemon, transport):
     need = COUNT + 1000
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert hard in (resource.RLIM_INFINITY,) or hard >= need, f"ulimit -Hn is {hard}"
@@ -55,6 +80,8 @@ def test_idle_connections_are_cheap(daemon):
         "log": {"level": "error"}, "broker": {"max_connections": COUNT + 10},
     })
     gateway.config["listener"][0]["max_connections"] = COUNT + 10
+    if transport == "ws":
+        gateway.config["listener"][0]["protocol"] = "ws"
     gateway.write()
     gateway.start()
     pid, port = gateway.process.pid, gateway.ports["mqtt"]
@@ -63,10 +90,10 @@ def test_idle_connections_are_cheap(daemon):
     try:
         began = time.monotonic()
         for start in range(0, COUNT, 100):
-            some = [open_one(port, n) for n in range(start, min(start + 100, COUNT))]
+            some = [open_one(port, n, transport) for n in range(start, min(start + 100, COUNT))]
             links += some
             for n, link in enumerate(some, start):
-                answered(link, n)
+                answered(link, n, transport)
         took = time.monotonic() - began
         settled = time.monotonic() + 2
         while cpu_grows(pid) and time.monotonic() < settled + 30:
@@ -75,7 +102,7 @@ def test_idle_connections_are_cheap(daemon):
         time.sleep(QUIET)
         used = (cpu(pid) - before) / (time.monotonic() - began)
         each = (size - small) / COUNT
-        print(f"{COUNT} connections in {took:.1f} s; PSS {mb(small)} before, {mb(size)} with them, "
+        print(f"{COUNT} connections over {transport} in {took:.1f} s; PSS {mb(small)} before, {mb(size)} with them, "
               f"{each:.0f} bytes each; {used * 100:.2f} % of one processor over {QUIET:.0f} s")
         poll = select.poll()
         for link in links:
@@ -86,8 +113,11 @@ def test_idle_connections_are_cheap(daemon):
         assert used < ALL
         # The last of them is as alive as the first.
         for link in (links[0], links[-1]):
-            link.sendall(wire.pingreq())
-            assert link.recv(2) == b"\xd0\x00"
+            ping, pong = wire.pingreq(), b"\xd0\x00"
+            if transport == "ws":
+                ping, pong = framed(ping), b"\x82\x02" + pong
+            link.sendall(ping)
+            assert link.recv(4) == pong
     finally:
         for link in links:
             link.close()
