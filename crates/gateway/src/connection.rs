@@ -33,6 +33,8 @@ use tokio::time::Instant;
 pub(crate) use open::FIRST_READ;
 
 use self::end::Detach;
+use self::pump::Pump;
+use crate::stage::Stage;
 use crate::{Context, Listener};
 
 /// How long a closed connection may take to say its last words.
@@ -114,33 +116,16 @@ impl fmt::Display for Remote {
     }
 }
 
-/// From CONNECT to the last byte; `buffer` is what has been read already.
-pub(crate) async fn run<S>(
+/// Up to CONNACK; `buffer` is what has been read already.
+pub(crate) async fn open<S>(
     mut stream: S,
-    buffer: BytesMut,
-    peer: Peer,
-    context: Arc<Context>,
-    stopped: watch::Receiver<bool>,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + Send,
-{
-    // Each on the heap: what only the beginning needs goes when it is over.
-    let open = Box::pin(open(&mut stream, buffer, peer, context, stopped));
-    if let Some(mut pump) = open.await {
-        pump.run(&mut stream).await;
-    }
-}
-
-/// Up to CONNACK; `None` where it was refused.
-async fn open<S>(
-    stream: &mut S,
     mut buffer: BytesMut,
     peer: Peer,
     context: Arc<Context>,
     mut stopped: watch::Receiver<bool>,
-) -> Option<Box<pump::Pump>>
+) -> Option<Stage>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limits = &context.limits;
     let mut decoder = Decoder::new(Role::Server, limits.max_packet_bytes)
@@ -149,7 +134,7 @@ where
     let first = tokio::select! {
         first = tokio::time::timeout_at(
             peer.deadline,
-            open::read_connect(stream, &mut decoder, &mut buffer),
+            open::read_connect(&mut stream, &mut decoder, &mut buffer),
         ) => first,
         _ = stopped.changed() => return None,
     };
@@ -157,7 +142,7 @@ where
         Ok(Ok(connect)) => connect,
         Ok(Err(refusal)) => {
             let terms = terms::Terms::unknown(decoder.version(), decoder.receiver_limit());
-            open::refuse(stream, &peer, &refusal, &terms).await;
+            open::refuse(&mut stream, &peer, &refusal, &terms).await;
             return None;
         }
         Err(_) => {
@@ -175,17 +160,31 @@ where
         Ok(attached) => {
             if let Err(refusal) = open::promise_is_kept(&attached, peer.deadline).await {
                 drop(Detach::lost(&attached, &context));
-                open::refuse(stream, &peer, &refusal, &terms).await;
+                open::refuse(&mut stream, &peer, &refusal, &terms).await;
                 return None;
             }
             // As a rule empty: its memory must not be held by a client that has come to wait.
             let input = BytesMut::from(&buffer[..]);
-            let pump = pump::Pump::new(attached, peer, context, decoder, input);
-            Some(Box::new(pump))
+            let pump = Pump::new(attached, peer, context, decoder, input);
+            Some(Stage::new(live(Box::new((pump, stream)))))
         }
         Err(refusal) => {
-            open::refuse(stream, &peer, &refusal, &terms).await;
+            open::refuse(&mut stream, &peer, &refusal, &terms).await;
             None
         }
     }
+}
+
+/// From CONNACK to the client's end.
+async fn live<S>(mut client: Box<(Pump, S)>) -> Option<Stage>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (pump, stream) = &mut *client;
+    let end = pump.drive(stream).await;
+    Some(Stage::new(async move {
+        let (pump, stream) = &mut *client;
+        pump.finish(end, stream).await;
+        None
+    }))
 }

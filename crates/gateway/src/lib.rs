@@ -12,6 +12,7 @@ mod http;
 mod limits;
 mod listener;
 mod principal;
+mod stage;
 mod websocket;
 
 use std::net::SocketAddr;

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use self::rate::{Bucket, Complaints};
 use crate::config::{Address, Listener};
 use crate::connection::Remote;
+use crate::stage::Stage;
 use crate::{Context, Limits};
 
 /// Why a listener could not be opened.
@@ -102,14 +103,15 @@ impl Bound {
                     Ok(accepted) if door.lets_in(&accepted, connections.len()) => {
                         let (config, context) = (self.config.clone(), context.clone());
                         let stopped = stopped.clone();
-                        match accepted {
-                            Accepted::Tcp(socket, remote) => connections.spawn(serve::tcp(
-                                socket, remote, config, context, stopped,
-                            )),
+                        let first = match accepted {
+                            Accepted::Tcp(socket, remote) => {
+                                Stage::new(serve::tcp(socket, remote, config, context, stopped))
+                            }
                             Accepted::Local(socket) => {
-                                connections.spawn(serve::local(socket, config, context, stopped))
+                                Stage::new(serve::local(socket, config, context, stopped))
                             }
                         };
+                        connections.spawn(first.to_the_end());
                     }
                     Ok(_) => {}
                     Err(error) => {

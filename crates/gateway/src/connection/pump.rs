@@ -13,7 +13,7 @@ use iotedge_ports::{
     Subscription, Wake,
 };
 use iotedge_telemetry::{METRICS, Traffic, event};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 
 use super::alias::{AliasesIn, AliasesOut};
@@ -187,17 +187,8 @@ impl Pump {
         }
     }
 
-    /// To the end, and the last words.
-    pub(super) async fn run<S>(&mut self, stream: &mut S)
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
-        let end = self.drive(stream).await;
-        // On the heap, so that a connection has no room for it while it lives.
-        Box::pin(self.finish(end, stream)).await;
-    }
-
-    async fn finish<S>(&mut self, end: End, stream: &mut S)
+    /// The last words.
+    pub(super) async fn finish<S>(&mut self, end: End, stream: &mut S)
     where
         S: AsyncWrite + Unpin,
     {

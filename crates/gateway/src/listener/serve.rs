@@ -1,7 +1,4 @@
 //! One accepted connection: TLS, who it is, and which protocol it speaks.
-//!
-//! Each stage is a future of its own on the heap, so that a connection holds what its stage needs
-//! and no more.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,19 +17,20 @@ use tokio_rustls::server::TlsStream;
 use super::rewind::Rewind;
 use crate::config::{ALPN_MQTT, Auth, Listener, Tls};
 use crate::connection::{Peer, Remote};
+use crate::stage::Stage;
 use crate::{Context, certificate_id, connection, http, websocket};
 
 /// Messages of WebSocket are not collected, so that one may hold many packets.
 const PACKETS_IN_MESSAGE: u64 = 16;
 
-/// A connection over TCP, to its end.
+/// A connection over TCP.
 pub(super) async fn tcp(
     socket: TcpStream,
     remote: SocketAddr,
     config: Arc<Listener>,
     context: Arc<Context>,
     stopped: watch::Receiver<bool>,
-) {
+) -> Option<Stage> {
     let remote = Remote::Network(remote);
     // Small packets must not wait for the peer's delayed acknowledgement.
     if let Err(error) = socket.set_nodelay(true) {
@@ -41,34 +39,30 @@ pub(super) async fn tcp(
     let deadline = Instant::now() + context.limits.connect_timeout;
     let Some(tls) = &config.tls else {
         let Auth::Anonymous(principal) = &config.auth else {
-            return refused(remote, &config, "only anonymous clients come without TLS");
+            refused(remote, &config, "only anonymous clients come without TLS");
+            return None;
         };
         let principal = principal.clone();
         let peer = Peer::new(remote, principal, config, deadline);
-        return speak(socket, None, peer, context, stopped).await;
+        return Some(Stage::new(speak(socket, None, peer, context, stopped)));
     };
-    let handshake = Box::pin(handshake(
-        socket, tls, remote, deadline, &config, &context, &stopped,
-    ));
-    let Some(stream) = handshake.await else {
-        return;
-    };
+    let stream = handshake(socket, tls, remote, deadline, &config, &context, &stopped).await?;
     let Some(principal) = principal(&config, &stream) else {
         refused(remote, &config, "no client certificate");
-        return;
+        return None;
     };
     let chosen = stream.get_ref().1.alpn_protocol().map(protocol_of);
     let peer = Peer::new(remote, principal, config, deadline);
-    speak(stream, chosen, peer, context, stopped).await;
+    Some(Stage::new(speak(stream, chosen, peer, context, stopped)))
 }
 
-/// A connection of a process of this machine, to its end.
+/// A connection of a process of this machine.
 pub(super) async fn local(
     socket: UnixStream,
     config: Arc<Listener>,
     context: Arc<Context>,
     stopped: watch::Receiver<bool>,
-) {
+) -> Option<Stage> {
     let deadline = Instant::now() + context.limits.connect_timeout;
     let remote = Remote::of(&socket);
     let principal = match (&config.auth, socket.peer_cred()) {
@@ -81,14 +75,16 @@ pub(super) async fn local(
         }),
         (Auth::Peer, Err(error)) => {
             let why = format!("the kernel does not say who it is: {error}");
-            return refused(remote, &config, &why);
+            refused(remote, &config, &why);
+            return None;
         }
         (Auth::Certificate, _) => {
-            return refused(remote, &config, "certificates need TLS");
+            refused(remote, &config, "certificates need TLS");
+            return None;
         }
     };
     let peer = Peer::new(remote, principal, config, deadline);
-    speak(socket, None, peer, context, stopped).await;
+    Some(Stage::new(speak(socket, None, peer, context, stopped)))
 }
 
 fn refused(remote: Remote, config: &Listener, why: &str) {
@@ -104,7 +100,7 @@ async fn handshake(
     config: &Listener,
     context: &Context,
     stopped: &watch::Receiver<bool>,
-) -> Option<TlsStream<TcpStream>> {
+) -> Option<Box<TlsStream<TcpStream>>> {
     let mut stop = stopped.clone();
     let handshake = TlsAcceptor::from(tls()).accept(socket);
     let outcome = tokio::select! {
@@ -112,7 +108,8 @@ async fn handshake(
         _ = stop.changed() => return None,
     };
     match outcome {
-        Ok(Ok(stream)) => return Some(stream),
+        // Large, and handed on from stage to stage.
+        Ok(Ok(stream)) => return Some(Box::new(stream)),
         Ok(Err(error)) => refused(remote, config, &format!("TLS handshake failed: {error}")),
         Err(_) => {
             let timeout = context.limits.connect_timeout;
@@ -169,7 +166,8 @@ async fn speak<S>(
     peer: Peer,
     context: Arc<Context>,
     mut stopped: watch::Receiver<bool>,
-) where
+) -> Option<Stage>
+where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let speaks = peer.listener.speaks;
@@ -182,27 +180,40 @@ async fn speak<S>(
             let bytes = first_bytes(&mut stream, &mut read);
             let outcome = tokio::select! {
                 outcome = tokio::time::timeout_at(peer.deadline, bytes) => outcome,
-                _ = stopped.changed() => return,
+                _ = stopped.changed() => return None,
             };
-            match outcome {
-                Ok(Ok(Some(first))) => first,
-                Ok(Ok(None)) => {
-                    let why = "the connection begins with neither MQTT's CONNECT nor HTTP";
-                    return refused(peer.remote, &peer.listener, why);
+            let why = match outcome {
+                Ok(Ok(Some(first))) => {
+                    return Some(first.stage(stream, read, peer, context, stopped));
                 }
-                Ok(Err(error)) => {
-                    return refused(peer.remote, &peer.listener, &error.to_string());
-                }
-                Err(_) => {
-                    let why = format!("nothing came within {:?}", context.limits.connect_timeout);
-                    return refused(peer.remote, &peer.listener, &why);
-                }
-            }
+                Ok(Ok(None)) => "the connection begins with neither MQTT's CONNECT nor HTTP".into(),
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => format!("nothing came within {:?}", context.limits.connect_timeout),
+            };
+            refused(peer.remote, &peer.listener, &why);
+            return None;
         }
     };
-    match first {
-        First::Mqtt => Box::pin(connection::run(stream, read, peer, context, stopped)).await,
-        First::Http => speak_http(stream, read.freeze(), peer, context, stopped).await,
+    Some(first.stage(stream, read, peer, context, stopped))
+}
+
+impl First {
+    /// What follows, once it is known what the connection speaks.
+    fn stage<S>(
+        self,
+        stream: S,
+        read: BytesMut,
+        peer: Peer,
+        context: Arc<Context>,
+        stopped: watch::Receiver<bool>,
+    ) -> Stage
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        match self {
+            Self::Mqtt => Stage::new(connection::open(stream, read, peer, context, stopped)),
+            Self::Http => Stage::new(speak_http(stream, read.freeze(), peer, context, stopped)),
+        }
     }
 }
 
@@ -226,7 +237,8 @@ async fn speak_http<S>(
     mut peer: Peer,
     context: Arc<Context>,
     mut stopped: watch::Receiver<bool>,
-) where
+) -> Option<Stage>
+where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let stream = Rewind::new(stream, read);
@@ -240,11 +252,10 @@ async fn speak_http<S>(
         served
     } else {
         let why = format!("no WebSocket within {:?}", context.limits.connect_timeout);
-        return refused(peer.remote, &peer.listener, &why);
+        refused(peer.remote, &peer.listener, &why);
+        return None;
     };
-    let Some((stream, early)) = served else {
-        return;
-    };
+    let (stream, early) = served?;
     let (stream, behind) = stream.into_parts();
     // As a rule both are empty: a client waits for the answer to its handshake.
     let early = match (early.is_empty(), behind.is_empty()) {
@@ -255,14 +266,10 @@ async fn speak_http<S>(
     peer.protocol = Protocol::WebSocket;
     let most = (context.limits.max_packet_bytes as u64).saturating_mul(PACKETS_IN_MESSAGE);
     let stream = websocket::Stream::new(stream, early, most);
-    Box::pin(connection::run(
-        stream,
-        BytesMut::new(),
-        peer,
-        context,
-        stopped,
-    ))
-    .await;
+    let read = BytesMut::new();
+    Some(Stage::new(connection::open(
+        stream, read, peer, context, stopped,
+    )))
 }
 
 #[cfg(test)]
