@@ -1,65 +1,46 @@
 //! Policy decisions of one connection, remembered while no policy changes.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
-use std::sync::Arc;
 
-use iotedge_model::{Action, Principal, Topic, TraceId};
+use iotedge_model::{Action, ClientId, Topic};
 use iotedge_ports::{AuthRequest, Authorizer, Decision};
 use iotedge_telemetry::event;
+
+use super::Peer;
+use crate::Context;
 
 /// Topics remembered for each action.
 const REMEMBERED: usize = 128;
 /// Longer ones are asked each time: AWS IoT's limit, which real topics keep.
 const REMEMBERED_BYTES: usize = 256;
 
-pub(crate) struct Permissions {
-    authorizer: Arc<dyn Authorizer>,
-    principal: Arc<Principal>,
-    client_id: Arc<str>,
-    source_ip: Option<IpAddr>,
-    trace: TraceId,
-    generation: u64,
-    publish: HashMap<Topic, bool>,
-    receive: HashMap<Topic, bool>,
-    /// The last of each, for runs of messages on one topic.
-    last_published: Option<(Topic, bool)>,
-    last_received: Option<(Topic, bool)>,
+/// Who asks the policies, for one connection.
+#[derive(Clone, Copy)]
+pub(crate) struct Asker<'a> {
+    authorizer: &'a dyn Authorizer,
+    peer: &'a Peer,
+    client_id: &'a ClientId,
 }
 
-impl Permissions {
-    pub(crate) fn new(
-        authorizer: Arc<dyn Authorizer>,
-        principal: Arc<Principal>,
-        client_id: Arc<str>,
-        source_ip: Option<IpAddr>,
-        trace: TraceId,
-    ) -> Self {
-        let generation = authorizer.generation();
+impl<'a> Asker<'a> {
+    pub(crate) fn new(context: &'a Context, peer: &'a Peer, client_id: &'a ClientId) -> Self {
         Self {
-            authorizer,
-            principal,
+            authorizer: &*context.authorizer,
+            peer,
             client_id,
-            source_ip,
-            trace,
-            generation,
-            publish: HashMap::new(),
-            receive: HashMap::new(),
-            last_published: None,
-            last_received: None,
         }
     }
 
-    pub(crate) fn client_id(&self) -> &str {
-        &self.client_id
+    pub(crate) fn client_id(&self) -> &'a ClientId {
+        self.client_id
     }
 
     /// Asks, and logs a denial with its explanation.
     pub(crate) fn ask(&self, action: Action, resource: &str) -> bool {
         let request = AuthRequest {
-            principal: &self.principal,
-            client_id: &self.client_id,
-            source_ip: self.source_ip,
+            principal: &self.peer.principal,
+            client_id: self.client_id.as_str(),
+            source_ip: self.peer.remote.ip(),
             action,
             resource,
         };
@@ -68,8 +49,8 @@ impl Permissions {
             Decision::Deny(why) => {
                 tracing::warn!(
                     event = event::POLICY_DENIED,
-                    principal_id = %self.principal,
-                    trace_id = %self.trace,
+                    principal_id = %self.peer.principal,
+                    trace_id = %self.peer.trace,
                     client_id = %self.client_id,
                     action = %action,
                     resource,
@@ -79,58 +60,80 @@ impl Permissions {
             }
         }
     }
+}
+
+/// What was decided for the topics of one connection.
+pub(crate) struct Decisions {
+    generation: u64,
+    /// Nothing while there are no messages.
+    known: Option<Box<Known>>,
+}
+
+#[derive(Default)]
+struct Known {
+    publish: Decided,
+    receive: Decided,
+}
+
+/// What was decided about one action.
+#[derive(Default)]
+struct Decided {
+    topics: HashMap<Topic, bool>,
+    /// The last one, for runs of messages on one topic.
+    last: Option<(Topic, bool)>,
+}
+
+impl Decisions {
+    pub(crate) fn new(authorizer: &dyn Authorizer) -> Self {
+        Self {
+            generation: authorizer.generation(),
+            known: None,
+        }
+    }
 
     /// Forgets what was decided under other policies; once for each batch is enough.
-    pub(crate) fn refresh(&mut self) {
-        let generation = self.authorizer.generation();
+    pub(crate) fn refresh(&mut self, authorizer: &dyn Authorizer) {
+        let generation = authorizer.generation();
         if generation != self.generation {
             self.generation = generation;
-            self.publish.clear();
-            self.receive.clear();
-            self.last_published = None;
-            self.last_received = None;
+            self.known = None;
         }
     }
 
-    pub(crate) fn may_publish(&mut self, topic: &Topic) -> bool {
-        if let Some(allowed) = again(&self.last_published, topic) {
-            return allowed;
-        }
-        let known = self.publish.get(topic).copied();
-        let allowed = known.unwrap_or_else(|| self.ask(Action::Publish, topic.as_str()));
-        if known.is_none() {
-            remember(&mut self.publish, topic, allowed);
-        }
-        self.last_published = Some((topic.clone(), allowed));
-        allowed
+    pub(crate) fn may_publish(&mut self, asker: Asker<'_>, topic: &Topic) -> bool {
+        let known = self.known.get_or_insert_default();
+        known.publish.decide(asker, Action::Publish, topic)
     }
 
-    pub(crate) fn may_receive(&mut self, topic: &Topic) -> bool {
-        if let Some(allowed) = again(&self.last_received, topic) {
-            return allowed;
-        }
-        let known = self.receive.get(topic).copied();
-        let allowed = known.unwrap_or_else(|| self.ask(Action::Receive, topic.as_str()));
-        if known.is_none() {
-            remember(&mut self.receive, topic, allowed);
-        }
-        self.last_received = Some((topic.clone(), allowed));
-        allowed
+    pub(crate) fn may_receive(&mut self, asker: Asker<'_>, topic: &Topic) -> bool {
+        let known = self.known.get_or_insert_default();
+        known.receive.decide(asker, Action::Receive, topic)
     }
 }
 
-fn again(last: &Option<(Topic, bool)>, topic: &Topic) -> Option<bool> {
-    last.as_ref()
-        .filter(|(last, _)| last.is_same(topic))
-        .map(|(_, allowed)| *allowed)
-}
+impl Decided {
+    fn decide(&mut self, asker: Asker<'_>, action: Action, topic: &Topic) -> bool {
+        if let Some((last, allowed)) = &self.last {
+            if last.is_same(topic) {
+                return *allowed;
+            }
+        }
+        let known = self.topics.get(topic).copied();
+        let allowed = known.unwrap_or_else(|| asker.ask(action, topic.as_str()));
+        if known.is_none() {
+            self.remember(topic, allowed);
+        }
+        self.last = Some((topic.clone(), allowed));
+        allowed
+    }
 
-fn remember(map: &mut HashMap<Topic, bool>, topic: &Topic, allowed: bool) {
-    if topic.as_str().len() > REMEMBERED_BYTES {
-        return;
+    fn remember(&mut self, topic: &Topic, allowed: bool) {
+        if topic.as_str().len() > REMEMBERED_BYTES {
+            return;
+        }
+        if self.topics.len() >= REMEMBERED {
+            self.topics.clear();
+        }
+        self.topics.insert(topic.clone(), allowed);
     }
-    if map.len() >= REMEMBERED {
-        map.clear();
-    }
-    map.insert(topic.clone(), allowed);
 }

@@ -31,8 +31,6 @@ const SCRATCH: usize = 2048;
 const READ_MAX: usize = 64 * 1024;
 /// Output beyond so much is a busy connection's, which keeps its buffer.
 const SMALL_OUTPUT: usize = 1024;
-/// Items beyond so many are a busy connection's.
-const FEW: usize = 8;
 /// How often a connection that ends is read from: a client that goes on talking is not listened to
 /// for ever.
 const LAST_READS: usize = 16;
@@ -264,7 +262,7 @@ impl Pump {
         let write = course
             .stuck
             .map(|since| since + self.context.limits.write_timeout);
-        let keep_alive = self.keep_alive.map(|silence| course.received + silence);
+        let keep_alive = self.silence().map(|silence| course.received + silence);
         let pressed = self.pressed.as_ref().map(|(_, until)| *until);
         let rates = self.rates.as_ref().and_then(|rates| rates.opens());
         [
@@ -315,7 +313,7 @@ impl Pump {
         }
         let received = self.course.received;
         if self
-            .keep_alive
+            .silence()
             .is_some_and(|silence| now >= received + silence)
         {
             return Err(End::lost(
@@ -397,15 +395,7 @@ impl Pump {
         if !self.course.large_output {
             self.output.release();
         }
-        give_back(&mut self.batch);
-        give_back(&mut self.batch_tokens);
-        give_back(&mut self.drained);
-        give_back(&mut self.acked);
-        let keeps = self.course.large_output
-            || self.course.read_size > SCRATCH
-            || self.batch.capacity() > 0
-            || self.drained.capacity() > 0
-            || self.acked.capacity() > 0;
+        let keeps = self.course.large_output || self.course.read_size > SCRATCH;
         if keeps && self.course.look.is_none() {
             self.course.look = Some(Instant::now() + QUIET);
         }
@@ -421,16 +411,6 @@ impl Pump {
             self.output.release();
             self.course.large_output = false;
         }
-        self.batch = Vec::new();
-        self.batch_tokens = Vec::new();
-        self.drained = Vec::new();
-        self.acked = Vec::new();
-    }
-}
-
-fn give_back<T>(items: &mut Vec<T>) {
-    if items.is_empty() && items.capacity() <= FEW {
-        *items = Vec::new();
     }
 }
 

@@ -18,7 +18,7 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 
-use super::auth::Permissions;
+use super::auth::Asker;
 use super::end::reason_string;
 use super::handle::Handle;
 use super::terms::Terms;
@@ -126,7 +126,6 @@ impl Refused {
 pub(crate) struct Opened {
     pub(crate) connected: Connected,
     pub(crate) handle: Arc<Handle>,
-    pub(crate) permissions: Permissions,
     pub(crate) client_id: ClientId,
     /// The client had none of its own.
     pub(crate) assigned: bool,
@@ -251,19 +250,13 @@ async fn admit(
     }
     let assigned = connect.client_id.as_str().is_empty();
     let client_id = client_id(&connect, &context.limits)?;
-    let permissions = Permissions::new(
-        context.authorizer.clone(),
-        peer.principal.clone(),
-        client_id.shared(),
-        peer.remote.ip(),
-        peer.trace,
-    );
-    if !permissions.ask(Action::Connect, client_id.as_str()) {
+    let asker = Asker::new(context, peer, &client_id);
+    if !asker.ask(Action::Connect, client_id.as_str()) {
         return Err(Refused::Connect);
     }
     let will = connect
         .will
-        .map(|will| check_will(will, &permissions, &context.limits))
+        .map(|will| check_will(will, asker, &context.limits))
         .transpose()?
         .flatten();
     let handle = Arc::new(Handle::default());
@@ -315,7 +308,6 @@ async fn admit(
     Ok(Opened {
         connected,
         handle,
-        permissions,
         client_id,
         assigned,
         terms,
@@ -373,11 +365,7 @@ fn client_id(connect: &Connect, limits: &Limits) -> Result<ClientId, Refused> {
 }
 
 /// `None` for a will that nobody will get.
-fn check_will(
-    will: LastWill,
-    permissions: &Permissions,
-    limits: &Limits,
-) -> Result<Option<Will>, Refused> {
+fn check_will(will: LastWill, asker: Asker<'_>, limits: &Limits) -> Result<Option<Will>, Refused> {
     let refused = |reason: String, code| Refused::Will {
         topic: will.topic.as_str().to_owned(),
         reason,
@@ -401,7 +389,7 @@ fn check_will(
         // As AWS IoT does, which takes the CONNECT all the same.
         tracing::warn!(
             event = event::MESSAGE_DROPPED,
-            client_id = permissions.client_id(),
+            client_id = asker.client_id().as_str(),
             topic = %topic,
             "a will on this reserved topic is ignored"
         );
@@ -414,10 +402,10 @@ fn check_will(
         return Err(refused(excess, ReasonCode::QuotaExceeded));
     }
     let denied = |action| refused(format!("{action} is denied"), ReasonCode::NotAuthorized);
-    if !permissions.ask(Action::Publish, topic.as_str()) {
+    if !asker.ask(Action::Publish, topic.as_str()) {
         return Err(denied(Action::Publish));
     }
-    if will.retain && !permissions.ask(Action::RetainPublish, topic.as_str()) {
+    if will.retain && !asker.ask(Action::RetainPublish, topic.as_str()) {
         return Err(denied(Action::RetainPublish));
     }
     let WillProperties {

@@ -1,6 +1,8 @@
 //! What the client gets: deliveries from its mailbox to its socket.
 
 use bytes::Bytes;
+use std::cell::Cell;
+
 use iotedge_model::DropReason;
 use iotedge_mqtt::{
     Ack, EncodeError, Packet, PacketId, PublishHead, PublishPropertiesRef, ReasonCode, Version,
@@ -10,6 +12,7 @@ use iotedge_telemetry::{METRICS, Metric};
 use tokio::time::Instant;
 
 use super::alias::Naming;
+use super::auth::Asker;
 use super::output::{Output, SHARED_BYTES};
 use super::pump::{OUTPUT_HIGH, Pump};
 
@@ -18,6 +21,11 @@ const DRAIN: DrainLimit = DrainLimit {
     messages: 512,
     bytes: 128 * 1024,
 };
+
+thread_local! {
+    /// Room for one drain: used between two waits, so that no connection needs its own.
+    static DRAINED: Cell<Vec<Outgoing>> = const { Cell::new(Vec::new()) };
+}
 
 impl Pump {
     /// Moves deliveries from the mailbox to the output, each after its Receive check.
@@ -37,7 +45,7 @@ impl Pump {
                 messages: DRAIN.messages.min(most),
                 ..DRAIN
             };
-            let mut drained = std::mem::take(&mut self.drained);
+            let mut drained = DRAINED.take();
             let state = self.mailbox.drain(limit, &mut drained);
             let (mut delivered, mut discarded) = (0, false);
             for outgoing in drained.drain(..) {
@@ -49,7 +57,7 @@ impl Pump {
                     }
                 }
             }
-            self.drained = drained;
+            DRAINED.set(drained);
             self.note_deliveries(delivered);
             // What was discarded has made room in the window: look again.
             if state == DrainState::Empty && !discarded {
@@ -76,7 +84,8 @@ impl Pump {
     /// `false`: discarded.
     fn deliver(&mut self, outgoing: &OutgoingPublish) -> bool {
         let topic = &outgoing.delivery.message.topic;
-        if !self.permissions.may_receive(topic) {
+        let asker = Asker::new(&self.context, &self.peer, &self.client_id);
+        if !self.decisions.may_receive(asker, topic) {
             METRICS.count(Metric::PublishOutAuthError, self.peer.protocol);
             self.mailbox.discard(outgoing, DropReason::Policy);
             return false;

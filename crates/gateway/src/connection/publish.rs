@@ -5,6 +5,7 @@
 //! with the same reason in DISCONNECT, as 3.1.1 does without one, so that nobody goes on publishing
 //! to where nothing is taken.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,11 +15,21 @@ use iotedge_ports::{DisconnectReason, Publication, PublishOutcome, Refusal};
 use iotedge_telemetry::{METRICS, Metric, event};
 use tokio::time::Instant;
 
+use super::auth::Asker;
 use super::end::End;
 use super::pump::{PATIENCE, Pump};
 
 /// Publications handed to the broker under one lock.
 const BATCH: usize = 256;
+
+/// Tokens of a batch's publishes, and their bytes.
+type Tokens = Vec<Option<(u64, usize)>>;
+
+thread_local! {
+    /// Room for one batch: used between two waits, so that no connection needs its own.
+    static BATCHES: Cell<(Vec<Publication>, Tokens)> =
+        const { Cell::new((Vec::new(), Vec::new())) };
+}
 
 /// Why a message is not taken.
 struct Objection {
@@ -87,6 +98,9 @@ impl Pump {
         publication.inbound = publish
             .packet_id
             .filter(|_| publish.qos == QoS::ExactlyOnce);
+        if self.batch.capacity() == 0 {
+            (self.batch, self.batch_tokens) = BATCHES.take();
+        }
         self.batch.push(publication);
         self.batch_tokens.push(token);
         self.batch_bytes += token.map_or(0, |(_, bytes)| bytes);
@@ -211,9 +225,10 @@ impl Pump {
             };
             return Err(Objection::new(excess, code, alone(quota)));
         }
-        let action = if !self.permissions.may_publish(topic) {
+        let asker = Asker::new(&self.context, &self.peer, &self.client_id);
+        let action = if !self.decisions.may_publish(asker, topic) {
             Action::Publish
-        } else if publish.retain && !self.permissions.ask(Action::RetainPublish, topic.as_str()) {
+        } else if publish.retain && !asker.ask(Action::RetainPublish, topic.as_str()) {
             Action::RetainPublish
         } else {
             return Ok(());
@@ -339,8 +354,7 @@ impl Pump {
                 }
             }
         }
-        self.batch = batch;
-        self.batch_tokens = tokens;
+        BATCHES.set((batch, tokens));
         self.send_acks();
         match refused {
             None => Ok(()),

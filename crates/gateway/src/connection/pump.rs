@@ -1,6 +1,7 @@
 //! An open connection: what it holds, and what it does with what came.
 
-use std::collections::HashMap;
+use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,15 +10,15 @@ use bytes::BytesMut;
 use iotedge_model::{Action, ClientId, Protocol};
 use iotedge_mqtt::{AckProperties, Decoder, Inbound, Packet, ReasonCode, Receipt, Str};
 use iotedge_ports::{
-    ConnectionId, DisconnectReason, Failure, Outgoing, Pressure, Publication, SessionMailbox,
-    Subscription, Wake,
+    ConnectionId, DisconnectReason, Failure, Pressure, Publication, SessionMailbox, Subscription,
+    Wake,
 };
 use iotedge_telemetry::{METRICS, Traffic, event};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 
 use super::alias::{AliasesIn, AliasesOut};
-use super::auth::Permissions;
+use super::auth::{Asker, Decisions};
 use super::connack::{connack, receive_maximum};
 use super::drive::Course;
 use super::end::{Detach, End, reason_string};
@@ -51,12 +52,18 @@ pub(super) enum Answer {
 /// Tokens of answers; those of publishes are counted up from 0 by [`Inbound`].
 const ANSWER: u64 = 1 << 63;
 
+thread_local! {
+    /// Room for the notices of one wake: used between two waits, so that no connection needs its
+    /// own.
+    static ACKED: Cell<Vec<(u64, Result<(), Failure>)>> = const { Cell::new(Vec::new()) };
+}
+
 pub(crate) struct Pump {
     pub(super) context: Arc<Context>,
     pub(super) peer: Peer,
     pub(super) client_id: ClientId,
     pub(super) connection: ConnectionId,
-    pub(super) permissions: Permissions,
+    pub(super) decisions: Decisions,
     pub(super) handle: Arc<Handle>,
     pub(super) inbound: Inbound,
     pub(super) output: Output,
@@ -76,20 +83,17 @@ pub(crate) struct Pump {
     /// was its last.
     pub(super) ending: Option<End>,
     /// Words that go with the refusal of a publish, by its token (MQTT 5, 3.4.2.2.2).
-    reasons: HashMap<u64, Str>,
+    reasons: BTreeMap<u64, Str>,
     pub(super) mailbox: Arc<dyn SessionMailbox>,
     decoder: Decoder,
     pub(super) input: BytesMut,
-    answers: HashMap<u64, Answer>,
+    answers: BTreeMap<u64, Answer>,
     next_answer: u64,
-    pending_bytes: HashMap<u64, usize>,
+    pending_bytes: BTreeMap<u64, usize>,
     pending_total: usize,
-    pub(super) drained: Vec<Outgoing>,
-    pub(super) acked: Vec<(u64, Result<(), Failure>)>,
     pub(super) more: bool,
     /// A taker that this client's publishes wait for, and until when.
     pub(super) pressed: Option<(Arc<dyn Pressure>, Instant)>,
-    pub(super) keep_alive: Option<Duration>,
     pub(super) course: Course,
     /// When its WebSocket has lasted long enough.
     pub(super) closes_at: Option<Instant>,
@@ -127,17 +131,15 @@ impl Pump {
         } else {
             (usize::MAX, context.limits.max_inflight)
         };
+        let decisions = Decisions::new(&*context.authorizer);
         let mut pump = Self {
+            decisions,
             detach: Some(detach),
             inbound: Inbound::new(limit),
-            // One and a half times the keep-alive ([MQTT-3.1.2-24]).
-            keep_alive: (terms.keep_alive > 0)
-                .then(|| Duration::from_millis(u64::from(terms.keep_alive) * 1500)),
             context,
             peer,
             client_id: opened.client_id,
             connection: connected.connection,
-            permissions: opened.permissions,
             handle: opened.handle,
             output: Output::default(),
             batch: Vec::new(),
@@ -149,16 +151,14 @@ impl Pump {
             receive_maximum,
             explanation: None,
             ending: None,
-            reasons: HashMap::new(),
+            reasons: BTreeMap::new(),
             mailbox: connected.mailbox,
             decoder,
             input,
-            answers: HashMap::new(),
+            answers: BTreeMap::new(),
             next_answer: ANSWER,
-            pending_bytes: HashMap::new(),
+            pending_bytes: BTreeMap::new(),
             pending_total: 0,
-            drained: Vec::new(),
-            acked: Vec::new(),
             more: true,
             pressed: None,
             course: Course::new(),
@@ -175,7 +175,7 @@ impl Pump {
     fn recheck(&mut self, filters: &[Arc<str>]) {
         let denied: Vec<Arc<str>> = filters
             .iter()
-            .filter(|filter| !self.permissions.ask(Action::Subscribe, filter))
+            .filter(|filter| !self.ask(Action::Subscribe, filter))
             .cloned()
             .collect();
         if !denied.is_empty() {
@@ -185,6 +185,17 @@ impl Pump {
                 .broker
                 .unsubscribe(self.connection, &denied, ack);
         }
+    }
+
+    /// Asks the policies.
+    pub(super) fn ask(&self, action: Action, resource: &str) -> bool {
+        Asker::new(&self.context, &self.peer, &self.client_id).ask(action, resource)
+    }
+
+    /// How long the client may be silent: one and a half times its keep-alive ([MQTT-3.1.2-24]).
+    pub(super) fn silence(&self) -> Option<Duration> {
+        let keep_alive = u64::from(self.terms.keep_alive);
+        (keep_alive > 0).then(|| Duration::from_millis(keep_alive * 1500))
     }
 
     /// The last words.
@@ -273,7 +284,7 @@ impl Pump {
 
     /// Everything that can be done without waiting.
     pub(super) fn work(&mut self) -> Result<(), End> {
-        self.permissions.refresh();
+        self.decisions.refresh(&*self.context.authorizer);
         loop {
             if self.more {
                 self.drain();
@@ -447,7 +458,7 @@ impl Pump {
     }
 
     pub(super) fn take_notices(&mut self) -> Option<End> {
-        let mut acked = std::mem::take(&mut self.acked);
+        let mut acked = ACKED.take();
         let close = self.handle.take(&mut acked);
         let mut failed = false;
         for (token, outcome) in acked.drain(..) {
@@ -464,7 +475,7 @@ impl Pump {
                 self.inbound.ready(token);
             }
         }
-        self.acked = acked;
+        ACKED.set(acked);
         self.send_acks();
         self.more = true;
         if let Some(reason) = close {

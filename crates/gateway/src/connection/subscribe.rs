@@ -189,7 +189,7 @@ impl Pump {
                 Ok(Err(no))
             };
         }
-        if !self.permissions.ask(Action::Subscribe, text) {
+        if !self.ask(Action::Subscribe, text) {
             METRICS.count(Metric::SubscribeAuthError, self.peer.protocol);
             let what = format!("{} is denied", Action::Subscribe);
             return Ok(Err(No::new(ReasonCode::NotAuthorized, what)));
