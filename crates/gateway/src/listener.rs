@@ -111,7 +111,7 @@ impl Bound {
                                 Stage::new(serve::local(socket, config, context, stopped))
                             }
                         };
-                        connections.spawn(first.to_the_end());
+                        connections.spawn(first.go());
                     }
                     Ok(_) => {}
                     Err(error) => {

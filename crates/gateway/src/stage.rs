@@ -14,7 +14,7 @@ impl Stage {
     }
 
     /// This one and all that follow it.
-    pub(crate) async fn to_the_end(mut self) {
+    pub(crate) async fn go(mut self) {
         while let Some(next) = self.0.await {
             self = next;
         }

@@ -1,22 +1,22 @@
 //! Topic aliases (MQTT 5, 3.3.2.3.4): numbers that stand for topics, each direction its own, as long
 //! as the connection lasts.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 
 use iotedge_model::Topic;
 
 /// What clients call their topics.
 #[derive(Default)]
-pub(crate) struct AliasesIn(Option<Box<HashMap<NonZeroU16, Topic>>>);
+pub(crate) struct AliasesIn(BTreeMap<NonZeroU16, Topic>);
 
 impl AliasesIn {
     pub(crate) fn set(&mut self, alias: NonZeroU16, topic: Topic) {
-        self.0.get_or_insert_default().insert(alias, topic);
+        self.0.insert(alias, topic);
     }
 
     pub(crate) fn get(&self, alias: NonZeroU16) -> Option<&Topic> {
-        self.0.as_ref()?.get(&alias)
+        self.0.get(&alias)
     }
 }
 
@@ -33,8 +33,7 @@ pub(crate) enum Naming {
 
 /// The first topics of a connection have aliases, and keep them.
 pub(crate) struct AliasesOut {
-    /// Nothing while there are no messages.
-    known: Option<Box<HashMap<Topic, NonZeroU16>>>,
+    known: BTreeMap<Topic, NonZeroU16>,
     maximum: u16,
 }
 
@@ -42,7 +41,7 @@ impl AliasesOut {
     /// For a client that takes aliases up to `maximum`.
     pub(crate) fn new(maximum: u16) -> Self {
         Self {
-            known: None,
+            known: BTreeMap::new(),
             maximum,
         }
     }
@@ -51,12 +50,10 @@ impl AliasesOut {
         if self.maximum == 0 {
             return Naming::Name;
         }
-        let known = self.known.as_deref();
-        if let Some(alias) = known.and_then(|known| known.get(topic)) {
+        if let Some(alias) = self.known.get(topic) {
             return Naming::Known(*alias);
         }
-        let used = known.map_or(0, HashMap::len);
-        let next = u16::try_from(used + 1).unwrap_or(u16::MAX);
+        let next = u16::try_from(self.known.len() + 1).unwrap_or(u16::MAX);
         match NonZeroU16::new(next) {
             Some(alias) if next <= self.maximum => Naming::New(alias),
             _ => Naming::Name,
@@ -65,7 +62,6 @@ impl AliasesOut {
 
     /// The client has been told.
     pub(crate) fn said(&mut self, topic: &Topic, alias: NonZeroU16) {
-        let known = self.known.get_or_insert_default();
-        known.insert(topic.clone(), alias);
+        self.known.insert(topic.clone(), alias);
     }
 }
