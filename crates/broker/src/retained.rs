@@ -1,5 +1,7 @@
 //! Retained messages (MQTT 3.1.1, 3.3.1.3): the last one of each topic.
 
+mod send;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
