@@ -153,6 +153,13 @@ def test_mqtt_3_11_2_1_unsuback_fits_into_the_maximum_packet_size(mqtt):
         assert answer.codes == [WAS_NOT_THERE] and answer.size <= size
 
 
+def test_mqtt_3_11_3_1_codes_of_unsuback_are_in_the_order_of_the_filters(mqtt):
+    client = wire5.client(mqtt, "s")
+    client.subscribe((mqtt.topic(), 0))
+    client.send(wire5.unsubscribe([mqtt.topic("b"), mqtt.topic()]))
+    assert client.expect(wire.UNSUBACK).codes == [0x11, 0]
+
+
 @not_mosquitto("closes for a filter that is none")
 def test_mqtt_3_11_3_2_codes_say_what_became_of_each_filter(mqtt):
     """`wire5` reads only codes of the table."""

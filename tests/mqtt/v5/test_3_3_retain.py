@@ -6,6 +6,12 @@ from conformance import wire5
 AS_PUBLISHED, IF_NEW, NEVER = 8, 0x10, 0x20
 
 
+def marked(mqtt, client, topic):
+    """Nothing came before what somebody else publishes now."""
+    wire5.client(mqtt, "marker").send(wire5.publish(topic, b"marker"))
+    return client.take().payload == b"marker"
+
+
 @pytest.mark.parametrize("qos", [0, 1, 2])
 def test_mqtt_3_3_1_5_retain_keeps_the_message_and_its_qos(mqtt, qos):
     pub = mqtt.client()
@@ -132,3 +138,34 @@ def test_mqtt_3_3_1_13_the_flag_stays_on_every_way(mqtt, way):
     if way == "queued":
         client = mqtt.back("s")
     assert [client.take().retain for _ in range(2)] == [True, False]
+
+
+def test_mqtt_3_3_1_10_retain_handling_1_asks_whether_the_filter_is_new(mqtt):
+    client = wire5.client(mqtt, "s")
+    client.publish(mqtt.topic(), b"kept", retain=True)
+    client.subscribe((mqtt.topic(), IF_NEW))
+    assert client.take().payload == b"kept"
+    client.subscribe((mqtt.topic(), IF_NEW))
+    assert marked(mqtt, client, mqtt.topic())
+
+
+def test_mqtt_3_3_1_11_retain_handling_2_brings_nothing(mqtt):
+    client = wire5.client(mqtt, "s")
+    client.publish(mqtt.topic(), b"kept", retain=True)
+    client.subscribe((mqtt.topic(), NEVER))
+    assert marked(mqtt, client, mqtt.topic())
+
+
+def test_mqtt_3_3_1_12_without_retain_as_published_the_flag_is_0(mqtt):
+    client = wire5.client(mqtt, "s")
+    client.subscribe((mqtt.topic(), 0))
+    client.send(wire5.publish(mqtt.topic(), b"x", retain=True))
+    assert not client.take().retain
+
+
+def test_mqtt_3_3_1_13_with_retain_as_published_the_flag_stays(mqtt):
+    client = wire5.client(mqtt, "s")
+    client.subscribe((mqtt.topic(), AS_PUBLISHED))
+    for retain in (True, False):
+        client.send(wire5.publish(mqtt.topic(), b"x", retain=retain))
+        assert client.take().retain == retain

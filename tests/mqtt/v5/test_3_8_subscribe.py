@@ -1,14 +1,44 @@
-"""3.8 to 3.11: SUBSCRIBE, UNSUBSCRIBE and their options."""
+"""3.8 and 3.9: SUBSCRIBE, SUBACK, and what a subscription is."""
 
+import pytest
 from conformance import wire, wire5
+from conformance.marks import not_mosquitto
 
+MALFORMED, PROTOCOL_ERROR = 0x81, 0x82
 NO_LOCAL, AS_PUBLISHED, IF_NEW, NEVER = 4, 8, 0x10, 0x20
+
+
+def raw_subscribe(body):
+    return wire.packet(wire.SUBSCRIBE, 2, wire.two(1) + b"\0" + body)
 
 
 def marked(mqtt, client, topic):
     """Nothing came before what somebody else publishes now."""
     wire5.client(mqtt, "marker").send(wire5.publish(topic, b"marker"))
     return client.take().payload == b"marker"
+
+
+@pytest.mark.parametrize("flags", [0, 1, 3, 6, 10, 15])
+def test_mqtt_3_8_1_1_other_flags_in_subscribe_close(mqtt, flags):
+    mqtt.ends(wire.tampered(wire5.subscribe([(mqtt.topic(), 0)]), flags), code=MALFORMED)
+
+
+FILTERS = {
+    "not-utf-8": wire.text(b"\xff/a") + b"\0",
+    "surrogate": wire.text(b"a/\xed\xa0\x80") + b"\0",
+    "longer-than-the-packet": b"\0\x0aabc\0",
+    "half-a-length": b"\0",
+    "second-without-options": wire.text("a") + b"\0" + wire.text("b"),
+}
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_mqtt_3_8_3_1_a_filter_that_is_no_string_closes(mqtt, name):
+    mqtt.ends(raw_subscribe(FILTERS[name]), code=MALFORMED)
+
+
+def test_mqtt_3_8_3_2_a_subscribe_without_a_filter_closes(mqtt):
+    mqtt.ends(raw_subscribe(b""), code=PROTOCOL_ERROR)
 
 
 def test_mqtt_3_8_3_3_no_local_brings_nothing_back(mqtt):
@@ -18,45 +48,230 @@ def test_mqtt_3_8_3_3_no_local_brings_nothing_back(mqtt):
     assert marked(mqtt, client, mqtt.topic())
 
 
-def test_mqtt_3_3_1_10_retain_handling_1_asks_whether_the_filter_is_new(mqtt):
-    client = wire5.client(mqtt, "s")
-    client.publish(mqtt.topic(), b"kept", retain=True)
-    client.subscribe((mqtt.topic(), IF_NEW))
-    assert client.take().payload == b"kept"
-    client.subscribe((mqtt.topic(), IF_NEW))
-    assert marked(mqtt, client, mqtt.topic())
+@pytest.mark.parametrize("qos", [0, 1])
+def test_mqtt_3_8_3_3_no_local_looks_at_the_client_id(mqtt, qos):
+    """Of a session too that was away, and not at the message's other takers."""
+    end = mqtt.topic("end")
+    sub = mqtt.subscriber((mqtt.topic(), qos | NO_LOCAL), (end, 0), name="s", pairs=[mqtt.STAYS])
+    other = mqtt.subscriber((mqtt.topic(), 0))
+    sub.publish(mqtt.topic(), b"own", qos=qos)
+    assert other.take().payload == b"own"
+    sub.leave()
+    sub = mqtt.back("s")
+    sub.publish(mqtt.topic(), b"own", qos=qos)
+    other.publish(mqtt.topic(), b"other", qos=qos)
+    other.publish(end)
+    assert [m.payload for m in sub.until(end)] == [b"other"]
 
 
-def test_mqtt_3_3_1_11_retain_handling_2_brings_nothing(mqtt):
-    client = wire5.client(mqtt, "s")
-    client.publish(mqtt.topic(), b"kept", retain=True)
-    client.subscribe((mqtt.topic(), NEVER))
-    assert marked(mqtt, client, mqtt.topic())
+@not_mosquitto("waits for more")
+def test_mqtt_3_8_3_4_no_local_with_a_shared_subscription_closes(mqtt):
+    shared = f"$share/g/{mqtt.topic()}"
+    mqtt.ends(wire5.subscribe([(shared, NO_LOCAL)]), code=PROTOCOL_ERROR)
+    mqtt.ends(wire5.subscribe([(mqtt.topic(), 0), (shared, 1 | NO_LOCAL)]), code=PROTOCOL_ERROR)
 
 
-def test_mqtt_3_3_1_12_without_retain_as_published_the_flag_is_0(mqtt):
-    client = wire5.client(mqtt, "s")
-    client.subscribe((mqtt.topic(), 0))
-    client.send(wire5.publish(mqtt.topic(), b"x", retain=True))
-    assert not client.take().retain
+@pytest.mark.parametrize("options", [0x40, 0x80, 0xC0, 0x41, 0xFC])
+def test_mqtt_3_8_3_5_reserved_option_bits_close(mqtt, options):
+    mqtt.ends(wire5.subscribe([(mqtt.topic(), options)]), code=MALFORMED)
+    mqtt.ends(wire5.subscribe([(mqtt.topic(), 0), (mqtt.topic("b"), options)]), code=MALFORMED)
 
 
-def test_mqtt_3_3_1_13_with_retain_as_published_the_flag_stays(mqtt):
-    client = wire5.client(mqtt, "s")
-    client.subscribe((mqtt.topic(), AS_PUBLISHED))
-    for retain in (True, False):
-        client.send(wire5.publish(mqtt.topic(), b"x", retain=retain))
-        assert client.take().retain == retain
+@pytest.mark.parametrize("options", [3, 3 | AS_PUBLISHED, 0x30, 0x31])
+def test_mqtt_3_8_3_5_options_that_mean_nothing_close(mqtt, options):
+    """QoS 3, Retain Handling 3 (3.8.3.1)."""
+    mqtt.ends(wire5.subscribe([(mqtt.topic(), options)]), code=PROTOCOL_ERROR)
 
 
+PROPERTIES = {
+    "identifier-0": (PROTOCOL_ERROR, [(wire5.SUBSCRIPTION_ID, 0)]),
+    "identifier-twice": (PROTOCOL_ERROR, [(wire5.SUBSCRIPTION_ID, 1), (wire5.SUBSCRIPTION_ID, 2)]),
+    "alias": (MALFORMED, [(wire5.ALIAS, 1)]),
+    "reason-string": (MALFORMED, [(wire5.REASON_STRING, "no")]),
+}
+
+
+@pytest.mark.parametrize("name", PROPERTIES)
+def test_mqtt_3_8_3_5_properties_that_may_not_be_there_close(mqtt, name):
+    """2.2.2.2, 3.8.2.1"""
+    code, pairs = PROPERTIES[name]
+    mqtt.ends(wire5.subscribe([(mqtt.topic(), 0)], *pairs), code=code)
+
+
+def test_mqtt_3_8_4_1_every_subscribe_is_answered(mqtt):
+    client = mqtt.client()
+    client.send(*(
+        wire5.subscribe([(mqtt.topic(f"{n}"), n % 2)], (wire5.USER, ("a", "b")), packet_id=n + 1)
+        for n in range(20)
+    ))
+    answers = [client.expect(wire.SUBACK) for _ in range(20)]
+    assert sorted(answer.packet_id for answer in answers) == list(range(1, 21))
+
+
+@pytest.mark.parametrize("packet_id", [1, 255, 256, 65535])
+def test_mqtt_3_8_4_2_suback_has_the_packet_id_of_subscribe(mqtt, packet_id):
+    client = mqtt.client()
+    client.send(wire5.subscribe([(mqtt.topic(), 0)], packet_id=packet_id))
+    answer = client.expect(wire.SUBACK)
+    assert (answer.packet_id, answer.codes) == (packet_id, [0])
+
+
+@pytest.mark.parametrize("old, new", [(0, 1), (1, 0)])
+def test_mqtt_3_8_4_3_the_same_filter_again_replaces_the_qos(mqtt, old, new):
+    end = mqtt.topic("end")
+    sub = mqtt.subscriber((mqtt.topic(), old), (end, 1))
+    assert sub.subscribe((mqtt.topic(), new)) == [new]
+    pub = mqtt.client()
+    pub.publish(mqtt.topic(), b"x")
+    pub.publish(end)
+    assert [message.qos for message in sub.until(end)] == [new]
+
+
+@not_mosquitto("keeps the old options")
+@pytest.mark.parametrize("first", [False, True], ids=["off-then-on", "on-then-off"])
+def test_mqtt_3_8_4_3_the_same_filter_again_replaces_the_options(mqtt, first):
+    sub = mqtt.client()
+    for on in (first, not first):
+        assert sub.subscribe((mqtt.topic(), (NO_LOCAL | AS_PUBLISHED) * on)) == [0]
+        sub.publish(mqtt.topic(), b"own", qos=0)
+        sub.ping()
+        mqtt.client().publish(mqtt.topic(), b"other", qos=0, retain=True)
+        got = [] if on else [sub.take()]
+        got.append(sub.take())
+        assert [m.payload for m in got] == ([] if on else [b"own"]) + [b"other"]
+        assert got[-1].retain == on
+        mqtt.client().publish(mqtt.topic(), b"", qos=0, retain=True)
+        assert sub.take().payload == b""
+
+
+def test_mqtt_3_8_4_3_the_same_filter_again_replaces_the_identifier(mqtt):
+    sub, pub = mqtt.client(), mqtt.client()
+    for pairs, ids in (([], []), ([(wire5.SUBSCRIPTION_ID, 5)], [5]), ([], [])):
+        sub.subscribe((mqtt.topic(), 1), pairs=pairs)
+        pub.publish(mqtt.topic())
+        assert sub.take().all(wire5.SUBSCRIPTION_ID) == ids
+
+
+def test_mqtt_3_8_4_4_retain_handling_0_sends_the_retained_messages_again(mqtt):
+    mqtt.client().publish(mqtt.topic("b"), b"kept", retain=True)
+    sub = mqtt.client()
+    for qos in (0, 1):
+        assert sub.subscribe((mqtt.topic("+"), qos)) == [qos]
+        got = sub.take()
+        assert (got.payload, got.qos, got.retain) == (b"kept", qos, True)
+
+
+def test_mqtt_3_8_4_4_no_message_is_lost_to_a_replacement(mqtt):
+    """Messages pour in while the subscription is made again and again."""
+    sub, pub = mqtt.subscriber((mqtt.topic(), 1)), mqtt.client()
+    for n in range(1, 101):
+        pub.send(wire5.publish(mqtt.topic(), b"%d" % n, qos=1, packet_id=n))
+        if n % 5 == 0:
+            options = 1 | (0, IF_NEW, NEVER, AS_PUBLISHED)[n // 5 % 4]
+            sub.send(wire5.subscribe([(mqtt.topic(), options)], packet_id=n))
+    got, subacks = [], 0
+    while len(got) < 100 or subacks < 20:
+        said = sub.receive()
+        if said.kind == wire.PUBLISH:
+            got.append(int(said.payload))
+            sub.send(wire.puback(said.packet_id))
+        else:
+            assert said.kind == wire.SUBACK
+            subacks += 1
+    assert got == list(range(1, 101))
+
+
+def test_mqtt_3_8_4_5_several_filters_are_like_several_subscribes(mqtt):
+    pub = mqtt.client()
+    names = [f"f{n}" for n in range(30)]
+    for name in names:
+        pub.publish(mqtt.topic(name), b"kept", retain=True)
+    sub = mqtt.client()
+    filters = [(mqtt.topic(name), 1) for name in names]
+    identifier = (wire5.SUBSCRIPTION_ID, 9)
+    sub.send(wire5.subscribe(filters, identifier, packet_id=5), wire.pingreq())
+    answer = sub.await_packet(wire.SUBACK)
+    assert (answer.packet_id, answer.codes) == (5, [1] * 30)
+    # One SUBACK: what is answered next is the PINGREQ.
+    sub.await_packet(wire.PINGRESP)
+    kept = [sub.take() for _ in names]
+    assert sorted(m.topic for m in kept) == sorted(mqtt.topic(name) for name in names)
+    for name in names:
+        pub.publish(mqtt.topic(name), b"news")
+    news = [sub.take() for _ in names]
+    assert [m.topic for m in news] == [mqtt.topic(name) for name in names]
+    # The identifier is that of each of them.
+    assert {id for m in kept + news for id in m.all(wire5.SUBSCRIPTION_ID)} == {9}
+
+
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_mqtt_3_8_4_6_each_filter_has_a_code(mqtt, qos):
+    client = mqtt.client()
+    filters = [(mqtt.topic(f"{n}"), qos) for n in range(4)]
+    for count in range(1, 5):
+        assert client.subscribe(*filters[:count]) == [qos] * count
+
+
+@not_mosquitto("an acl_file does not look at subscriptions")
+def test_mqtt_3_8_4_7_a_code_is_the_granted_qos_or_a_failure(mqtt):
+    """What is refused brings nothing, what is granted brings no more than that."""
+    client = mqtt.client(port=mqtt.broker.guarded_port)
+    assert client.subscribe(("forbidden/a", 1), (mqtt.topic(), 0)) == [0x87, 0]
+    pub = mqtt.client()
+    pub.publish("forbidden/a", b"x")
+    pub.publish(mqtt.topic(), b"y")
+    got = client.take()
+    assert (got.payload, got.qos) == (b"y", 0)
+
+
+@pytest.mark.parametrize("published", [0, 1, 2])
+@pytest.mark.parametrize("granted", [0, 1, 2])
+def test_mqtt_3_8_4_8_the_qos_of_a_delivery_is_the_lower_one(mqtt, published, granted):
+    sub = mqtt.subscriber((mqtt.topic(), granted))
+    mqtt.client().publish(mqtt.topic(), b"x", qos=published)
+    assert sub.take().qos == min(published, granted)
+
+
+def subacks(mqtt, filter, port):
+    """SUBACK of a client without a limit, and of one with room for its CONNACK and no more."""
+    long = mqtt.client(port=port)
+    size = long.connect_answer.size
+    short = mqtt.client(None, (wire5.MAXIMUM_PACKET, size), port=port)
+    for client in (long, short):
+        client.send(wire5.subscribe([(filter, 0)]))
+    return long.expect(wire.SUBACK), short.expect(wire.SUBACK), size
+
+
+@not_mosquitto("sends no reason strings")
+def test_mqtt_3_9_2_1_suback_leaves_out_the_reason_that_does_not_fit(mqtt):
+    long, short, size = subacks(mqtt, "forbidden/" + "x" * 50, mqtt.broker.guarded_port)
+    assert long.codes == short.codes == [0x87]
+    assert long.one(wire5.REASON_STRING) and long.size > size
+    assert short.all(wire5.REASON_STRING) == [] and short.size <= size
+
+
+def test_mqtt_3_9_2_2_suback_fits_into_the_maximum_packet_size(mqtt):
+    for filter in (mqtt.topic(), mqtt.topic("x" * 200), "$share/g/" + mqtt.topic("x" * 50)):
+        _, short, size = subacks(mqtt, filter, mqtt.broker.port)
+        assert short.size <= size and short.all(wire5.USER) == []
+
+
+@not_mosquitto("an acl_file does not look at subscriptions")
 def test_mqtt_3_9_3_1_codes_of_suback_are_in_the_order_of_the_filters(mqtt):
     client = wire5.client(mqtt, "s", port=mqtt.broker.guarded_port)
     filters = [(mqtt.topic(), 0), ("shut/a", 0), ("a/#/b", 0), ("$share/g/shut/a", 0)]
     assert client.subscribe(*filters, (mqtt.topic("b"), 2)) == [0, 0x87, 0x8F, 0x87, 2]
 
 
-def test_mqtt_3_11_3_1_codes_of_unsuback_are_in_the_order_of_the_filters(mqtt):
-    client = wire5.client(mqtt, "s")
-    client.subscribe((mqtt.topic(), 0))
-    client.send(wire5.unsubscribe([mqtt.topic("b"), mqtt.topic()]))
-    assert client.expect(wire.UNSUBACK).codes == [0x11, 0]
+def test_mqtt_3_9_3_2_only_codes_of_the_table_are_used(mqtt):
+    """`wire5` reads no others; here are the ways to get many of them."""
+    filters = [
+        (mqtt.topic(), 0), (mqtt.topic("#"), 1), (mqtt.topic("+"), 2), ("$SYS/#", 0), ("#", 2),
+        ("$aws/unknown/a", 1), ("$reserved/a", 0), (f"$share/g/{mqtt.topic()}", 1),
+        ("/".join("a" * 130), 1),
+    ]
+    for port in (mqtt.broker.port, mqtt.broker.guarded_port):
+        client = mqtt.client(port=port)
+        for filter, asked in filters:
+            [code] = client.subscribe((filter, asked))
+            assert code >= 0x80 or code <= asked, filter

@@ -210,6 +210,7 @@ def test_mqtt_4_3_3_6_after_pubrel_the_message_is_not_sent_again(mqtt):
     assert sorted(released + again) == sorted(ids)
 
 
+@not_mosquitto("lets it expire")
 def test_mqtt_4_3_3_7_a_message_that_was_sent_does_not_expire(mqtt):
     sub = stored(mqtt, 2)
     mqtt.client().publish(mqtt.topic(), b"x", (wire5.MESSAGE_EXPIRY, 1), qos=2)
