@@ -16,16 +16,16 @@ mod rates;
 mod subscribe;
 mod terms;
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fmt, io};
 
 use bytes::BytesMut;
 use iotedge_model::{Principal, Protocol, Source, TraceId};
 use iotedge_mqtt::{Decoder, Role};
 use iotedge_telemetry::{METRICS, Metric, event};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -37,8 +37,21 @@ use self::pump::Pump;
 use crate::stage::Stage;
 use crate::{Context, Listener};
 
-/// How long a closed connection may take to say its last words.
+/// How long a connection that is closed may take to say its last words and to hear the other end's.
 pub(crate) const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Says that nothing more comes, and hears what does until the other end closes, too: a socket that
+/// is closed while bytes come is reset, and what was said last may be lost with it. To be given up
+/// after [`LAST_WORDS`].
+pub(crate) async fn hang_up<S>(stream: &mut S) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    stream.shutdown().await?;
+    let mut unheard = [0; 256];
+    while stream.read(&mut unheard).await? > 0 {}
+    Ok(())
+}
 
 /// Who is on the other end.
 #[derive(Clone)]

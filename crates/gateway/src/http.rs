@@ -24,7 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::watch;
 
 use crate::Context;
-use crate::connection::{LAST_WORDS, Peer};
+use crate::connection::{LAST_WORDS, Peer, hang_up};
 use crate::websocket::handshake::{self, Origins};
 
 /// How long a client may take for its headers, and between two requests.
@@ -74,7 +74,11 @@ where
         return Some((stream, parts.read_buf));
     }
     // The peer may be gone, or never read again.
-    let _ = tokio::time::timeout(LAST_WORDS, stream.shutdown()).await;
+    let _ = if stopping {
+        tokio::time::timeout(LAST_WORDS, stream.shutdown()).await
+    } else {
+        tokio::time::timeout(LAST_WORDS, hang_up(&mut stream)).await
+    };
     None
 }
 

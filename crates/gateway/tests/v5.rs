@@ -317,6 +317,19 @@ async fn the_server_says_why_it_closes() {
 }
 
 #[tokio::test]
+async fn who_goes_on_talking_hears_the_last_words() {
+    let house = House::open(Limits::default()).await;
+    let mut client = client(&house, "c").await;
+    client.socket.write_all(b"\xc1\0").await.unwrap();
+    client.socket.readable().await.unwrap();
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+        client.socket.write_all(b"\xc0\0").await.unwrap();
+    }
+    assert_eq!(thrown_out(&mut client).await, ReasonCode::MalformedPacket);
+}
+
+#[tokio::test]
 async fn an_answer_that_the_client_cannot_take_ends_the_connection() {
     let house = House::open(Limits::default()).await;
     let connect = |bytes| hello("c", |p| p.maximum_packet_size = NonZeroU32::new(bytes));

@@ -424,6 +424,20 @@ def test_mqtt_3_3_4_7_more_than_the_servers_receive_maximum_closes(mqtt):
     client.thrown_out(0x93)
 
 
+@not_mosquitto("says it in PUBREC")
+def test_mqtt_3_3_4_7_who_answers_all_that_came_before_is_told_all_the_same(mqtt):
+    """The server does not reset the connection before it has been heard."""
+    client = mqtt.client()
+    maximum = client.connect_answer.one(wire5.RECEIVE_MAXIMUM)
+    for n in range(1, maximum + 2):
+        client.send(wire5.publish(mqtt.topic(), b"", qos=2, packet_id=n))
+    said = client.receive()
+    while said.kind == wire.PUBREC:
+        client.send(wire.pubrel(said.packet_id))
+        said = client.receive()
+    assert (said.kind, said.code) == (wire.DISCONNECT, 0x93)
+
+
 def window(mqtt, qos, maximum):
     """A client that takes `maximum` messages at once, for which there are two more; the first."""
     client = mqtt.subscriber((mqtt.topic(), qos), pairs=[(wire5.RECEIVE_MAXIMUM, maximum)])

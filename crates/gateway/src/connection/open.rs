@@ -22,7 +22,7 @@ use super::auth::Asker;
 use super::end::reason_string;
 use super::handle::Handle;
 use super::terms::Terms;
-use super::{LAST_WORDS, Peer};
+use super::{LAST_WORDS, Peer, hang_up};
 use crate::{Context, Limits};
 
 /// Why there is no connection.
@@ -163,8 +163,8 @@ pub(crate) async fn read_connect<R: AsyncRead + Unpin>(
 }
 
 /// Answers as the standard says, and explains in the log.
-pub(crate) async fn refuse<W: AsyncWrite + Unpin>(
-    writer: &mut W,
+pub(crate) async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
     peer: &Peer,
     refused: &Refused,
     terms: &Terms,
@@ -194,12 +194,12 @@ pub(crate) async fn refuse<W: AsyncWrite + Unpin>(
                 METRICS.passed(Traffic::AnswersSent, 1);
                 METRICS.passed(Traffic::BytesSent, out.len() as u64);
                 // The peer may be gone already; there is nobody else to tell.
-                let _ = writer.write_all(&out).await;
+                let _ = stream.write_all(&out).await;
             }
             Err(error) => tracing::debug!(%error, "the refusal could not be written"),
         }
     }
-    let _ = tokio::time::timeout(LAST_WORDS, writer.shutdown()).await;
+    let _ = tokio::time::timeout(LAST_WORDS, hang_up(stream)).await;
 }
 
 /// Asks everything there is to ask of a CONNECT and attaches its session.

@@ -14,7 +14,7 @@ use iotedge_ports::{
     Wake,
 };
 use iotedge_telemetry::{METRICS, Traffic, event};
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 
 use super::alias::{AliasesIn, AliasesOut};
@@ -27,7 +27,7 @@ use super::open::Opened;
 use super::output::Output;
 use super::rates::Rates;
 use super::terms::Terms;
-use super::{LAST_WORDS, Peer};
+use super::{LAST_WORDS, Peer, hang_up};
 use crate::Context;
 
 /// Output beyond which nothing more is drained and nothing more is read.
@@ -201,7 +201,7 @@ impl Pump {
     /// The last words.
     pub(super) async fn finish<S>(&mut self, end: End, stream: &mut S)
     where
-        S: AsyncWrite + Unpin,
+        S: AsyncRead + AsyncWrite + Unpin,
     {
         // Before the last words, which may take a while: a client that is back at once must find
         // that this connection has ended as it did.
@@ -230,7 +230,13 @@ impl Pump {
                     return Err(std::io::ErrorKind::WriteZero.into());
                 }
             }
-            stream.shutdown().await
+            // Who has said goodbye hears nothing more, and a stop waits for nobody.
+            match end.reason {
+                DisconnectReason::ClientInitiated | DisconnectReason::ShuttingDown => {
+                    stream.shutdown().await
+                }
+                _ => hang_up(stream).await,
+            }
         };
         // The peer may be gone, or never read again.
         let _ = tokio::time::timeout(LAST_WORDS, words).await;
