@@ -113,7 +113,8 @@ bench:
 	@python3 benches/run.py $(ARGS)
 
 # The long forms of tests/robustness, on an optimised daemon. ARGS=... for pytest.
-robustness = IOTEDGE_BIN_DIR=target/release $(1) .venv/bin/python -m pytest -q -s $(ARGS) tests/robustness/$(2)
+robustness = IOTEDGE_BIN_DIR=target/release $(1) .venv/bin/python -m pytest -q -s -o faulthandler_timeout=0 \
+	$(ARGS) tests/robustness/$(2)
 
 kills: .venv/ready release
 	@$(call robustness,IOTEDGE_KILLS=200,test_kill_dash_nine.py)
