@@ -45,7 +45,7 @@ deny:
 
 # The tests, from the cheap to the dear. Debug builds in one target directory.
 test: test-deps test-format test-yocto test-clippy test-rust test-msrv test-binaries test-stories \
-	test-deb
+	test-fuzz test-deb
 	$(say) "all tests passed"
 
 test-deps: .venv/ready $(NODE)
@@ -111,6 +111,17 @@ bench:
 	@$(RUST) cargo build --locked --release -p iotedge
 	@$(RUST) cargo build --locked --release -p iotedge-benches --features peers
 	@python3 benches/run.py $(ARGS)
+
+# A short look for each parser and the session machine; `make fuzz FUZZ_SECONDS=600` for a long one.
+FUZZ_SECONDS ?= 12
+test-fuzz:
+	$(say) "fuzz targets, $(FUZZ_SECONDS) seconds each"
+	@. packaging/apt.sh && apt_install g++
+	@$(RUST) fuzz/run $(FUZZ_SECONDS) $(ARGS)
+
+.PHONY: test-fuzz fuzz
+fuzz: FUZZ_SECONDS = 600
+fuzz: test-fuzz
 
 # The long forms of tests/robustness, on an optimised daemon. ARGS=... for pytest.
 robustness = IOTEDGE_BIN_DIR=target/release $(1) .venv/bin/python -m pytest -q -s -o faulthandler_timeout=0 \
