@@ -127,7 +127,8 @@ enum Who {
 const OUTSIDE: &[(&str, Who, &str)] = &[
     (
         "rusqlite",
-        Who::Only(&["store"]),
+        // The benches measure what SQLite does alone.
+        Who::Only(&["store", "benches"]),
         "rooms write no SQL: the store offers logs with takers, and versioned documents",
     ),
     (

@@ -59,6 +59,8 @@ pub(crate) enum Op {
         taker: TakerId,
         ids: Vec<MessageId>,
         how: Settled,
+        /// Their bytes, where the caller knows them: off the books at once.
+        bytes: i64,
     },
     MarkSent {
         taker: TakerId,

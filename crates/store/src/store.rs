@@ -178,22 +178,34 @@ impl Store {
     /// The taker has these: their rows go, counted as delivered. It may come before the append: the
     /// row is then counted and never written. A second one counts for nothing. Durable with the next commit or about 50 ms later.
     pub fn acknowledge(&self, taker: TakerId, ids: &[MessageId]) {
-        self.settle(taker, ids, Settled::Delivered);
+        self.settle(taker, ids, Settled::Delivered, 0);
     }
 
     /// The taker will not get these: their rows go, counted as dropped.
     pub fn discard(&self, taker: TakerId, ids: &[MessageId], reason: DropReason) {
-        self.settle(taker, ids, Settled::Dropped(reason));
+        self.settle(taker, ids, Settled::Dropped(reason), 0);
     }
 
-    fn settle(&self, taker: TakerId, ids: &[MessageId], how: Settled) {
+    /// [`Store::discard`] of rows of `bytes` bytes together, which [`Store::depth`] counts no more
+    /// from the call on.
+    pub fn discard_sized(&self, taker: TakerId, ids: &[MessageId], reason: DropReason, bytes: u64) {
+        self.settle(taker, ids, Settled::Dropped(reason), signed(bytes));
+    }
+
+    fn settle(&self, taker: TakerId, ids: &[MessageId], how: Settled, bytes: i64) {
         if ids.is_empty() {
             return;
         }
         let ids = ids.to_vec();
         let mut mirror = self.mirror();
         mirror.settling(taker, &ids);
-        self.push(mirror, Op::Settle { taker, ids, how }, None);
+        let op = Op::Settle {
+            taker,
+            ids,
+            how,
+            bytes,
+        };
+        self.push(mirror, op, None);
     }
 
     /// These QoS 2 rows are about to leave, each with its packet id: send the PUBLISH when `done`
@@ -382,7 +394,7 @@ impl Store {
     }
 
     /// What waits for the taker, operations on their way included. Bytes of rows that were
-    /// acknowledged count until that is committed (about 50 ms).
+    /// acknowledged count until that is committed (about 50 ms), but for [`Store::discard_sized`].
     pub fn depth(&self, taker: TakerId) -> Depth {
         self.mirror().depth(taker)
     }

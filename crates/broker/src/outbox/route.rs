@@ -1,7 +1,6 @@
 //! A route's queue: everything has a row, and what is in flight is kept apart.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use iotedge_model::{DropReason, MessageId, QoS};
@@ -20,8 +19,6 @@ pub(crate) struct RouteBox {
     max_messages: u64,
     pub(crate) on_full: OnFull,
     epoch: Mutex<u64>,
-    /// Bytes of dropped rows whose commit is still to come.
-    leaving: Arc<AtomicU64>,
     /// Drained and not acknowledged.
     out: Mutex<BTreeSet<MessageId>>,
 }
@@ -58,7 +55,6 @@ impl RouteBox {
             max_messages: limits.max_messages,
             on_full: limits.on_full,
             epoch: Mutex::new(epoch),
-            leaving: Arc::default(),
             out: Mutex::new(BTreeSet::new()),
         }
     }
@@ -73,13 +69,9 @@ impl RouteBox {
         depth.rows >= self.max_messages || depth.bytes.saturating_add(cost) > self.max_bytes
     }
 
-    /// What waits, without the bytes of what was dropped and is on its way out.
+    /// What waits, without what was dropped and is on its way out.
     fn depth(&self) -> Depth {
-        let mut depth = self.feed.env.store.depth(self.taker);
-        depth.bytes = depth
-            .bytes
-            .saturating_sub(self.leaving.load(Ordering::Acquire));
-        depth
+        self.feed.env.store.depth(self.taker)
     }
 
     /// Makes room for `cost` bytes by dropping the oldest rows that are not in flight, and no more
@@ -125,13 +117,7 @@ impl RouteBox {
             dropped.iter().for_each(|id| state.forget(*id));
             drop(state);
             METRICS.dropped(DropReason::QueueFull, dropped.len() as u64);
-            // Rows go from the books at once, their bytes with the commit.
-            self.leaving.fetch_add(freed, Ordering::AcqRel);
-            store.discard(self.taker, &dropped, DropReason::QueueFull);
-            let leaving = self.leaving.clone();
-            store.flush(Box::new(move |_| {
-                leaving.fetch_sub(freed, Ordering::AcqRel);
-            }));
+            store.discard_sized(self.taker, &dropped, DropReason::QueueFull, freed);
         }
         bytes == 0 && rows == 0
     }

@@ -98,7 +98,9 @@ impl<'a> Batch<'a> {
                 }
                 Ok(())
             }
-            Op::Settle { taker, ids, how } => ids
+            Op::Settle {
+                taker, ids, how, ..
+            } => ids
                 .iter()
                 .try_for_each(|id| self.settle(*taker, id.0, *how)),
             Op::Bury { taker, ids, burial } => ids

@@ -224,10 +224,16 @@ impl Op {
                     }
                 }
             }
-            Self::Settle { taker, ids, how } => {
+            Self::Settle {
+                taker,
+                ids,
+                how,
+                bytes,
+            } => {
                 let n = i64::try_from(ids.len()).unwrap_or(i64::MAX);
                 tell(*taker, &|t| {
                     t.rows -= n;
+                    t.bytes -= bytes;
                     match how {
                         Settled::Delivered => t.delivered += n,
                         Settled::Dropped(reason) => t.drop(*reason, n),
@@ -370,6 +376,7 @@ mod tests {
                 taker,
                 ids: stored.clone(),
                 how,
+                bytes: 0,
             },
             false,
         );
