@@ -3,6 +3,7 @@
 import pathlib
 import queue
 import shutil
+import socket
 import ssl
 import threading
 
@@ -103,6 +104,45 @@ def test_paho(home, scheme, port, version):
     finally:
         client.disconnect()
         client.loop_stop()
+
+
+def https(home, alpn=None):
+    context = ssl.create_default_context(cafile=str(home.device.ca))
+    context.load_cert_chain(str(home.device.certificate), str(home.device.key))
+    if alpn:
+        context.set_alpn_protocols(alpn)
+    plain = socket.create_connection(("127.0.0.1", home.ports["shared"]), SOON)
+    return context.wrap_socket(plain, server_hostname="localhost")
+
+
+@pytest.mark.parametrize(
+    "offered, chosen",
+    [(None, None), (["h2", "http/1.1"], "http/1.1"), (["x-amzn-http-ca"], "x-amzn-http-ca")],
+)
+def test_https_on_a_shared_port(home, offered, chosen):
+    with https(home, offered) as link:
+        assert link.selected_alpn_protocol() == chosen
+        link.sendall(
+            b"POST /topics/shared%2Fhttps?qos=1 HTTP/1.1\r\nHost: localhost\r\n"
+            b"Connection: close\r\nContent-Length: 2\r\n\r\nhi")
+        answer = b""
+        while more := link.recv(4096):
+            answer += more
+    assert answer.startswith(b"HTTP/1.1 200 "), answer
+
+
+def test_a_shared_port_turns_away_what_it_does_not_speak(home):
+    with pytest.raises(ssl.SSLError, match="(?i)no.application.protocol"):
+        https(home, ["h2"])
+
+
+def test_curl_on_a_shared_port(home):
+    device = home.device
+    done = run([
+        "curl", "-sS", "--cacert", device.ca, "--cert", device.certificate, "--key", device.key,
+        "-d", "hi", f"https://localhost:{home.ports['shared']}/topics/shared%2Fcurl?qos=1",
+    ])
+    assert '"OK"' in done.stdout, done.stdout + done.stderr
 
 
 class Aws:
