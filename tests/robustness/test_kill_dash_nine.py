@@ -9,6 +9,12 @@ import os
 import pytest
 from mixed.stage import Stage
 
+STATES = {
+    "QoS 1 in, PUBLISH not answered",
+    "QoS 2 in, PUBLISH not answered", "QoS 2 in, PUBREL not answered",
+    "QoS 1 out, PUBACK not said",
+    "QoS 2 out, PUBREC not said", "QoS 2 out, PUBREL not come", "QoS 2 out, PUBCOMP not said",
+}
 KILLS = int(os.environ.get("IOTEDGE_KILLS", "15"))
 
 
@@ -25,8 +31,10 @@ def test_kill_dash_nine(daemon, chance, sync):
         assert not stage.books.faults, "\n".join(stage.books.faults[:10])
     stage.settle()
     stage.again()
-    for name, count in sorted(stage.books.counts.items()):
+    for name, count in sorted(stage.books.counts.items()) + sorted(stage.states.items()):
         print(f"{name}: {count}")
     faults = stage.books.verdict()
     assert not faults, "\n".join(faults[:20])
+    # Kills have met every state of an exchange, in both directions.
+    assert set(stage.states) == STATES
     gateway.stop()

@@ -180,6 +180,10 @@ class Actor:
     def act(self, now):
         pass
 
+    def pending(self):
+        """What it waits for, or owes, at this moment."""
+        return ()
+
 
 class Publisher(Actor):
     """Sends numbers, each on one of its topics, with every QoS."""
@@ -250,6 +254,10 @@ class Publisher(Actor):
         if qos:
             self.flight[packet_id] = [message, False, retained]
         self.link.send(self.data(message, packet_id))
+
+    def pending(self):
+        for message, released, _ in self.flight.values():
+            yield f"QoS {message.qos} in, {'PUBREL' if released else 'PUBLISH'} not answered"
 
     def new_id(self):
         while True:
@@ -368,6 +376,15 @@ class Subscriber(Actor):
         else:
             self.books.event(self.name, f"{what} later", key)
             self.owed.append(data)
+
+    def pending(self):
+        owed = set(self.owed)
+        for packet_id in self.unreleased:
+            said = wire.pubrec(packet_id) not in owed
+            yield f"QoS 2 out, {'PUBREL not come' if said else 'PUBREC not said'}"
+        for data in owed:
+            if data[0] >> 4 in (wire.PUBACK, wire.PUBCOMP):
+                yield "QoS 1 out, PUBACK not said" if data[0] >> 4 == wire.PUBACK else "QoS 2 out, PUBCOMP not said"
 
     def act(self, now):
         while self.owed and (self.calm or self.rng.random() < 0.3):

@@ -1,5 +1,6 @@
 """The loop that all actors share, and the daemon that is killed under them."""
 
+import collections
 import random
 import selectors
 import time
@@ -27,6 +28,8 @@ class Stage:
         self.books, self.rng = Books(), self.rng_for("stage")
         self.calm = self.stopping = False
         self.looked = 0
+        # How many kills met an exchange in which state.
+        self.states = collections.Counter()
         self.actors = []
         self._selector = selectors.DefaultSelector()
         # A kill as soon as so many packets of this kind have been heard.
@@ -142,6 +145,8 @@ class Stage:
         if self.gateway.alive:
             self.books.event("STAGE", "SIGKILL")
             self.gateway.kill()
+            # Each state of an exchange once for each kill that met it.
+            self.states.update({state for actor in self.actors for state in actor.pending()})
 
     def scene(self):
         """The daemon starts, lives for a while, and is killed, or is asked to stop."""
