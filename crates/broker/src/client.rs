@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use iotedge_model::{Now, TraceId};
 use iotedge_ports::{
-    AckSink, ClientHandle, CloseReason, Completion, ConnectRefused, ConnectRequest, Connected,
-    ConnectionId, Detached, DisconnectReason, EndKind, Failure, Part, SubscribeResult,
-    Subscription, Wake,
+    AckSink, CloseReason, Completion, ConnectRefused, ConnectRequest, Connected, ConnectionId,
+    Detached, DisconnectReason, EndKind, Failure, Part, SubscribeResult, Subscription,
 };
 use iotedge_store::{Done, SessionRecord, TakerId, TakerKind};
 use iotedge_telemetry::event;
@@ -25,15 +24,6 @@ type Ack = (Arc<dyn AckSink>, u64);
 
 /// Milliseconds between two notes of how long sessions have waited.
 const NOTED: u64 = 10 * 60 * 1000;
-
-/// A connection's handle as what is woken. (Rust 1.85 does not make one trait object of the other.)
-struct Waker(Arc<dyn ClientHandle>);
-
-impl Wake for Waker {
-    fn wake(&self) {
-        self.0.wake();
-    }
-}
 
 /// A store callback that answers a part.
 pub(crate) fn finish(part: Part) -> Done {
@@ -246,10 +236,9 @@ impl Shared {
             let done = if news { promise.part() } else { None };
             self.store.put_session(record.clone(), done);
         }
-        let attached = session.mailbox.attach(
-            Arc::new(Waker(request.handle.clone())),
-            request.receive_maximum,
-        );
+        let attached = session
+            .mailbox
+            .attach(&request.handle, request.receive_maximum);
         session.live = Some(Live {
             connection,
             handle: request.handle,

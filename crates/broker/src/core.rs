@@ -286,7 +286,8 @@ impl Core {
             let (group, new) = self.groups.group(&self.env, &text);
             let outlives = session.record.is_some();
             if let Some(group) = self.groups.get(group) {
-                group.join(key, &session.mailbox, &options, outlives);
+                let handle = session.live.as_ref().map(|live| &live.handle);
+                group.join(key, &session.mailbox, handle, &options, outlives);
             }
             if new {
                 let most = SubscribeOptions::v311(QoS::ExactlyOnce);

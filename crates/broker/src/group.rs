@@ -22,7 +22,7 @@ mod registry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use iotedge_model::{DropReason, Message, MessageId, QoS};
-use iotedge_ports::{Delivery, ShareId, SubscribeOptions};
+use iotedge_ports::{ClientHandle, CloseReason, Delivery, ShareId, SubscribeOptions};
 use iotedge_store::{QueuedRow, TakerId, TakerKind, TakerRow};
 use iotedge_telemetry::METRICS;
 
@@ -49,6 +49,8 @@ struct State {
 struct Seat {
     session: usize,
     mailbox: Arc<SessionBox>,
+    /// Its connection, while it has one.
+    handle: Option<Arc<dyn ClientHandle>>,
     grant: Grant,
     /// Its session outlives its connection and asks for QoS ≥ 1.
     durable: bool,
@@ -67,12 +69,10 @@ struct Seats {
 
 /// What became of a message that was offered to a group.
 pub(crate) enum Offer {
-    /// A member has it, or nobody will: there is no row to write.
+    /// A member has it, or nobody will and that is counted: there is no row to write.
     Done,
     /// A member has it, and its publisher should wait before it sends more.
     Pressed(Arc<SessionBox>),
-    /// No member has room in memory; the session that was asked last.
-    Full(usize),
     /// The row to write, and the member that has it already.
     Row(TakerRow, Option<Arc<SessionBox>>),
     /// The group's queue is at its limit.
@@ -109,11 +109,12 @@ impl Group {
         self.lock().queue.as_ref().map(|q| q.taker)
     }
 
-    /// A session becomes a member, or changes its options.
+    /// A session becomes a member, or changes its options. `handle` is that of its connection.
     pub(crate) fn join(
         self: &Arc<Self>,
         session: usize,
         mailbox: &Arc<SessionBox>,
+        handle: Option<&Arc<dyn ClientHandle>>,
         options: &SubscribeOptions,
         outlives: bool,
     ) {
@@ -122,13 +123,14 @@ impl Group {
         let seat = Seat {
             session,
             mailbox: mailbox.clone(),
+            handle: None,
             grant: Grant::of(options),
             durable: outlives && options.qos > QoS::AtMostOnce,
         };
         state.seats.remove(session);
         state.seats.add(seat);
-        if mailbox.feed.is_attached() {
-            state.seats.arrive(session);
+        if let Some(handle) = handle {
+            state.seats.arrive(session, handle);
         }
         if state.seats.is_durable() && state.queue.is_none() {
             state.queue = Some(self.open_queue());
@@ -219,8 +221,8 @@ impl Group {
     }
 
     /// A member's connection is there.
-    pub(crate) fn arrive(&self, session: usize) {
-        self.lock().seats.arrive(session);
+    pub(crate) fn arrive(&self, session: usize, handle: &Arc<dyn ClientHandle>) {
+        self.lock().seats.arrive(session, handle);
     }
 
     /// A member's connection has ended.
@@ -251,9 +253,8 @@ impl Group {
 
     /// The time has come for a message that was [`Offer::Late`].
     pub(crate) fn give(&self, message: &Arc<Message>) {
-        if let Offer::Full(_) = self.offer_live(&mut self.lock().seats, message) {
-            METRICS.dropped(DropReason::SlowConsumer, 1);
-        }
+        // Its publisher has gone on: there is nobody to wait for a member that is pressed.
+        self.offer_live(&mut self.lock().seats, message);
     }
 
     fn offer_row(
@@ -295,6 +296,8 @@ impl Group {
     }
 
     /// A message without a row: the next member with room, or one that keeps its publisher waiting.
+    /// Where nobody has room in memory it is dropped and counted, and the member that was asked last
+    /// is closed if it should have got QoS ≥ 1: that cannot be left out silently.
     fn offer_live(&self, seats: &mut Seats, message: &Arc<Message>) -> Offer {
         let mut seat = seats.turn(|seat| seat.has_room(message.qos));
         if seat.is_none() && message.qos > QoS::AtMostOnce {
@@ -304,7 +307,7 @@ impl Group {
             seat.mailbox.feed.push(self.delivery(seat, message, false));
             return Offer::Done;
         }
-        let mut outcome = Offer::Done;
+        let (mut full, mut slow) = (false, None);
         for _ in 0..seats.live {
             let Some(seat) = seats.turn(|_| true) else {
                 break;
@@ -312,11 +315,22 @@ impl Group {
             match seat.mailbox.feed.push(self.delivery(seat, message, false)) {
                 Push::Queued => return Offer::Done,
                 Push::Pressed => return Offer::Pressed(seat.mailbox.clone()),
-                Push::Full => outcome = Offer::Full(seat.session),
+                Push::Full => {
+                    full = true;
+                    if seat.qos(message.qos) > QoS::AtMostOnce {
+                        slow.clone_from(&seat.handle);
+                    }
+                }
                 Push::Absent => {}
             }
         }
-        outcome
+        if full {
+            METRICS.dropped(DropReason::SlowConsumer, 1);
+        }
+        if let Some(slow) = slow {
+            slow.close(CloseReason::SlowConsumer);
+        }
+        Offer::Done
     }
 
     /// To a member, by its own subscription ([MQTT-4.8.2-3]).
@@ -537,8 +551,14 @@ impl Seats {
         Some(seat)
     }
 
-    fn arrive(&mut self, session: usize) {
-        if let Some(at) = self.position(session).filter(|at| *at >= self.live) {
+    fn arrive(&mut self, session: usize, handle: &Arc<dyn ClientHandle>) {
+        let Some(at) = self.position(session) else {
+            return;
+        };
+        if let Some(seat) = self.all.get_mut(at) {
+            seat.handle = Some(handle.clone());
+        }
+        if at >= self.live {
             self.all.swap(at, self.live);
             self.live += 1;
         }
@@ -547,6 +567,9 @@ impl Seats {
     /// The others keep their order, so that each keeps its turn.
     fn depart(&mut self, session: usize) {
         if let Some(at) = self.position(session).filter(|at| *at < self.live) {
+            if let Some(seat) = self.all.get_mut(at) {
+                seat.handle = None;
+            }
             if let Some(range) = self.all.get_mut(at..self.live) {
                 range.rotate_left(1);
             }

@@ -364,7 +364,7 @@ impl Acceptance<'_> {
                 Taker::Group(key) => {
                     if let Some(group) = core.groups.get(key) {
                         matched = true;
-                        self.give_to_group(core, group, &message, &mut rows, committed);
+                        self.give_to_group(group, &message, &mut rows, committed);
                     }
                 }
                 Taker::Route(key) => {
@@ -406,7 +406,6 @@ impl Acceptance<'_> {
 
     fn give_to_group(
         &mut self,
-        core: &Core,
         group: &Arc<Group>,
         message: &Arc<Message>,
         rows: &mut Vec<TakerRow>,
@@ -423,13 +422,6 @@ impl Acceptance<'_> {
                 }
             }
             Offer::Pressed(member) => *self.pressure = Some(member),
-            Offer::Full(member) => {
-                METRICS.dropped(DropReason::SlowConsumer, 1);
-                let live = core.sessions.get(member).and_then(|s| s.live.as_ref());
-                if let Some(live) = live.filter(|_| message.qos > QoS::AtMostOnce) {
-                    live.handle.close(CloseReason::SlowConsumer);
-                }
-            }
             Offer::QueueFull(taker) => {
                 METRICS.dropped(DropReason::QueueFull, 1);
                 self.shared

@@ -134,11 +134,6 @@ impl Feed {
         self.lock().take_shared(|id| id == share)
     }
 
-    /// Whether a consumer is attached.
-    pub(crate) fn is_attached(&self) -> bool {
-        self.lock().wake.is_some()
-    }
-
     /// Whether a consumer is attached that keeps up.
     pub(crate) fn takes_more(&self) -> bool {
         let state = self.lock();

@@ -5,7 +5,7 @@ use std::num::NonZeroU16;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use iotedge_model::{ClientId, DropReason, MessageId};
-use iotedge_ports::{Delivery, Pressure, ShareId, Wake};
+use iotedge_ports::{ClientHandle, Delivery, Pressure, ShareId, Wake};
 use iotedge_store::TakerId;
 use iotedge_telemetry::METRICS;
 
@@ -36,6 +36,15 @@ pub(crate) struct SessionBox {
     told: Mutex<VecDeque<Told>>,
     /// For a session with shared subscriptions.
     pub(super) membership: OnceLock<Box<Membership>>,
+}
+
+/// A connection's handle as what is woken. (Rust 1.85 does not make one trait object of the other.)
+struct Waker(Arc<dyn ClientHandle>);
+
+impl Wake for Waker {
+    fn wake(&self) {
+        self.0.wake();
+    }
 }
 
 /// News from the store.
@@ -101,17 +110,17 @@ impl SessionBox {
     /// A connection comes: what is in flight is sent again, in order ([MQTT-4.4.0-1]).
     pub(crate) fn attach(
         self: &Arc<Self>,
-        wake: Arc<dyn Wake>,
+        handle: &Arc<dyn ClientHandle>,
         receive_maximum: NonZeroU16,
     ) -> Attached {
         let mut flight = self.flight();
         flight.receive_maximum = receive_maximum.get();
         flight.restart();
-        let epoch = self.feed.attach(wake);
+        let epoch = self.feed.attach(Arc::new(Waker(handle.clone())));
         if let Some(membership) = self.membership.get() {
             membership.set_window(flight.free(self.feed.env.max_bytes));
             drop(flight);
-            membership.arrive();
+            membership.arrive(handle);
         }
         Attached {
             epoch,

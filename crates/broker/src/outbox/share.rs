@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use iotedge_ports::Delivery;
+use iotedge_ports::{ClientHandle, Delivery};
 
 use crate::group::Group;
 
@@ -49,9 +49,9 @@ impl Membership {
         self.lock().iter().filter_map(Weak::upgrade).collect()
     }
 
-    pub(super) fn arrive(&self) {
+    pub(super) fn arrive(&self, handle: &Arc<dyn ClientHandle>) {
         for group in self.groups() {
-            group.arrive(self.session);
+            group.arrive(self.session, handle);
         }
     }
 
