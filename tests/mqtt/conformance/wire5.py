@@ -8,6 +8,7 @@ import dataclasses
 import struct
 
 from conformance import wire
+from harness.raw import Flagged
 from conformance.wire import (
     CONNACK,
     DISCONNECT,
@@ -164,7 +165,7 @@ class _Reader:
 
 
 @dataclasses.dataclass
-class Said:
+class Said(Flagged):
     """A packet of the server, read as version 5 has it."""
 
     kind: int
@@ -189,18 +190,6 @@ class Said:
     def size(self):
         """Bytes of the whole packet."""
         return 1 + len(wire.length(len(self.body))) + len(self.body)
-
-    @property
-    def qos(self):
-        return self.flags >> 1 & 3
-
-    @property
-    def dup(self):
-        return bool(self.flags & 8)
-
-    @property
-    def retain(self):
-        return bool(self.flags & 1)
 
 
 def read(raw):

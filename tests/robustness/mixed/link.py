@@ -6,6 +6,7 @@ import socket
 import struct
 
 from conformance import wire, wire5
+from harness.raw import Flagged, split
 
 CLOSED = (ConnectionError, BrokenPipeError)
 
@@ -15,7 +16,7 @@ class Gone(Exception):
 
 
 @dataclasses.dataclass
-class Heard:
+class Heard(Flagged):
     """A packet of the server."""
 
     kind: int
@@ -27,18 +28,6 @@ class Heard:
     topic: str = ""
     payload: bytes = b""
     said: object = None
-
-    @property
-    def qos(self):
-        return self.flags >> 1 & 3
-
-    @property
-    def dup(self):
-        return bool(self.flags & 8)
-
-    @property
-    def retain(self):
-        return bool(self.flags & 1)
 
 
 def hear(version, kind, flags, body):
@@ -133,21 +122,10 @@ class Link:
 
     def packets(self):
         """Takes whole packets off what has come, one by one."""
-        while True:
-            size, shift, at = 0, 0, 1
-            while True:
-                if at >= len(self._in):
-                    return
-                digit = self._in[at]
-                size |= (digit & 0x7F) << shift
-                at, shift = at + 1, shift + 7
-                if not digit & 0x80:
-                    break
-            if len(self._in) < at + size:
-                return
-            first, body = self._in[0], bytes(self._in[at : at + size])
-            del self._in[: at + size]
-            yield hear(self.version, first >> 4, first & 15, body)
+        while (found := split(self._in)) is not None:
+            kind, flags, body, size = found
+            del self._in[:size]
+            yield hear(self.version, kind, flags, body)
 
     def close(self, hard=False):
         if hard:

@@ -141,6 +141,12 @@ class Stage:
     def running(self):
         return self.gateway.alive
 
+    def hear_the_end(self):
+        """The daemon has ended: all that it said has been read when this returns."""
+        links = {actor.link for actor in self.actors} - {None}
+        if not self.run(10, lambda: links.isdisjoint(actor.link for actor in self.actors)):
+            raise Late("not every connection has ended")
+
     def kill(self):
         if self.gateway.alive:
             self.books.event("STAGE", "SIGKILL")
@@ -186,6 +192,7 @@ class Stage:
             code = self.gateway.process.wait()
             if code != 0:
                 books.wrong(f"SIGTERM: the daemon ends with {code}")
+            self.hear_the_end()
 
     def settle(self):
         """No more is said than what completes what was begun; then nothing may be left."""
@@ -220,7 +227,7 @@ class Stage:
         for end in (self.gateway.stop, self.kill):
             self.stopping = True
             end()
-            self.run(0.1)
+            self.hear_the_end()
             self.stopping = False
             self.gateway.start()
             if not self.run(10, lambda: all(a.up for a in subscribers)):

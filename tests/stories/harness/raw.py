@@ -69,8 +69,41 @@ def disconnect():
     return packet(DISCONNECT, 0, b"")
 
 
+def split(data):
+    """The first packet of a stream: its kind, its flags, its body, and the bytes it takes; None
+    before it is whole."""
+    size, shift, at = 0, 0, 1
+    while True:
+        if at >= len(data):
+            return None
+        digit = data[at]
+        size |= (digit & 0x7F) << shift
+        shift, at = shift + 7, at + 1
+        if not digit & 0x80:
+            break
+    if len(data) < at + size:
+        return None
+    return data[0] >> 4, data[0] & 15, bytes(data[at : at + size]), at + size
+
+
+class Flagged:
+    """What the flags of a PUBLISH say."""
+
+    @property
+    def qos(self):
+        return self.flags >> 1 & 3
+
+    @property
+    def dup(self):
+        return bool(self.flags & 8)
+
+    @property
+    def retain(self):
+        return bool(self.flags & 1)
+
+
 @dataclasses.dataclass
-class Packet:
+class Packet(Flagged):
     kind: int
     flags: int
     body: bytes
@@ -84,18 +117,6 @@ class Packet:
     def session_present(self):
         """CONNACK: whether the session was there."""
         return bool(self.body[0] & 1)
-
-    @property
-    def qos(self):
-        return self.flags >> 1 & 3
-
-    @property
-    def dup(self):
-        return bool(self.flags & 8)
-
-    @property
-    def retain(self):
-        return bool(self.flags & 1)
 
     @property
     def packet_id(self):
@@ -176,20 +197,12 @@ class Connection:
             self._fill(end)
 
     def _take(self):
-        size, shift, at = 0, 0, 1
-        while True:
-            if at >= len(self._buffer):
-                return None
-            digit = self._buffer[at]
-            size |= (digit & 0x7F) << shift
-            shift, at = shift + 7, at + 1
-            if not digit & 0x80:
-                break
-        if len(self._buffer) < at + size:
+        found = split(self._buffer)
+        if found is None:
             return None
-        first, body = self._buffer[0], self._buffer[at : at + size]
-        self._buffer = self._buffer[at + size :]
-        return Packet(first >> 4, first & 15, body)
+        *packet, size = found
+        self._buffer = self._buffer[size:]
+        return Packet(*packet)
 
     def expect(self, kind, deadline=10.0):
         got = self.receive(deadline)
