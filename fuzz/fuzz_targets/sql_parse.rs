@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use iotedge_model::{TraceId, UnixMillis};
-use iotedge_sql::{Host, Input, Payload, SqlVersion, Statement, Template, Via};
+use iotedge_sql::{Host, Input, Payload, SqlVersion, Statement, Template, Variables, Via};
 use libfuzzer_sys::fuzz_target;
 
 struct Nothing;
@@ -13,6 +13,9 @@ impl Host for Nothing {
         0
     }
     fn shadow(&self, _: &str, _: Option<&str>) -> Option<serde_json::Value> {
+        None
+    }
+    fn thing(&self, _: &str) -> Option<serde_json::Value> {
         None
     }
 }
@@ -37,6 +40,9 @@ fuzz_target!(|data: &[u8]| {
         account_id: "1",
         trace: TraceId(1),
         rule_name: "r",
+        properties: None,
+        source_ip: None,
+        variables: &Variables::default(),
         host: &Nothing,
     };
     for version in [SqlVersion::V2015, SqlVersion::V2016] {

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use iotedge_model::{DropReason, Message, MessageId, Now, Protocol, Source, UnixMillis};
 use iotedge_ports::{RuleEngine, ShadowReader};
-use iotedge_sql::{Input, Payload, Via};
+use iotedge_sql::{Input, Payload, Variables, Via};
 use iotedge_telemetry::{METRICS, Metric, event};
 
 use crate::document::check_topic;
@@ -269,6 +269,9 @@ impl RuleEngine for Engine {
                 account_id: &self.account_id,
                 trace: message.trace,
                 rule_name: rule.name(),
+                properties: message.properties.as_deref(),
+                source_ip: None,
+                variables: &Variables::default(),
                 host: &self.host,
             };
             self.run(rule, &input, message, out);

@@ -25,6 +25,10 @@ impl Host for GatewayHost {
         };
         self.shadows.as_ref()?.shadow(&thing, shadow.as_ref())
     }
+
+    fn thing(&self, _: &str) -> Option<Json> {
+        None
+    }
 }
 
 /// 128 random bits.

@@ -1,9 +1,11 @@
 //! `iotedgectl rule test`: a statement tried out on one message, without side effects.
 
+use std::net::IpAddr;
+
 use bytes::Bytes;
-use iotedge_model::{Topic, TopicError, TraceId, UnixMillis};
+use iotedge_model::{Properties, Topic, TopicError, TraceId, UnixMillis};
 use iotedge_sql::{
-    EvalError, Host, Input, Payload, SqlError, SqlVersion, Statement, Template, Via,
+    EvalError, Host, Input, Payload, SqlError, SqlVersion, Statement, Template, Variables, Via,
 };
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
@@ -27,7 +29,9 @@ pub struct RuleTest<'a> {
     /// A substitution template to evaluate for the message.
     pub template: Option<&'a str>,
     /// What else there is, as JSON: `account_id`, `via` (`mqtt` or `http`),
-    /// `certificate_thumbprint`, `rule_name`, `shadows` (each `thing`, `shadow_name`, `state`).
+    /// `certificate_thumbprint`, `rule_name`, `source_ip`, `shadows` (each `thing`, `shadow_name`,
+    /// `state`), `things` (each as DescribeThing says it, by `thingName`), `properties` (of MQTT 5:
+    /// `payload_format`, `content_type`, `response_topic`, `correlation_data`, `user`).
     pub context: Option<&'a str>,
     /// Milliseconds since 1970, for `timestamp()`.
     pub now: UnixMillis,
@@ -71,6 +75,10 @@ struct Context {
     rule_name: Option<String>,
     #[serde(default)]
     shadows: Vec<ContextShadow>,
+    #[serde(default)]
+    things: Vec<Json>,
+    source_ip: Option<IpAddr>,
+    properties: Option<Properties>,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -98,6 +106,13 @@ impl Host for Context {
             .iter()
             .find(|s| s.thing == thing && s.shadow_name.as_deref() == shadow)
             .map(|s| json!({ "state": s.state, "version": 1 }))
+    }
+
+    fn thing(&self, thing: &str) -> Option<Json> {
+        self.things
+            .iter()
+            .find(|t| t.get("thingName").and_then(Json::as_str) == Some(thing))
+            .cloned()
     }
 }
 
@@ -132,6 +147,9 @@ pub fn rule_test(test: &RuleTest<'_>) -> Result<RuleTestOutcome, RuleTestError> 
         account_id: context.account_id.as_deref().unwrap_or("000000000000"),
         trace: TraceId(random()),
         rule_name: context.rule_name.as_deref().unwrap_or("test"),
+        properties: context.properties.as_ref(),
+        source_ip: context.source_ip,
+        variables: &Variables::default(),
         host: &context,
     };
     let Some(output) = statement.evaluate(&input)? else {

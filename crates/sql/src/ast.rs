@@ -11,6 +11,8 @@ use crate::functions::Function;
 #[derive(Debug, Clone)]
 pub struct Statement {
     pub(crate) version: SqlVersion,
+    /// SET, in order.
+    pub(crate) variables: Vec<(Box<str>, Expr)>,
     pub(crate) select: Select,
     pub(crate) filter: Option<TopicFilter>,
     pub(crate) condition: Option<Expr>,
@@ -27,6 +29,11 @@ impl Statement {
     /// The version it was parsed for.
     pub fn version(&self) -> SqlVersion {
         self.version
+    }
+
+    /// Whether SET gives a value to `@name`.
+    pub fn sets(&self, name: &str) -> bool {
+        self.variables.iter().any(|(known, _)| **known == *name)
     }
 
     /// What an author should look at again, though it is valid.
@@ -51,6 +58,8 @@ pub(crate) enum Item {
     Star,
     /// `* AS name`.
     StarAs(Vec<String>),
+    /// `path.*`: the members of an object.
+    Spread(Expr),
     /// An expression and the path of names it is put under.
     Expr { expr: Expr, key: Vec<String> },
 }
@@ -62,8 +71,10 @@ pub(crate) enum Expr {
     Bool(bool),
     Number(Decimal),
     Text(String),
-    /// The payload as received: `*` inside encode().
+    /// The payload: `*` as an argument.
     Payload,
+    /// `@name`, set by SET.
+    Variable(Box<str>),
     /// An attribute of the payload, or of the innermost nested query's element.
     Attribute(String),
     /// `base.name[index]…`: flat, so that a long path costs no depth.
@@ -72,6 +83,8 @@ pub(crate) enum Expr {
     Object(Vec<(String, Expr)>),
     Call(Box<Call>),
     Cast(Box<Expr>, CastType),
+    /// `get_or_default(value, default)`.
+    Default(Box<Expr>, Option<Box<Expr>>),
     Case {
         operand: Box<Expr>,
         branches: Vec<(Expr, Expr)>,
@@ -117,6 +130,8 @@ pub(crate) struct Query {
 pub(crate) enum CastType {
     Text,
     Decimal,
+    /// A Decimal with double precision.
+    Double,
     Int,
     Bool,
 }

@@ -97,6 +97,13 @@ impl Decimal {
         Self::parse_json(&format!("{value:?}"))
     }
 
+    /// The nearest double's shortest decimal; itself where that has the same value. `None` beyond
+    /// what a double holds.
+    pub fn with_double_precision(self) -> Option<Self> {
+        let near = Self::from_f64(self.to_f64())?;
+        Some(if near == self { self } else { near })
+    }
+
     /// The nearest double.
     pub fn to_f64(self) -> f64 {
         // The text of a finite number always parses.

@@ -35,12 +35,23 @@ pub enum SqlErrorKind {
     /// No function of this name.
     #[error("there is no function {0}()")]
     UnknownFunction(String),
-    /// A function of AWS IoT that this gateway does not have.
-    #[error("function {0}() is not supported yet")]
-    UnsupportedFunction(String),
-    /// The SET clause of today's AWS IoT.
-    #[error("the SET clause is not supported yet")]
-    Set,
+    /// `@name` that SET has not given a value before.
+    #[error(
+        "@{0} has no value here: SET comes before SELECT, and each variable after those it uses"
+    )]
+    UnknownVariable(String),
+    /// `SET @a = 1, @a = 2`.
+    #[error("@{0} has a value already, and variables do not change")]
+    VariableTwice(String),
+    /// More variables than a statement may have.
+    #[error("a statement has at most {0} variables")]
+    TooManyVariables(usize),
+    /// A longer name than a variable may have.
+    #[error("a variable's name has at most {0} characters")]
+    VariableName(usize),
+    /// A function that asks something outside, in the default of get_or_default().
+    #[error("{0}() cannot be in the default of get_or_default()")]
+    ExternalDefault(String),
     /// A function or form of a later SQL version.
     #[error("{what} needs SQL version 2016-03-23, the rule has 2015-10-08")]
     NeedsLaterVersion {
@@ -57,7 +68,10 @@ pub enum SqlErrorKind {
     #[error("SELECT VALUE takes one item")]
     ValueTakesOne,
     /// `*` where there must be an expression.
-    #[error("'*' can only be an item of SELECT or the first argument of encode()")]
+    #[error(
+        "'*' can only be an item of SELECT, a variable's whole value, a member of an object, or the \
+         argument that encode(), decode(), get(), aws_lambda() and machinelearning_predict() take"
+    )]
     Star,
     /// A CASE without an operand.
     #[error("CASE needs a value to compare: CASE value WHEN … THEN … END")]
@@ -94,6 +108,15 @@ pub enum EvalError {
     /// A value grew beyond the limit.
     #[error("a value has grown beyond {0} bytes")]
     TooLarge(usize),
+    /// A function whose answer is not on this gateway.
+    #[error("{0}() asks {1}, which nothing on this gateway answers")]
+    NotBound(&'static str, &'static str),
+    /// `SET @a = *` of a payload that is no JSON.
+    #[error("the payload is not JSON, so '*' cannot be the value of @{0}; encode(*, 'base64') can")]
+    VariableNotJson(String),
+    /// The variables hold more than they may.
+    #[error("the variables have grown beyond {0} bytes")]
+    VariablesTooLarge(usize),
     /// The evaluation took more steps than a statement may.
     #[error("the evaluation took more than {0} steps")]
     TooMuchWork(u64),

@@ -107,6 +107,7 @@ impl Statement {
             return Ok(None);
         }
         let context = Context::new(input, self.version);
+        self.set_variables(&context, input)?;
         if let Some(condition) = &self.condition {
             let scope = Scope::payload(input);
             if context.evaluate(condition, &scope)?.to_bool() != Some(true) {

@@ -7,6 +7,8 @@ mod context;
 mod encoding;
 mod json;
 mod number;
+mod outside;
+mod properties;
 mod regexp;
 mod text;
 mod time;
@@ -34,8 +36,10 @@ pub(crate) struct Function {
     pub(crate) name: &'static str,
     /// The first version that has it.
     pub(crate) since: SqlVersion,
-    /// Whether its first argument may be `*`.
-    pub(crate) takes_payload: bool,
+    /// Which argument may be `*`.
+    pub(crate) payload_at: Option<usize>,
+    /// Whether its answer comes from outside of the message and the gateway's own state.
+    pub(crate) external: bool,
     /// Whether its second argument is a regular expression.
     pub(crate) takes_regex: bool,
     /// Which argument is a pattern, and what is wrong with one that is written out.
@@ -68,8 +72,8 @@ impl<'a> Arguments<'a> {
 /// What a name stands for.
 pub(crate) enum Found {
     Function(&'static Function),
-    /// AWS IoT has it, this gateway does not yet.
-    NotSupported,
+    /// `get_or_default()`, which is no function: its arguments are not evaluated first.
+    Default,
     Unknown,
 }
 
@@ -78,29 +82,18 @@ pub(crate) fn find(name: &str) -> Found {
     if let Some(function) = FUNCTIONS.iter().find(|f| f.name.eq_ignore_ascii_case(name)) {
         return Found::Function(function);
     }
-    if NOT_SUPPORTED.iter().any(|n| n.eq_ignore_ascii_case(name)) {
-        return Found::NotSupported;
+    if name.eq_ignore_ascii_case("get_or_default") {
+        return Found::Default;
     }
     Found::Unknown
 }
-
-const NOT_SUPPORTED: [&str; 9] = [
-    "aws_lambda",
-    "get_dynamodb",
-    "get_mqtt_property",
-    "get_or_default",
-    "get_registry_data",
-    "get_secret",
-    "get_user_properties",
-    "machinelearning_predict",
-    "sourceip",
-];
 
 const fn function(name: &'static str, call: Body) -> Function {
     Function {
         name,
         since: SqlVersion::V2015,
-        takes_payload: false,
+        payload_at: None,
+        external: false,
         takes_regex: false,
         pattern: None,
         call,
@@ -121,6 +114,21 @@ const fn with_regex(name: &'static str, call: Body) -> Function {
     }
 }
 
+/// A function that something outside answers.
+const fn external(function: Function) -> Function {
+    Function {
+        external: true,
+        ..function
+    }
+}
+
+const fn with_payload(at: usize, function: Function) -> Function {
+    Function {
+        payload_at: Some(at),
+        ..function
+    }
+}
+
 static FUNCTIONS: &[Function] = &[
     function("abs", number::abs),
     function("accountid", context::accountid),
@@ -128,6 +136,7 @@ static FUNCTIONS: &[Function] = &[
     function("asin", number::asin),
     function("atan", number::atan),
     function("atan2", number::atan2),
+    external(with_payload(1, function("aws_lambda", outside::aws_lambda))),
     function("bitand", number::bitand),
     function("bitnot", number::bitnot),
     function("bitor", number::bitor),
@@ -138,16 +147,18 @@ static FUNCTIONS: &[Function] = &[
     function("concat", text::concat),
     function("cos", number::cos),
     function("cosh", number::cosh),
-    since_2016("decode", encoding::decode),
-    Function {
-        takes_payload: true,
-        ..since_2016("encode", encoding::encode)
-    },
+    with_payload(0, since_2016("decode", encoding::decode)),
+    with_payload(0, since_2016("encode", encoding::encode)),
     function("endswith", text::endswith),
     function("exp", number::exp),
     function("floor", number::floor),
-    function("get", json::get),
-    since_2016("get_thing_shadow", context::get_thing_shadow),
+    with_payload(0, function("get", json::get)),
+    external(since_2016("get_dynamodb", outside::get_dynamodb)),
+    function("get_mqtt_property", properties::get_mqtt_property),
+    external(since_2016("get_registry_data", outside::get_registry_data)),
+    external(function("get_secret", outside::get_secret)),
+    external(since_2016("get_thing_shadow", context::get_thing_shadow)),
+    function("get_user_properties", properties::get_user_properties),
     since_2016("indexof", text::indexof),
     function("isnull", json::isnull),
     since_2016("isundefined", json::isundefined),
@@ -157,6 +168,10 @@ static FUNCTIONS: &[Function] = &[
     function("lower", text::lower),
     function("lpad", text::lpad),
     function("ltrim", text::ltrim),
+    external(with_payload(
+        2,
+        function("machinelearning_predict", outside::machinelearning_predict),
+    )),
     function("md2", encoding::md2),
     function("md5", encoding::md5),
     function("mod", number::remainder),
@@ -186,6 +201,7 @@ static FUNCTIONS: &[Function] = &[
     function("sign", number::sign),
     function("sin", number::sin),
     function("sinh", number::sinh),
+    since_2016("sourceip", context::sourceip),
     function("sql_version", context::sql_version),
     function("sqrt", number::sqrt),
     function("startswith", text::startswith),

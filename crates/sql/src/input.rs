@@ -1,10 +1,13 @@
 //! What a statement is evaluated for.
 
 use std::cell::OnceCell;
+use std::net::IpAddr;
 
 use bytes::Bytes;
-use iotedge_model::{TraceId, UnixMillis, json};
+use iotedge_model::{Properties, TraceId, UnixMillis, json};
 use serde_json::Value as Json;
+
+use crate::Variables;
 
 /// A payload, parsed at most once whatever the number of rules that look into it.
 #[derive(Debug)]
@@ -58,6 +61,8 @@ pub trait Host {
     fn random(&self) -> u128;
     /// A shadow's document, for `get_thing_shadow()`; `None` if there is none.
     fn shadow(&self, thing: &str, shadow: Option<&str>) -> Option<Json>;
+    /// What DescribeThing says of a thing, for `get_registry_data()`; `None` if there is none.
+    fn thing(&self, thing: &str) -> Option<Json>;
 }
 
 /// A message, as a statement sees it.
@@ -81,7 +86,13 @@ pub struct Input<'a> {
     pub trace: TraceId,
     /// The rule's name: messages on `$aws/rules/NAME/topic` reach it without the broker.
     pub rule_name: &'a str,
-    /// Randomness and shadows.
+    /// The MQTT 5 properties, for `get_mqtt_property()` and `get_user_properties()`.
+    pub properties: Option<&'a Properties>,
+    /// The peer's address, for `sourceip()`.
+    pub source_ip: Option<IpAddr>,
+    /// The values of SET: new for each message and rule, the same for its statement and templates.
+    pub variables: &'a Variables,
+    /// Randomness, shadows and things.
     pub host: &'a dyn Host,
 }
 

@@ -18,6 +18,8 @@ pub(crate) enum Token {
     },
     /// A number.
     Number(Decimal),
+    /// `@name`, without the `@`.
+    Variable(String),
     /// An operator or bracket.
     Symbol(&'static str),
     /// The end of the text.
@@ -36,6 +38,7 @@ impl Token {
             Self::Word(word) => word.clone(),
             Self::Text { value, .. } => format!("the string {value:?}"),
             Self::Number(number) => format!("the number {number}"),
+            Self::Variable(name) => format!("@{name}"),
             Self::Symbol(symbol) => format!("'{symbol}'"),
             Self::End => "the end".into(),
         }
@@ -100,6 +103,15 @@ impl<'t> Lexer<'t> {
             None => Token::End,
             Some(quote @ ('\'' | '"')) => self.string(quote)?,
             Some(c) if c.is_ascii_digit() => self.number()?,
+            Some('@') => {
+                self.at += 1;
+                // "Letters, numbers, and underscores" (today's guide, "SET clause").
+                let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+                match self.take_while(is_part) {
+                    "" => return Err(self.error(start, SqlErrorKind::Character('@'))),
+                    name => Token::Variable(name.into()),
+                }
+            }
             Some(c) if c.is_alphabetic() || c == '_' => {
                 let is_part = |c: char| c.is_alphanumeric() || c == '_';
                 Token::Word(self.take_while(is_part).into())

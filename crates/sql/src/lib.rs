@@ -5,8 +5,7 @@
 //! nesting, the size of every value, and the steps of one evaluation.
 //!
 //! The language is the guide's "AWS IoT SQL Reference" in both versions, [`SqlVersion::V2015`] and
-//! [`SqlVersion::V2016`]. What is not there yet is an error when the statement is parsed, never a
-//! wrong value.
+//! [`SqlVersion::V2016`]. What is not there is an error, never a wrong value.
 #![forbid(unsafe_code)]
 
 mod ast;
@@ -19,10 +18,12 @@ mod lexer;
 mod parser;
 mod template;
 mod value;
+mod variables;
 mod version;
 
 pub use ast::Statement;
 pub use error::{EvalError, SqlError, SqlErrorKind};
 pub use input::{Host, Input, Payload, Via};
 pub use template::Template;
+pub use variables::Variables;
 pub use version::SqlVersion;

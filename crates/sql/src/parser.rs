@@ -11,6 +11,15 @@ pub(crate) const MAX_TEXT: usize = 256 * 1024;
 /// Deepest nesting of expressions: each level costs stack while parsing and evaluating.
 pub(crate) const MAX_DEPTH: usize = 64;
 
+/// An expression of a template.
+pub(crate) struct TemplateExpression {
+    pub(crate) expr: crate::ast::Expr,
+    /// At which byte the text goes on.
+    pub(crate) end: usize,
+    /// The names of its variables.
+    pub(crate) variables: Vec<String>,
+}
+
 /// The state of parsing one text.
 #[derive(Clone)]
 pub(crate) struct Parser<'t> {
@@ -21,6 +30,12 @@ pub(crate) struct Parser<'t> {
     version: SqlVersion,
     depth: usize,
     warnings: Vec<String>,
+    /// The variables that have a value so far; `None` in a template.
+    variables: Option<Vec<String>>,
+    /// The variables that a template uses.
+    used: Vec<String>,
+    /// The last function that asks something outside.
+    external: Option<&'static str>,
 }
 
 impl<'t> Parser<'t> {
@@ -38,6 +53,9 @@ impl<'t> Parser<'t> {
             version,
             depth: 0,
             warnings: Vec::new(),
+            variables: None,
+            used: Vec::new(),
+            external: None,
         })
     }
 
@@ -119,12 +137,16 @@ impl<'t> Parser<'t> {
         self.lexer.text().get(start..end).unwrap_or("").trim()
     }
 
-    /// For a template: an expression that ends with `}`; says at which byte the text goes on.
-    pub(crate) fn template_expression(mut self) -> Result<(crate::ast::Expr, usize), SqlError> {
+    /// For a template: an expression that ends with `}`.
+    pub(crate) fn template_expression(mut self) -> Result<TemplateExpression, SqlError> {
         let expr = self.expression()?;
         if !self.at_symbol("}") {
             return Err(self.expected("'}'"));
         }
-        Ok((expr, self.current.end))
+        Ok(TemplateExpression {
+            expr,
+            end: self.current.end,
+            variables: self.used,
+        })
     }
 }

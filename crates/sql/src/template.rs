@@ -10,6 +10,7 @@ use crate::{EvalError, Input, SqlError, SqlVersion};
 pub struct Template {
     version: SqlVersion,
     parts: Vec<Part>,
+    variables: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -24,6 +25,7 @@ impl Template {
     pub fn parse(text: &str, version: SqlVersion) -> Result<Self, SqlError> {
         let mut parts = Vec::new();
         let mut literal = String::new();
+        let mut variables = Vec::new();
         let mut at = 0;
         while let Some(rest) = text.get(at..) {
             let Some(dollar) = rest.find('$') else {
@@ -37,9 +39,10 @@ impl Template {
                 if !literal.is_empty() {
                     parts.push(Part::Literal(std::mem::take(&mut literal)));
                 }
-                let (expr, end) = Parser::new(text, at + 1, version)?.template_expression()?;
-                parts.push(Part::Expression(expr));
-                at = end;
+                let found = Parser::new(text, at + 1, version)?.template_expression()?;
+                parts.push(Part::Expression(found.expr));
+                variables.extend(found.variables);
+                at = found.end;
             } else {
                 literal.push('$');
                 if from_dollar.starts_with("$$") {
@@ -50,7 +53,17 @@ impl Template {
         if !literal.is_empty() {
             parts.push(Part::Literal(literal));
         }
-        Ok(Self { version, parts })
+        Ok(Self {
+            version,
+            parts,
+            variables,
+        })
+    }
+
+    /// The names of the variables in it, without `@`. They must be set by the statement that
+    /// belongs to it: [`crate::Statement::sets`].
+    pub fn variables(&self) -> &[String] {
+        &self.variables
     }
 
     /// The text, if nothing in it is substituted.
@@ -62,7 +75,7 @@ impl Template {
         }
     }
 
-    /// The string for a message. Names are attributes of the payload, not of the SELECT's output;
+    /// The string for a message, whose statement was evaluated with the same input before. Names are attributes of the payload, not of the SELECT's output;
     /// Undefined and Null become nothing (amb-sql-071).
     pub fn evaluate(&self, input: &Input<'_>) -> Result<String, EvalError> {
         let context = Context::new(input, self.version);

@@ -235,11 +235,28 @@ fn equal_members(a: &Map<String, Json>, b: &Map<String, Json>) -> bool {
     a.len() == b.len() && a.iter().all(|(k, a)| b.get(k).is_some_and(|b| equal(a, b)))
 }
 
-/// Whole-number decimals are Ints in version 2016-03-23: `10.0` is written `10`.
+/// Whole-number decimals are Ints in version 2016-03-23: `10.0` is written `10`. Others keep
+/// their spelling.
 fn spelled(number: Decimal, version: SqlVersion) -> Decimal {
-    match version {
-        SqlVersion::V2015 => number,
-        SqlVersion::V2016 => number.normalized(),
+    if version == SqlVersion::V2016 && number.is_whole() {
+        number.normalized()
+    } else {
+        number
+    }
+}
+
+/// Bytes of its compact JSON text, escapes not counted.
+pub(crate) fn json_text_size(json: &Json) -> usize {
+    match json {
+        Json::Null | Json::Bool(true) => 4,
+        Json::Bool(false) => 5,
+        Json::Number(n) => n.as_str().len(),
+        Json::String(s) => s.len() + 2,
+        Json::Array(items) => items.iter().map(|i| json_text_size(i) + 1).sum::<usize>() + 1,
+        Json::Object(members) => {
+            let member = |(k, v): (&String, &Json)| k.len() + json_text_size(v) + 4;
+            members.iter().map(member).sum::<usize>() + 1
+        }
     }
 }
 
@@ -265,7 +282,10 @@ fn respelled(json: &Json, version: SqlVersion) -> Json {
     }
 }
 
-fn respelled_members(members: &Map<String, Json>, version: SqlVersion) -> Map<String, Json> {
+pub(crate) fn respelled_members(
+    members: &Map<String, Json>,
+    version: SqlVersion,
+) -> Map<String, Json> {
     members
         .iter()
         .map(|(k, v)| (k.clone(), respelled(v, version)))

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use iotedge_model::{TraceId, UnixMillis};
 use iotedge_sql::{
-    EvalError, Host, Input, Payload, SqlErrorKind, SqlVersion, Statement, Template, Via,
+    EvalError, Host, Input, Payload, SqlErrorKind, SqlVersion, Statement, Template, Variables, Via,
 };
 use proptest::prelude::*;
 use serde_json::Value as Json;
@@ -16,6 +16,9 @@ impl Host for Nothing {
         u128::MAX
     }
     fn shadow(&self, _: &str, _: Option<&str>) -> Option<Json> {
+        None
+    }
+    fn thing(&self, _: &str) -> Option<Json> {
         None
     }
 }
@@ -32,6 +35,9 @@ fn with_input<T>(payload: &[u8], f: impl FnOnce(&Input<'_>) -> T) -> T {
         account_id: "1",
         trace: TraceId(1),
         rule_name: "r",
+        properties: None,
+        source_ip: None,
+        variables: &Variables::default(),
         host: &Nothing,
     })
 }
@@ -154,19 +160,38 @@ fn errors_point_at_the_column() {
             "unexpected character '~'",
         ),
         (
-            "SELECT aws_lambda('x') AS r FROM 'x'",
-            8,
-            "aws_lambda() is not supported yet",
-        ),
-        (
             "SELECT regexp_matches(a, '(?=b)') AS r FROM 'x'",
             26,
             "look-ahead and look-behind, is not supported",
         ),
+        ("SELECT @a AS r FROM 'x'", 8, "@a has no value here"),
+        ("SET @a = @a SELECT 1 AS r", 10, "@a has no value here"),
         (
-            "SET @a = 1 SELECT @a AS r FROM 'x'",
-            1,
-            "the SET clause is not supported yet",
+            "SET @a = 1, @a = 2 SELECT 1 AS r",
+            13,
+            "@a has a value already",
+        ),
+        (
+            "SET a = 1 SELECT 1 AS r",
+            5,
+            "expected a variable, @name, found a",
+        ),
+        ("SET @a 1 SELECT 1 AS r", 8, "expected '='"),
+        (
+            "SET @a = 1 SET @b = 2 SELECT 1 AS r",
+            12,
+            "expected ',' or SELECT, found SET",
+        ),
+        (
+            "SELECT a.* AS r FROM 'x'",
+            12,
+            "expected ',', FROM or WHERE, found AS",
+        ),
+        ("SELECT upper(*) AS r FROM 'x'", 14, "'*' can only be"),
+        (
+            "SELECT get_or_default(a, get_secret('s', 'SecretString', 'r')) AS r FROM 'x'",
+            26,
+            "get_secret() cannot be in the default",
         ),
         ("", 1, "expected SELECT, found the end"),
     ] {

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use iotedge_model::{TraceId, UnixMillis};
 use iotedge_sql::decimal::Decimal;
-use iotedge_sql::{Host, Input, Payload, SqlVersion, Statement, Template, Via};
+use iotedge_sql::{Host, Input, Payload, SqlVersion, Statement, Template, Variables, Via};
 use serde_json::Value as Json;
 
 struct Nothing;
@@ -14,6 +14,9 @@ impl Host for Nothing {
         1
     }
     fn shadow(&self, _: &str, _: Option<&str>) -> Option<Json> {
+        None
+    }
+    fn thing(&self, _: &str) -> Option<Json> {
         None
     }
 }
@@ -30,6 +33,9 @@ fn with_input<T>(topic: &str, via: Via, payload: &[u8], f: impl FnOnce(&Input<'_
         account_id: "123456789012",
         trace: TraceId(1),
         rule_name: "r",
+        properties: None,
+        source_ip: None,
+        variables: &Variables::default(),
         host: &Nothing,
     })
 }

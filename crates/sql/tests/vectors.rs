@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use iotedge_model::{TraceId, UnixMillis};
 use iotedge_sql::decimal::Decimal;
-use iotedge_sql::{Host, Input, Payload, SqlVersion, Statement, Template, Via};
+use iotedge_sql::{Host, Input, Payload, SqlVersion, Statement, Template, Variables, Via};
 use regex::Regex;
 use serde_json::Value as Json;
 
@@ -37,6 +37,9 @@ impl Host for Surroundings<'_> {
             .iter()
             .find(|s| s["thing"] == thing && s["shadow_name"].as_str() == shadow)?;
         Some(serde_json::json!({ "state": found["state"], "version": 1 }))
+    }
+    fn thing(&self, _: &str) -> Option<Json> {
+        None
     }
 }
 
@@ -67,6 +70,7 @@ fn run(vector: &Json) -> Outcome {
     };
     let payload = Payload::new(Bytes::from(bytes_of(&vector["payload"])));
     let host = Surroundings(vector);
+    let variables = Variables::default();
     let input = Input {
         topic: text("topic"),
         payload: &payload,
@@ -80,6 +84,9 @@ fn run(vector: &Json) -> Outcome {
         account_id: of_context("account_id").unwrap_or("123456789012"),
         trace: TraceId(7),
         rule_name: of_context("rule_name").unwrap_or("r"),
+        properties: None,
+        source_ip: None,
+        variables: &variables,
         host: &host,
     };
     if let Some(template) = vector["template"].as_str() {

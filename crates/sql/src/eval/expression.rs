@@ -21,13 +21,14 @@ impl<'a> Context<'a> {
             Expr::Bool(b) => Value::Bool(*b),
             Expr::Number(n) => Value::Number(*n),
             Expr::Text(s) => Value::text(s.as_str()),
-            // encode() reads the payload itself.
-            Expr::Payload => Value::Undefined,
+            Expr::Payload => Scope::payload(self.input).object,
+            Expr::Variable(name) => self.input.variables.get(name),
             Expr::Attribute(name) => scope.attribute(name),
             Expr::Path(base, steps) => self.path(base, steps, scope)?,
             Expr::Array(items) => self.array(items, scope)?,
             Expr::Object(members) => self.object(members, scope)?,
             Expr::Call(call) => self.call(call, scope)?,
+            Expr::Default(value, default) => self.or_default(value, default.as_deref(), scope)?,
             Expr::Cast(inner, kind) => self.cast(&self.evaluate(inner, scope)?, *kind)?,
             Expr::Case {
                 operand,
@@ -141,6 +142,22 @@ impl<'a> Context<'a> {
         Ok(out)
     }
 
+    /// get_or_default(): the default for Undefined, Null, and a function that fails.
+    fn or_default(
+        &self,
+        value: &'a Expr,
+        default: Option<&'a Expr>,
+        scope: &Scope<'_, 'a>,
+    ) -> Result<Value<'a>, EvalError> {
+        match self.evaluate(value, scope) {
+            Ok(Value::Undefined | Value::Null) | Err(EvalError::NotBound(..)) => match default {
+                Some(default) => self.evaluate(default, scope),
+                None => Ok(Value::Undefined),
+            },
+            other => other,
+        }
+    }
+
     /// CASE value WHEN … THEN … ELSE … END; an Undefined value gives Undefined.
     fn case(
         &self,
@@ -172,6 +189,7 @@ impl<'a> Context<'a> {
         };
         Ok(match kind {
             CastType::Decimal => Value::number(number()),
+            CastType::Double => Value::number(number().and_then(Decimal::with_double_precision)),
             // Rounded down (amb-sql-026).
             CastType::Int => Value::number(number().and_then(Decimal::floor)),
             CastType::Bool => match value {

@@ -19,6 +19,7 @@ impl<'a> Context<'a> {
     ) -> Result<Value<'a>, EvalError> {
         let items = match select {
             Select::Value(Item::Expr { expr, .. }) => return self.evaluate(expr, scope),
+            Select::Value(Item::Spread(expr)) => return self.evaluate(expr, scope),
             Select::Value(Item::Star | Item::StarAs(_)) => return self.star(scope, outermost),
             Select::Items(items) => items,
         };
@@ -38,6 +39,13 @@ impl<'a> Context<'a> {
                 Item::StarAs(key) => {
                     let value = self.star(scope, outermost)?;
                     self.put(&mut out, key, value)?;
+                }
+                Item::Spread(expr) => {
+                    if let Value::Object(members) = self.evaluate(expr, scope)? {
+                        self.charge_bytes(Value::Object(Cow::Borrowed(&members)).size())?;
+                        let members = crate::value::respelled_members(&members, self.version);
+                        out.extend(members);
+                    }
                 }
                 Item::Expr { expr, key } => {
                     let value = self.evaluate(expr, scope)?;

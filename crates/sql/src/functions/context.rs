@@ -69,6 +69,15 @@ pub(super) fn traceid<'a>(context: &Context<'a>, arguments: Arguments<'a>) -> Ou
     })
 }
 
+/// The address that the message came from: the client's, or the last router's before the gateway.
+/// `n/a` for what did not come over a network.
+pub(super) fn sourceip<'a>(context: &Context<'a>, arguments: Arguments<'a>) -> Out<'a> {
+    plain(&arguments, || match context.input.source_ip {
+        Some(address) => Value::text(address.to_string()),
+        None => Value::text("n/a"),
+    })
+}
+
 /// A random UUID (RFC 9562, version 4).
 pub(super) fn newuuid<'a>(context: &Context<'a>, arguments: Arguments<'a>) -> Out<'a> {
     plain(&arguments, || {

@@ -1,7 +1,9 @@
 //! Base64 and hashes.
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use sha2::Digest;
 
 use super::Arguments;
@@ -11,6 +13,14 @@ use crate::input::read_json;
 use crate::value::Value;
 
 type Out<'a> = Result<Value<'a>, EvalError>;
+
+/// Reads Base64 as Java does: with or without padding.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
 
 /// Whether the scheme is the one there is (amb-sql-029).
 fn is_base64(scheme: &Value<'_>) -> bool {
@@ -39,8 +49,17 @@ pub(super) fn encode<'a>(context: &Context<'a>, arguments: Arguments<'a>) -> Out
 }
 
 /// `decode(value, 'base64')`: the JSON or else the string that was encoded; Null for what cannot
-/// be decoded (amb-sql-030).
+/// be decoded (amb-sql-030). `decode(value, 'proto', bucket, key, file, type)` needs a descriptor
+/// that lies in Amazon S3.
 pub(super) fn decode<'a>(context: &Context<'a>, arguments: Arguments<'a>) -> Out<'a> {
+    if let [_, Value::Text(scheme), _, _, _, _] = arguments.values.as_slice() {
+        if scheme == "proto" {
+            return Err(EvalError::NotBound(
+                "decode",
+                "Amazon S3 for the descriptor",
+            ));
+        }
+    }
     let Some([value, scheme]) = arguments.exactly() else {
         return Ok(Value::Undefined);
     };
@@ -51,7 +70,7 @@ pub(super) fn decode<'a>(context: &Context<'a>, arguments: Arguments<'a>) -> Out
         return Ok(Value::Undefined);
     };
     context.charge_bytes(encoded.len())?;
-    let decoded = STANDARD.decode(encoded.as_bytes()).ok();
+    let decoded = LENIENT.decode(encoded.as_bytes()).ok();
     let Some(text) = decoded.and_then(|bytes| String::from_utf8(bytes).ok()) else {
         return Ok(Value::Null);
     };

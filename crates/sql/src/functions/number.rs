@@ -115,7 +115,12 @@ pub(super) fn remainder<'a>(_: &Context<'a>, arguments: Arguments<'a>) -> Out<'a
 /// `log(n)` is base 10, `log(n, m)` base m (amb-sql-088).
 pub(super) fn log<'a>(_: &Context<'a>, arguments: Arguments<'a>) -> Out<'a> {
     if arguments.values.len() == 2 {
-        return double_of_two(arguments, |n, base| n.ln() / base.ln());
+        // log10() and log2() are exact where the quotient is not.
+        return double_of_two(arguments, |n, base| match base {
+            10.0 => n.log10(),
+            2.0 => n.log2(),
+            _ => n.ln() / base.ln(),
+        });
     }
     double(arguments, f64::log10)
 }
@@ -129,16 +134,19 @@ pub(super) fn round<'a>(_: &Context<'a>, arguments: Arguments<'a>) -> Out<'a> {
 }
 
 pub(super) fn trunc<'a>(_: &Context<'a>, arguments: Arguments<'a>) -> Out<'a> {
-    places(arguments, Decimal::trunc_to)
+    // "Trailing zeroes are stripped from the result."
+    places(arguments, |n, places| {
+        n.trunc_to(places).map(Decimal::normalized)
+    })
 }
 
 /// The second argument is a number, not a string of one (amb-sql-012), rounded down; negative
-/// places are none (amb-sql-013).
+/// places are none (amb-sql-013), and more than 34 are 34.
 fn places<'a>(arguments: Arguments<'a>, f: fn(Decimal, u32) -> Option<Decimal>) -> Out<'a> {
     let Some([value, places @ Value::Number(_)]) = arguments.exactly() else {
         return Ok(Value::Undefined);
     };
-    let places = places.to_index().unwrap_or(0).clamp(0, 2000);
+    let places = places.to_index().unwrap_or(0).clamp(0, 34);
     let number = value.to_decimal();
     Ok(Value::number(
         number.and_then(|n| f(n, u32::try_from(places).unwrap_or(0))),

@@ -108,7 +108,12 @@ impl<'t> Parser<'t> {
         let base = self.primary()?;
         let mut steps = Vec::new();
         loop {
-            if self.take_if_symbol(".")? {
+            if self.at_symbol(".") {
+                if self.spreads()? {
+                    // The item's `.*` is for its own parser.
+                    return Ok(path(base, steps));
+                }
+                self.take()?;
                 let Token::Word(name) = self.peek() else {
                     return Err(self.expected("an attribute's name"));
                 };
@@ -117,18 +122,38 @@ impl<'t> Parser<'t> {
             } else if self.take_if_symbol("[")? {
                 steps.push(Step::Index(self.expression()?));
                 self.require_symbol("]", "']'")?;
-            } else if steps.is_empty() {
-                return Ok(base);
             } else {
-                return Ok(Expr::Path(Box::new(base), steps));
+                return Ok(path(base, steps));
             }
         }
+    }
+
+    /// Whether `.*` is next.
+    pub(super) fn spreads(&self) -> Result<bool, SqlError> {
+        if !self.at_symbol(".") {
+            return Ok(false);
+        }
+        let mut ahead = self.lexer.clone();
+        Ok(ahead.next()?.token == Token::Symbol("*"))
+    }
+
+    /// `@name`, which SET has given a value. A template's are checked against its statement.
+    fn variable(&mut self, name: String) -> Result<Expr, SqlError> {
+        if let Some(known) = &self.variables {
+            if !known.contains(&name) {
+                return Err(self.error(SqlErrorKind::UnknownVariable(name)));
+            }
+        } else if !self.used.contains(&name) {
+            self.used.push(name.clone());
+        }
+        Ok(Expr::Variable(name.into()))
     }
 
     fn primary(&mut self) -> Result<Expr, SqlError> {
         let expr = match self.peek().clone() {
             Token::Number(number) => Expr::Number(number),
             Token::Text { value, .. } => Expr::Text(value),
+            Token::Variable(name) => self.variable(name)?,
             Token::Symbol("(") => return self.parenthesis(),
             Token::Symbol("[") => return self.array(),
             Token::Symbol("{") => return self.object(),
@@ -204,7 +229,7 @@ impl<'t> Parser<'t> {
             };
             self.take()?;
             self.require_symbol(":", "':'")?;
-            members.push((key, self.expression()?));
+            members.push((key, self.payload_or_expression()?));
             if !self.take_if_symbol(",")? {
                 break;
             }
@@ -249,12 +274,15 @@ impl<'t> Parser<'t> {
         let fail = |reason| Err(self.lexer.error(at, reason));
         let function = match functions::find(name) {
             Found::Function(function) => function,
-            Found::NotSupported => return fail(SqlErrorKind::UnsupportedFunction(name.into())),
+            Found::Default => return self.default(),
             Found::Unknown => return fail(SqlErrorKind::UnknownFunction(name.into())),
         };
         if function.since > self.version {
             let what = format!("function {name}()");
             return fail(SqlErrorKind::NeedsLaterVersion { what });
+        }
+        if function.external {
+            self.external = Some(function.name);
         }
         self.take()?;
         let mut arguments = Vec::new();
@@ -262,7 +290,7 @@ impl<'t> Parser<'t> {
         if !self.at_symbol(")") {
             loop {
                 let argument_at = self.current.start;
-                let argument = if arguments.is_empty() && function.takes_payload {
+                let argument = if function.payload_at == Some(arguments.len()) {
                     self.payload_or_expression()?
                 } else {
                     self.expression()?
@@ -294,7 +322,28 @@ impl<'t> Parser<'t> {
         })))
     }
 
-    fn payload_or_expression(&mut self) -> Result<Expr, SqlError> {
+    /// get_or_default(value, default): the value may fail, so it is not evaluated as an argument.
+    /// The default may not ask something outside.
+    fn default(&mut self) -> Result<Expr, SqlError> {
+        self.require_2016("function get_or_default()")?;
+        self.take()?;
+        let value = Box::new(self.expression()?);
+        let mut default = None;
+        if self.take_if_symbol(",")? {
+            let outer = self.external.take();
+            let at = self.current.start;
+            default = Some(Box::new(self.expression()?));
+            if let Some(name) = self.external.take() {
+                let reason = SqlErrorKind::ExternalDefault(name.into());
+                return Err(self.lexer.error(at, reason));
+            }
+            self.external = outer;
+        }
+        self.require_symbol(")", "',' or ')'")?;
+        Ok(Expr::Default(value, default))
+    }
+
+    pub(super) fn payload_or_expression(&mut self) -> Result<Expr, SqlError> {
         if self.take_if_symbol("*")? {
             return Ok(Expr::Payload);
         }
@@ -320,7 +369,7 @@ impl<'t> Parser<'t> {
         let (kind, later) = match lower.as_str() {
             "string" | "nvarchar" | "text" | "ntext" | "varchar" => (CastType::Text, false),
             "int" | "integer" => (CastType::Int, false),
-            "double" | "float" | "num" | "number" => (CastType::Decimal, false),
+            "double" | "float" | "num" | "number" => (CastType::Double, false),
             "decimal" => (CastType::Decimal, true),
             "bool" | "boolean" => (CastType::Bool, true),
             _ => return Err(self.error(SqlErrorKind::UnknownType(name.into()))),
@@ -330,5 +379,13 @@ impl<'t> Parser<'t> {
             return Err(self.error(SqlErrorKind::NeedsLaterVersion { what }));
         }
         Ok(kind)
+    }
+}
+
+fn path(base: Expr, steps: Vec<Step>) -> Expr {
+    if steps.is_empty() {
+        base
+    } else {
+        Expr::Path(Box::new(base), steps)
     }
 }

@@ -5,6 +5,7 @@ use iotedge_model::TopicFilter;
 use super::Parser;
 use crate::ast::{Expr, Item, Query, Select, Statement, Step};
 use crate::lexer::Token;
+use crate::variables::{MAX_NAME, MAX_VARIABLES};
 use crate::{SqlError, SqlErrorKind, SqlVersion};
 
 /// Words that end an item and so cannot name it.
@@ -14,10 +15,13 @@ impl Statement {
     /// Parses a rule's `sql` for `version`. The error says at which column.
     pub fn parse(sql: &str, version: SqlVersion) -> Result<Self, SqlError> {
         let mut parser = Parser::new(sql, 0, version)?;
-        if parser.peek().is_word("SET") {
-            return Err(parser.error(SqlErrorKind::Set));
-        }
-        parser.require_word("SELECT", "SELECT")?;
+        let variables = parser.set()?;
+        let expected = if variables.is_empty() {
+            "SELECT"
+        } else {
+            "',' or SELECT"
+        };
+        parser.require_word("SELECT", expected)?;
         let select = parser.select()?;
         let filter = if parser.take_if_word("FROM")? {
             Some(parser.topic_filter()?)
@@ -35,6 +39,7 @@ impl Statement {
         }
         Ok(Self {
             version,
+            variables,
             select,
             filter,
             condition,
@@ -44,6 +49,38 @@ impl Statement {
 }
 
 impl Parser<'_> {
+    /// `SET @name = value, …`, if it is there (today's guide, "SET clause").
+    fn set(&mut self) -> Result<Vec<(Box<str>, Expr)>, SqlError> {
+        let mut variables: Vec<(Box<str>, Expr)> = Vec::new();
+        self.variables = Some(Vec::new());
+        if !self.take_if_word("SET")? {
+            return Ok(variables);
+        }
+        loop {
+            let Token::Variable(name) = self.peek().clone() else {
+                return Err(self.expected("a variable, @name"));
+            };
+            if name.len() > MAX_NAME {
+                return Err(self.error(SqlErrorKind::VariableName(MAX_NAME)));
+            }
+            if variables.iter().any(|(known, _)| **known == *name) {
+                return Err(self.error(SqlErrorKind::VariableTwice(name)));
+            }
+            if variables.len() == MAX_VARIABLES {
+                return Err(self.error(SqlErrorKind::TooManyVariables(MAX_VARIABLES)));
+            }
+            self.take()?;
+            self.require_symbol("=", "'='")?;
+            let value = self.payload_or_expression()?;
+            variables.push((name.as_str().into(), value));
+            // Only what follows can use it.
+            self.variables.get_or_insert_default().push(name);
+            if !self.take_if_symbol(",")? {
+                return Ok(variables);
+            }
+        }
+    }
+
     /// A nested query, behind its SELECT.
     pub(super) fn query(&mut self) -> Result<Query, SqlError> {
         let select = self.select()?;
@@ -92,7 +129,7 @@ impl Parser<'_> {
             Token::Word(word) => ["FROM", "AS", "AND", "OR", "WHERE"]
                 .iter()
                 .all(|k| !word.eq_ignore_ascii_case(k)),
-            Token::Text { .. } | Token::Number(_) => true,
+            Token::Text { .. } | Token::Number(_) | Token::Variable(_) => true,
             Token::Symbol(symbol) => matches!(*symbol, "(" | "[" | "{" | "-" | "*"),
             Token::End => false,
         }
@@ -107,6 +144,11 @@ impl Parser<'_> {
         }
         let start = self.current.start;
         let expr = self.expression()?;
+        if self.spreads()? {
+            self.take()?;
+            self.take()?;
+            return Ok(Item::Spread(expr));
+        }
         let written = self.written(start, self.last_end);
         let key = match (self.alias()?, &expr) {
             (Some(key), _) => key,
@@ -178,7 +220,7 @@ impl Parser<'_> {
             Expr::Path(base, _) => base,
             other => other,
         };
-        if !matches!(base, Expr::Attribute(_)) {
+        if !matches!(base, Expr::Attribute(_) | Expr::Variable(_)) {
             return Err(self.lexer.error(
                 at,
                 SqlErrorKind::Expected {
