@@ -16,7 +16,7 @@ use slab::Slab;
 
 use crate::events::{EVENTS, Event};
 use crate::group::{Groups, Shares, is_shared};
-use crate::outbox::{Durable, Env, RouteBox, RouteLimits, SessionBox};
+use crate::outbox::{Durable, Env, Outboxes, RouteBox, RouteLimits, SessionBox};
 use crate::pace::Pace;
 use crate::received::Received;
 use crate::retained::Retained;
@@ -70,7 +70,10 @@ pub(crate) struct Core {
     pub(crate) by_connection: HashMap<ConnectionId, usize>,
     pub(crate) groups: Groups,
     pub(crate) routes: Vec<Arc<RouteBox>>,
+    pub(crate) route_names: HashMap<Arc<str>, usize>,
     pub(crate) services: Vec<Arc<dyn Service>>,
+    /// Rule actions' outboxes, by their numbers.
+    pub(crate) outboxes: Outboxes,
     pub(crate) retained: Retained,
     /// The broker's own counters, which are retained in memory alone.
     pub(crate) sys: Retained,
@@ -145,7 +148,9 @@ impl Core {
             by_connection: HashMap::new(),
             groups: Groups::default(),
             routes: Vec::new(),
+            route_names: HashMap::new(),
             services: Vec::new(),
+            outboxes: Outboxes::new(&env),
             retained: Retained::default(),
             sys: Retained::default(),
             most_connected: 0,
@@ -542,6 +547,7 @@ impl Shared {
             max_bytes: route.max_bytes,
             max_messages: route.max_messages,
             on_full: route.on_full,
+            buried: DropReason::UpstreamRefused,
         };
         let mailbox = Arc::new(RouteBox::new(
             core.env.clone(),
@@ -552,6 +558,8 @@ impl Shared {
             route.wake,
         ));
         let key = Taker::Route(core.routes.len());
+        let number = core.routes.len();
+        core.route_names.insert(route.name, number);
         core.routes.push(mailbox.clone());
         for filter in &route.filters {
             core.tree

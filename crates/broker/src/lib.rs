@@ -51,11 +51,11 @@ use std::time::Duration;
 
 use iotedge_model::{ClientId, Message, Principal, Topic, TopicFilter};
 use iotedge_ports::{
-    AckSink, AttachRoute, BrokerPort, Clock, CloseReason, ConnectFailed, ConnectRefused,
-    ConnectRequest, Connected, ConnectionId, Detached, Mailbox, Publication, RuleEngine, Service,
-    SubscribeResult, Subscription, Wake,
+    AckSink, AttachOutbox, AttachRoute, BrokerPort, Clock, CloseReason, ConnectFailed,
+    ConnectRefused, ConnectRequest, Connected, ConnectionId, Detached, Mailbox, OutboxId,
+    Publication, RuleEngine, Service, SubscribeResult, Subscription, Wake,
 };
-use iotedge_store::{Opened, Store};
+use iotedge_store::{DeadLetterError, Done, Opened, Store, TakerId};
 
 pub use status::{BrokerStatus, ClientStatus};
 
@@ -191,6 +191,15 @@ impl Broker {
         }
     }
 
+    /// Puts a dead letter back into the queue that it was in, behind all that waits there; its
+    /// counters say accepted once more. `done` is told when that is on disk.
+    ///
+    /// # Errors
+    /// At once and with `done` dropped, when the letter or its queue is not there.
+    pub fn revive(&self, letter: u64, done: Done) -> Result<TakerId, DeadLetterError> {
+        self.0.revive(letter, done)
+    }
+
     /// What is going on.
     pub fn status(&self) -> BrokerStatus {
         status::status(&self.0)
@@ -266,6 +275,14 @@ impl BrokerPort for Broker {
 
     fn attach_route(&self, route: AttachRoute) -> Arc<dyn Mailbox> {
         self.0.attach_route(route)
+    }
+
+    fn attach_outbox(&self, outbox: AttachOutbox) -> (OutboxId, Arc<dyn Mailbox>) {
+        self.0.attach_outbox(outbox)
+    }
+
+    fn remove_outbox(&self, outbox: OutboxId) {
+        self.0.remove_outbox(outbox);
     }
 
     fn retained(&self, topic: &Topic) -> Option<Arc<Message>> {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use iotedge_model::{ClientId, DropReason, Message, MessageId, QoS, Source, TraceId};
 use iotedge_ports::{
     AckSink, CloseReason, Completion, ConnectionId, Delivery, Failure, Part, Pressure, Publication,
-    PublishOutcome, Refusal, Service,
+    PublishOutcome, Refusal, RuleOutput, Service, Target,
 };
 use iotedge_store::{Append, Done, RetainedChange, TakerRow};
 use iotedge_telemetry::METRICS;
@@ -23,7 +23,7 @@ use crate::late::{Hold, Late};
 use crate::outbox::{Push, RouteBox, SessionBox};
 use crate::received::Known;
 use crate::sys::is_counter;
-use route::{admit_route, give_to_route, takes};
+use route::{admit_route, give_to_route, give_to_target, takes};
 
 /// Bytes waiting for the writer above which QoS 0 is not queued any more.
 const SHED_BYTES: u64 = 16 << 20;
@@ -31,10 +31,24 @@ const SHED_BYTES: u64 = 16 << 20;
 /// A message and its takers, before it is given an id.
 struct Planned {
     message: Message,
+    /// Empty where there is a target.
     matches: Arc<[Match]>,
+    target: Option<Target>,
 }
 
 impl Planned {
+    fn new(core: &mut Core, target: Option<Target>, message: Message) -> Self {
+        let matches = match target {
+            None => core.takers(&message.topic),
+            Some(_) => Arc::from([]),
+        };
+        Self {
+            message,
+            matches,
+            target,
+        }
+    }
+
     fn has_service(&self) -> bool {
         let mut takers = self.matches.iter().map(|entry| entry.taker);
         takers.any(|taker| matches!(taker, Taker::Service(_)))
@@ -90,10 +104,10 @@ struct Rows {
 impl Shared {
     pub(crate) fn publish(&self, batch: &mut [Publication]) {
         let now = self.clock.now();
-        let mut derived: Vec<Vec<Message>> = Vec::new();
+        let mut derived: Vec<RuleOutput> = Vec::new();
         for publication in batch.iter_mut() {
             let Some(message) = publication.message.as_mut() else {
-                derived.push(Vec::new());
+                derived.push(RuleOutput::default());
                 continue;
             };
             message.accepted_at = now.wall;
@@ -101,7 +115,10 @@ impl Shared {
             if message.trace == TraceId(0) {
                 message.trace = TraceId::unique();
             }
-            derived.push(self.evaluate_rules(message, &now));
+            derived.push(match publication.target {
+                None => self.evaluate_rules(message, &now),
+                Some(_) => RuleOutput::default(),
+            });
         }
         let mut handovers = Handovers::default();
         {
@@ -120,7 +137,8 @@ impl Shared {
                     handovers: Some(&mut handovers),
                     pressure: &mut publication.pressure,
                 };
-                publication.outcome = acceptance.accept(&mut core, message, derived);
+                let target = publication.target.take();
+                publication.outcome = acceptance.accept(&mut core, (target, message), derived);
             }
         }
         for (service, message, part) in handovers.all {
@@ -148,8 +166,8 @@ impl Acceptance<'_> {
     fn accept(
         mut self,
         core: &mut Core,
-        message: Message,
-        derived: Vec<Message>,
+        (target, message): (Option<Target>, Message),
+        derived: RuleOutput,
     ) -> PublishOutcome {
         // A will is the last word of a connection that the stop itself has closed, and so is the
         // event of its end.
@@ -170,7 +188,7 @@ impl Acceptance<'_> {
                 return outcome;
             }
         }
-        let planned = match self.plan(core, message, derived, own, inbound.is_some()) {
+        let planned = match self.plan(core, (target, message), derived, own, inbound.is_some()) {
             Ok(planned) => planned,
             Err(refusal) => return PublishOutcome::Refused(refusal),
         };
@@ -218,19 +236,21 @@ impl Acceptance<'_> {
     fn plan(
         &self,
         core: &mut Core,
-        message: Message,
-        derived: Vec<Message>,
+        whole: (Option<Target>, Message),
+        derived: RuleOutput,
         own: Option<usize>,
         inbound: bool,
     ) -> Result<Vec<Planned>, Refusal> {
         if inbound {
             self.healthy()?;
         }
-        let mut planned = Vec::with_capacity(1 + derived.len());
+        let RuleOutput { published, handed } = derived;
+        let mut planned = Vec::with_capacity(1 + published.len() + handed.len());
         let mut own = own;
-        for message in std::iter::once(message).chain(derived) {
-            let matches = core.takers(&message.topic);
-            let plan = Planned { message, matches };
+        let published = published.into_iter().map(|message| (None, message));
+        let handed = handed.into_iter().map(|(to, message)| (Some(to), message));
+        for (target, message) in std::iter::once(whole).chain(published).chain(handed) {
+            let plan = Planned::new(core, target, message);
             self.admit(core, &plan, own.take())?;
             planned.push(plan);
         }
@@ -280,6 +300,15 @@ impl Acceptance<'_> {
     /// Invariant 1: decides before anyone gets anything.
     fn admit(&self, core: &Core, plan: &Planned, own: Option<usize>) -> Result<(), Refusal> {
         let message = &plan.message;
+        if let Some(target) = &plan.target {
+            return match core.target(target) {
+                Some(queue) if message.qos > QoS::AtMostOnce => {
+                    admit_route(queue, message)?;
+                    self.healthy()
+                }
+                _ => Ok(()),
+            };
+        }
         // Clearing makes room, so that it is never refused.
         let retains = message.retain && !message.payload.is_empty() && !is_counter(message);
         if retains {
@@ -352,6 +381,10 @@ impl Acceptance<'_> {
         let committed = &mut out.committed;
         let mut rows = Vec::new();
         let mut matched = false;
+        if let Some(target) = &plan.target {
+            let hold = self.hold.as_ref().is_some_and(|h| h.holds(false));
+            matched = give_to_target(core, target, &message, hold, &mut rows, committed);
+        }
         for entry in plan.matches.iter() {
             match entry.taker {
                 Taker::Session(key) => {
@@ -395,7 +428,10 @@ impl Acceptance<'_> {
                 }
             }
         }
-        let retained = retain(core, &message);
+        let retained = match plan.target {
+            None => retain(core, &message),
+            Some(_) => None,
+        };
         if !rows.is_empty() || retained.is_some() || inbound.is_some() {
             let mut append = Append::new(message, rows, retained);
             append.inbound = inbound;

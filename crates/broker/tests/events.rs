@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use iotedge_broker::Limits;
 use iotedge_model::{CertificateId, ClientId, Message, Now, Principal, QoS, SharedFilter};
 use iotedge_ports::{
-    BrokerPort, ConnectFailed, Detached, DisconnectReason, EndKind, RuleEngine, SubscribeOptions,
-    Subscription,
+    BrokerPort, ConnectFailed, Detached, DisconnectReason, EndKind, RuleEngine, RuleOutput,
+    SubscribeOptions, Subscription,
 };
 use serde_json::{Value, json};
 use support::{Client, House, user};
@@ -357,7 +357,7 @@ struct Rule {
 }
 
 impl RuleEngine for Rule {
-    fn evaluate(&self, message: &Message, _now: &Now, _out: &mut Vec<Message>) {
+    fn evaluate(&self, message: &Message, _now: &Now, _out: &mut RuleOutput) {
         assert_eq!(message.topic.as_str(), "$aws/events/presence/connected/c");
         self.given.fetch_add(1, Ordering::Relaxed);
     }

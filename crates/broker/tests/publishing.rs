@@ -9,7 +9,7 @@ use iotedge_broker::Limits;
 use iotedge_model::{DropReason, Message, Now, QoS, Source, Topic, TopicFilter};
 use iotedge_ports::{
     AttachRoute, BrokerPort, Delivery, DrainLimit, DrainState, Failure, Mailbox, OnFull, Part,
-    PublishOutcome, Refusal, RuleEngine, Service,
+    PublishOutcome, Refusal, RuleEngine, RuleOutput, Service,
 };
 use iotedge_store::TakerKind;
 use support::*;
@@ -284,7 +284,7 @@ fn a_slow_persistent_session_reads_the_rest_from_the_store_in_order() {
 struct Counting;
 
 impl RuleEngine for Counting {
-    fn evaluate(&self, message: &Message, _now: &Now, out: &mut Vec<Message>) {
+    fn evaluate(&self, message: &Message, _now: &Now, out: &mut RuleOutput) {
         if message.topic.as_str().starts_with("loop") {
             let mut next = message.clone();
             next.hops += 1;
@@ -292,7 +292,7 @@ impl RuleEngine for Counting {
                 name: "loop".into(),
             };
             next.topic = Topic::new(&format!("loop/{}", next.hops)).unwrap();
-            out.push(next);
+            out.published.push(next);
         }
     }
 }

@@ -41,6 +41,8 @@ reasons! {
     StoreFull = "store-full",
     /// The upstream refused it for good.
     UpstreamRefused = "upstream-refused",
+    /// The action of a rule failed for good; kept aside as a dead letter.
+    ActionFailed = "action-failed",
     /// The route or taker it was queued for was removed.
     TakerRemoved = "taker-removed",
     /// The topic that a route or rule made of it is not valid.

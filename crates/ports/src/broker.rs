@@ -403,12 +403,16 @@ pub trait Mailbox: Send + Sync {
     fn discard(&self, deliveries: &[Delivery], reason: DropReason);
 
     /// The other side will never take these: rows are kept aside as dead letters with the reason,
-    /// counted as `upstream-refused`.
+    /// counted as `upstream-refused` (an outbox's as `action-failed`).
     fn bury(&self, deliveries: &[Delivery], reason: &str);
 
     /// Starts again at the oldest row that is not acknowledged. What was drained and
     /// not acknowledged comes out again, in order, marked `dup`.
     fn rewind(&self);
+
+    /// The sink is told when what was acknowledged, discarded and buried before is on disk: after
+    /// that none of it can come out again.
+    fn settled(&self, ack: (Arc<dyn AckSink>, u64));
 }
 
 /// Why a publication was not accepted. Nobody got it.
@@ -466,6 +470,8 @@ pub struct Publication {
     pub inbound: Option<NonZeroU16>,
     /// A taker that the publisher should wait for before it publishes more.
     pub pressure: Option<Arc<dyn Pressure>>,
+    /// The one queue that it is for; `None` for all who take its topic.
+    pub target: Option<crate::Target>,
 }
 
 impl Publication {
@@ -478,6 +484,7 @@ impl Publication {
             connection: None,
             inbound: None,
             pressure: None,
+            target: None,
         }
     }
 }
@@ -568,6 +575,13 @@ pub trait BrokerPort: Send + Sync {
 
     /// A route takes messages from now on, and what waits from before.
     fn attach_route(&self, route: AttachRoute) -> Arc<dyn Mailbox>;
+
+    /// A rule action's outbox takes messages from now on ([`crate::Target::Outbox`]), and what waits
+    /// from before. Attached again under the same name, it has a new mailbox and the same number.
+    fn attach_outbox(&self, outbox: crate::AttachOutbox) -> (crate::OutboxId, Arc<dyn Mailbox>);
+
+    /// An outbox goes for good; what waits in it is counted as dropped.
+    fn remove_outbox(&self, outbox: crate::OutboxId);
 
     /// The retained message of one topic.
     fn retained(&self, topic: &Topic) -> Option<Arc<Message>>;

@@ -24,6 +24,6 @@ pub use broker::{
 pub use clock::Clock;
 pub use completion::{AckSink, Completion, Failure, Part};
 pub use http::{BoxFuture, HttpBody, HttpMount, HttpRequest, HttpResponse, Method};
-pub use rules::RuleEngine;
+pub use rules::{AttachOutbox, OutboxId, RuleEngine, RuleOutput, Target};
 pub use things::{ShadowReader, ThingFacts, ThingRecord};
 pub use upstream::{LinkState, OnFull, RouteStatus, UpstreamPort, UpstreamStatus};

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use iotedge_model::{DropReason, Message, MessageId, Now, Protocol, Source, UnixMillis};
-use iotedge_ports::{RuleEngine, ShadowReader};
+use iotedge_ports::{RuleEngine, RuleOutput, ShadowReader};
 use iotedge_sql::{Input, Payload, Variables, Via};
 use iotedge_telemetry::{METRICS, Metric, event};
 
@@ -120,7 +120,7 @@ impl Engine {
         self.set.load().rules.clone()
     }
 
-    fn run(&self, rule: &Rule, input: &Input<'_>, message: &Message, out: &mut Vec<Message>) {
+    fn run(&self, rule: &Rule, input: &Input<'_>, message: &Message, out: &mut RuleOutput) {
         let count = |c: &AtomicU64| c.fetch_add(1, Ordering::Relaxed);
         let Some(statement) = &rule.definition.statement else {
             return;
@@ -143,7 +143,7 @@ impl Engine {
                         Ok(derived) => {
                             count(&counters.succeeded);
                             METRICS.count(Metric::RuleActionSuccess, protocol);
-                            out.push(derived);
+                            out.published.push(derived);
                         }
                         Err(failure) => failures.push(failure),
                     }
@@ -167,7 +167,7 @@ impl Engine {
         if let Some(Action::Republish(action)) = &rule.definition.error_action {
             let payload = failure::document(rule.name(), message, &failures);
             match self.republish(rule, action, input, message, payload) {
-                Ok(derived) => out.push(derived),
+                Ok(derived) => out.published.push(derived),
                 Err(failure) => report(rule, message, protocol, &failure),
             }
         }
@@ -250,7 +250,7 @@ impl RuleEngine for Engine {
         !self.set.load().matching(topic).is_empty()
     }
 
-    fn evaluate(&self, message: &Message, now: &Now, out: &mut Vec<Message>) {
+    fn evaluate(&self, message: &Message, now: &Now, out: &mut RuleOutput) {
         let set = self.set.load();
         let matching = set.matching(message.topic.as_str());
         if matching.is_empty() {

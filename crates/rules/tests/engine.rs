@@ -7,7 +7,7 @@ use bytes::Bytes;
 use iotedge_model::{
     CertificateId, Message, MessageId, Now, Principal, QoS, Source, Topic, TraceId, UnixMillis,
 };
-use iotedge_ports::RuleEngine;
+use iotedge_ports::{RuleEngine, RuleOutput};
 use iotedge_rules::{
     Engine, Rule, RuleCounts, RuleTest, RuleTestError, RuleTestOutcome, parse_rule, rule_test,
 };
@@ -47,9 +47,10 @@ fn message(topic: &str, payload: &str) -> Message {
 }
 
 fn run(engine: &Engine, message: &Message) -> Vec<Message> {
-    let mut out = Vec::new();
+    let mut out = RuleOutput::default();
     engine.evaluate(message, &NOW, &mut out);
-    out
+    assert!(out.handed.is_empty());
+    out.published
 }
 
 fn counts(engine: &Engine, name: &str) -> RuleCounts {

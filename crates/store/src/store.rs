@@ -259,7 +259,7 @@ impl Store {
     }
 
     /// The taker will never get these: their rows become dead letters, counted as dropped with the
-    /// reason `upstream-refused`. `reason` says why, to people. A row that is not there (yet) is
+    /// reason `upstream-refused` (an outbox's: `action-failed`). `reason` says why, to people. A row that is not there (yet) is
     /// treated as [`Store::acknowledge`] does. Above a sixteenth of [`Options::max_bytes`]
     /// (by [`iotedge_model::Message::cost`]) the oldest dead letters go. On a full disk `done` gets the error and the rows wait as before.
     pub fn bury(&self, taker: TakerId, ids: &[MessageId], reason: &str, done: Option<Done>) {

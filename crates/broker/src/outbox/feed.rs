@@ -205,6 +205,15 @@ impl Feed {
         }
     }
 
+    /// A row that the consumer has to read is about to be handed to the store, under the broker's
+    /// lock. To be followed by [`Feed::committed`].
+    pub(crate) fn append_unread(&self) {
+        let mut state = self.lock();
+        state.pending += 1;
+        state.appended += 1;
+        state.caught_up = false;
+    }
+
     /// The store has the row: the consumer may see it, and its acknowledgement comes after it.
     pub(crate) fn appended(&self) {
         let mut state = self.lock();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use iotedge_model::{DropReason, MessageId, QoS};
-use iotedge_ports::{Delivery, DrainLimit, DrainState, Mailbox, OnFull, Wake};
+use iotedge_ports::{AckSink, Delivery, DrainLimit, DrainState, Failure, Mailbox, OnFull, Wake};
 use iotedge_store::{Depth, TakerId};
 use iotedge_telemetry::METRICS;
 
@@ -18,6 +18,8 @@ pub(crate) struct RouteBox {
     max_bytes: u64,
     max_messages: u64,
     pub(crate) on_full: OnFull,
+    /// How what the other side never takes is counted.
+    buried: DropReason,
     epoch: Mutex<u64>,
     /// Drained and not acknowledged.
     out: Mutex<BTreeSet<MessageId>>,
@@ -33,6 +35,7 @@ pub(crate) struct RouteLimits {
     pub(crate) max_bytes: u64,
     pub(crate) max_messages: u64,
     pub(crate) on_full: OnFull,
+    pub(crate) buried: DropReason,
 }
 
 impl RouteBox {
@@ -54,6 +57,7 @@ impl RouteBox {
             max_bytes: limits.max_bytes,
             max_messages: limits.max_messages,
             on_full: limits.on_full,
+            buried: limits.buried,
             epoch: Mutex::new(epoch),
             out: Mutex::new(BTreeSet::new()),
         }
@@ -160,7 +164,7 @@ impl Mailbox for RouteBox {
     fn bury(&self, deliveries: &[Delivery], reason: &str) {
         let ids = self.done(deliveries);
         if !ids.is_empty() {
-            METRICS.dropped(DropReason::UpstreamRefused, ids.len() as u64);
+            METRICS.dropped(self.buried, ids.len() as u64);
             self.feed.env.store.bury(self.taker, &ids, reason, None);
         }
     }
@@ -174,5 +178,11 @@ impl Mailbox for RouteBox {
         }
         out.clear();
         state.rouse();
+    }
+
+    fn settled(&self, (sink, token): (Arc<dyn AckSink>, u64)) {
+        self.feed.env.store.flush(Box::new(move |outcome| {
+            sink.acked(token, outcome.map_err(|_| Failure::Store));
+        }));
     }
 }

@@ -8,7 +8,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use iotedge_model::{Message, QoS};
-use iotedge_ports::{AckSink, Completion, Failure, PublishOutcome};
+use iotedge_ports::{AckSink, Completion, Failure, PublishOutcome, Target};
 
 use super::{Acceptance, Planned};
 use crate::Shared;
@@ -22,7 +22,7 @@ pub(super) struct Deferred {
 }
 
 struct Rest {
-    messages: Vec<Message>,
+    messages: Vec<(Option<Target>, Message)>,
     hold: Hold,
     /// The publisher's acknowledgement.
     completion: Option<Completion>,
@@ -60,7 +60,7 @@ impl Acceptance<'_> {
                     handovers.all.push((service.clone(), message, part));
                 }
             }
-            messages.push(message);
+            messages.push((plan.target, message));
         }
         *deferred.rest.lock().unwrap_or_else(PoisonError::into_inner) = Some(Rest {
             messages,
@@ -100,9 +100,8 @@ impl Shared {
         let mut core = self.lock();
         let own = rest.hold.session(&core);
         let mut planned = Vec::with_capacity(rest.messages.len());
-        for message in rest.messages {
-            let matches = core.takers(&message.topic);
-            planned.push(Planned { message, matches });
+        for (target, message) in rest.messages {
+            planned.push(Planned::new(&mut core, target, message));
         }
         let mut acceptance = Acceptance {
             shared: self,

@@ -1,14 +1,14 @@
 //! Messages for routes.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use iotedge_model::{DropReason, Message, QoS, Source};
-use iotedge_ports::{Delivery, OnFull, Refusal};
+use iotedge_ports::{Delivery, OnFull, Refusal, Target};
 use iotedge_store::TakerRow;
 use iotedge_telemetry::METRICS;
 
 use super::{Committed, SHED_BYTES};
-use crate::core::Grant;
+use crate::core::{Core, Grant};
 use crate::outbox::RouteBox;
 
 /// A route does not send back what came from its own upstream.
@@ -66,4 +66,28 @@ pub(super) fn give_to_route(
         retain: message.retain,
         identifiers: grant.identifiers.clone(),
     });
+}
+
+/// What a queue is given that a message names: all of it.
+static WHOLE: LazyLock<Grant> = LazyLock::new(|| Grant {
+    qos: QoS::ExactlyOnce,
+    retain_as_published: true,
+    identifiers: Arc::from([]),
+});
+
+/// A message for one queue. `false`: the queue has gone since the message was made for it.
+pub(super) fn give_to_target(
+    core: &Core,
+    target: &Target,
+    message: &Arc<Message>,
+    hold: bool,
+    rows: &mut Vec<TakerRow>,
+    committed: &mut Vec<Committed>,
+) -> bool {
+    let Some(queue) = core.target(target) else {
+        METRICS.dropped(DropReason::TakerRemoved, 1);
+        return false;
+    };
+    give_to_route(queue, &WHOLE, message, hold, rows, committed);
+    true
 }

@@ -1,6 +1,7 @@
 //! What rules make of a message: evaluated once, when it is accepted.
 
 use iotedge_model::{DropReason, Message, Now};
+use iotedge_ports::RuleOutput;
 use iotedge_telemetry::{METRICS, event};
 
 use crate::Shared;
@@ -8,29 +9,37 @@ use crate::Shared;
 /// Messages that rules may make of one.
 const MAX_DERIVED: usize = 1_000;
 
+fn len(output: &RuleOutput) -> usize {
+    output.published.len() + output.handed.len()
+}
+
 impl Shared {
     /// All that rules make of a message, and of what they made of it.
-    pub(super) fn evaluate_rules(&self, message: &Message, now: &Now) -> Vec<Message> {
+    pub(super) fn evaluate_rules(&self, message: &Message, now: &Now) -> RuleOutput {
+        let mut output = RuleOutput::default();
         let Some(rules) = self.rules.get() else {
-            return Vec::new();
+            return output;
         };
-        let mut derived = Vec::new();
-        rules.evaluate(message, now, &mut derived);
-        derived.retain(|m| !self.is_loop(m));
+        rules.evaluate(message, now, &mut output);
+        if output.published.is_empty() && output.handed.is_empty() {
+            return output;
+        }
+        output.published.retain(|m| !self.is_loop(m));
         let mut next = 0;
-        while next < derived.len() && derived.len() <= MAX_DERIVED {
-            let mut made = Vec::new();
-            if let Some(parent) = derived.get_mut(next) {
+        while next < output.published.len() && len(&output) <= MAX_DERIVED {
+            let mut made = RuleOutput::default();
+            if let Some(parent) = output.published.get_mut(next) {
                 parent.accepted_at = now.wall;
                 parent.trusted = now.trusted;
                 rules.evaluate(parent, now, &mut made);
             }
-            made.retain(|m| !self.is_loop(m));
-            derived.append(&mut made);
+            made.published.retain(|m| !self.is_loop(m));
+            output.published.append(&mut made.published);
+            output.handed.append(&mut made.handed);
             next += 1;
         }
-        if derived.len() > MAX_DERIVED {
-            let over = derived.len() - MAX_DERIVED;
+        if len(&output) > MAX_DERIVED {
+            let over = len(&output) - MAX_DERIVED;
             METRICS.dropped(DropReason::Loop, over as u64);
             tracing::warn!(
                 event = event::MESSAGE_DROPPED,
@@ -38,9 +47,15 @@ impl Shared {
                 trace_id = %message.trace,
                 "rules make more than {MAX_DERIVED} messages of one: {over} are dropped"
             );
-            derived.truncate(MAX_DERIVED);
+            output.published.truncate(MAX_DERIVED);
+            let left = MAX_DERIVED - output.published.len();
+            output.handed.truncate(left);
         }
-        derived
+        for (_, handed) in &mut output.handed {
+            handed.accepted_at = now.wall;
+            handed.trusted = now.trusted;
+        }
+        output
     }
 
     fn is_loop(&self, message: &Message) -> bool {

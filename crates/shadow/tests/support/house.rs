@@ -89,6 +89,13 @@ impl BrokerPort for TestBroker {
     fn attach_route(&self, _: AttachRoute) -> Arc<dyn Mailbox> {
         panic!("the service attaches no route")
     }
+    fn attach_outbox(
+        &self,
+        _: iotedge_ports::AttachOutbox,
+    ) -> (iotedge_ports::OutboxId, Arc<dyn Mailbox>) {
+        unreachable!("nobody here has rules")
+    }
+    fn remove_outbox(&self, _: iotedge_ports::OutboxId) {}
     fn retained(&self, _: &Topic) -> Option<Arc<Message>> {
         None
     }

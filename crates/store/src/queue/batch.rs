@@ -8,7 +8,7 @@ use iotedge_model::{DropReason, Message, MessageId, Topic};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::bulk;
-use super::dead::{BURIED, DeadBytes};
+use super::dead::DeadBytes;
 use super::early::Early;
 use super::mirror::{REMOVED, Tallies, Tally, signed};
 use super::rows::{COLUMNS, Encoder, identifiers_column, json};
@@ -195,7 +195,7 @@ impl<'a> Batch<'a> {
                     Ending::Settled(how) => *how,
                     Ending::Buried(burial) => {
                         self.write_dead(message, row, burial)?;
-                        BURIED
+                        burial.settled()
                     }
                 };
                 let tally = self.tallies.entry(row.taker).or_default();

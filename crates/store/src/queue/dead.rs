@@ -15,8 +15,15 @@ use crate::{Append, StoreError, TakerId, TakerKind, TakerRow};
 
 type Sql<T> = rusqlite::Result<T>;
 
-/// How burials are counted.
-pub(super) const BURIED: Settled = Settled::Dropped(DropReason::UpstreamRefused);
+impl Burial {
+    /// How it is counted.
+    pub(super) fn settled(&self) -> Settled {
+        Settled::Dropped(match self.kind {
+            TakerKind::Outbox => DropReason::ActionFailed,
+            _ => DropReason::UpstreamRefused,
+        })
+    }
+}
 
 /// A message taken out of a queue for good, with what it takes to put it back.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,12 +94,12 @@ impl Batch<'_> {
     pub(super) fn bury(&mut self, taker: TakerId, id: u64, burial: &Arc<Burial>) -> Sql<()> {
         if let Some((message, row)) = self.unstage(taker, id) {
             self.write_dead(&message, &row, burial)?;
-            self.count_settled(taker, cost(&message), BURIED);
+            self.count_settled(taker, cost(&message), burial.settled());
             return Ok(());
         }
         self.move_dead(taker, id, burial)?;
         match self.delete_row(taker, id)? {
-            Some(bytes) => self.count_settled(taker, bytes, BURIED),
+            Some(bytes) => self.count_settled(taker, bytes, burial.settled()),
             None => self
                 .early
                 .remember(taker, id, Ending::Buried(burial.clone())),
