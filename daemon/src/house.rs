@@ -113,10 +113,8 @@ impl House {
             convert::shadow_settings(&config.shadow),
         )
         .map_err(problem)?;
-        let engine = Arc::new(Engine::new(
-            &config.gateway.arn.account_id,
-            Some(shadow.clone()),
-        ));
+        let engine = Engine::new(&config.gateway.arn.account_id, Some(shadow.clone()));
+        let engine = Arc::new(engine.with_things(registry.clone()));
         let authority = Authority::new(
             config.gateway.arn.clone(),
             identity.clone(),

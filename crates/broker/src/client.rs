@@ -212,9 +212,10 @@ impl Shared {
         // Message numbers only grow, over restarts too.
         let version = core.next_message().0;
         let has_will = request.will.is_some();
-        let mut will = request
-            .will
-            .map(|will| SessionWill::new(will, request.principal.clone(), &request.client_id));
+        let address = request.remote.map(|remote| remote.ip());
+        let mut will = request.will.map(|will| {
+            SessionWill::new(will, request.principal.clone(), &request.client_id, address)
+        });
         if request.session_expiry > 0 {
             if let Some(will) = &mut will {
                 self.keep_will(core, will);

@@ -178,6 +178,7 @@ impl Announcer {
             hops: 0,
             principal: self.principal.clone(),
             client_id: Arc::from(""),
+            source_ip: None,
             source: Source::Service {
                 name: self.name.clone(),
             },

@@ -226,6 +226,7 @@ impl Sys {
             hops: 0,
             principal: self.principal.clone(),
             client_id: Arc::from(""),
+            source_ip: None,
             source: Source::Service {
                 name: self.name.clone(),
             },

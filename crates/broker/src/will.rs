@@ -5,6 +5,7 @@
 //! as lost at the start. It may then be published a second time, where the kill came between the
 //! publication and its removal.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use iotedge_model::{
@@ -28,13 +29,19 @@ pub(crate) struct SessionWill {
 }
 
 impl SessionWill {
-    pub(crate) fn new(will: Will, principal: Arc<Principal>, client_id: &ClientId) -> Box<Self> {
+    pub(crate) fn new(
+        will: Will,
+        principal: Arc<Principal>,
+        client_id: &ClientId,
+        source_ip: Option<IpAddr>,
+    ) -> Box<Self> {
         let message = Message {
             id: MessageId(0),
             trace: TraceId(0),
             hops: 0,
             principal,
             client_id: client_id.shared(),
+            source_ip,
             source: Source::Will,
             topic: will.topic,
             payload: will.payload,

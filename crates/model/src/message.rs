@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::OnceLock;
 
@@ -305,6 +306,8 @@ pub struct Message {
     pub principal: Arc<Principal>,
     /// The client id it was published with; empty for what has none.
     pub client_id: Arc<str>,
+    /// The address it was published from; `None` from inside, over a Unix socket and once stored.
+    pub source_ip: Option<IpAddr>,
     /// Where it came in.
     pub source: Source,
     /// Its topic.
@@ -334,6 +337,7 @@ impl Message {
             hops: 0,
             principal: Arc::new(Principal::service(service)),
             client_id: Arc::from(""),
+            source_ip: None,
             source: Source::Service {
                 name: Arc::from(service),
             },

@@ -36,6 +36,9 @@ pub enum RuleProblem {
     /// `sql` or a template.
     #[error(transparent)]
     Sql(#[from] SqlError),
+    /// A template with a variable that the statement does not set.
+    #[error("uses @{0}, which the statement does not SET")]
+    UnknownVariable(String),
     /// An action that AWS IoT has and this gateway does not yet.
     #[error("the action {0} is not available yet")]
     ActionNotAvailable(&'static str),
@@ -296,7 +299,32 @@ impl<'t> Reader<'t> {
                 self.missing(whole, key);
             }
         }
+        if let Some(statement) = &definition.statement {
+            for node in ["actions", "errorAction"].into_iter().filter_map(find) {
+                self.variables(node, statement);
+            }
+        }
         Some(definition)
+    }
+
+    /// Reports each template that uses a variable which the statement does not set.
+    fn variables(&mut self, node: &Node<'t>, statement: &Statement) {
+        if let Ok(items) = node.items() {
+            for item in &items {
+                self.variables(item, statement);
+            }
+        } else if let Ok(members) = node.members() {
+            for (_, member) in &members {
+                self.variables(member, statement);
+            }
+        } else if let Ok(text) = node.string() {
+            // What is no template was reported before, if it should be one.
+            let template = Template::parse(&text, statement.version());
+            let unknown = template.iter().flat_map(Template::variables);
+            for name in unknown.filter(|name| !statement.sets(name)) {
+                self.report(node, RuleProblem::UnknownVariable(name.clone()));
+            }
+        }
     }
 
     fn actions(&mut self, node: &Node<'t>, version: SqlVersion) -> Vec<Action> {

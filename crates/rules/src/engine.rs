@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use iotedge_model::{DropReason, Message, MessageId, Now, Protocol, Source, UnixMillis};
-use iotedge_ports::{RuleEngine, RuleOutput, ShadowReader};
+use iotedge_ports::{RuleEngine, RuleOutput, ShadowReader, ThingFacts};
 use iotedge_sql::{Input, Payload, Variables, Via};
 use iotedge_telemetry::{METRICS, Metric, event};
 
@@ -83,8 +83,18 @@ impl Engine {
         Self {
             set: ArcSwap::default(),
             account_id: account_id.to_owned(),
-            host: GatewayHost { shadows },
+            host: GatewayHost {
+                shadows,
+                things: None,
+            },
         }
+    }
+
+    /// With a registry for `get_registry_data()`; it is Undefined without one.
+    #[must_use]
+    pub fn with_things(mut self, things: Arc<dyn ThingFacts>) -> Self {
+        self.host.things = Some(things);
+        self
     }
 
     /// Puts these rules in force, all at once. A rule of the same name keeps its counters. Of two
@@ -203,6 +213,7 @@ impl Engine {
             hops: message.hops.saturating_add(1),
             principal: message.principal.clone(),
             client_id: message.client_id.clone(),
+            source_ip: message.source_ip,
             source: Source::Rule {
                 name: rule.name().clone(),
             },
@@ -270,7 +281,7 @@ impl RuleEngine for Engine {
                 trace: message.trace,
                 rule_name: rule.name(),
                 properties: message.properties.as_deref(),
-                source_ip: None,
+                source_ip: message.source_ip,
                 variables: &Variables::default(),
                 host: &self.host,
             };

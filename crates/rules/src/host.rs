@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use iotedge_model::{ShadowName, ThingName};
-use iotedge_ports::ShadowReader;
+use iotedge_ports::{ShadowReader, ThingFacts};
 use iotedge_sql::Host;
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
-/// Randomness of the operating system and the shadows of this gateway.
+/// Randomness of the operating system, the shadows and the things of this gateway.
 pub(crate) struct GatewayHost {
     pub(crate) shadows: Option<Arc<dyn ShadowReader>>,
+    pub(crate) things: Option<Arc<dyn ThingFacts>>,
 }
 
 impl Host for GatewayHost {
@@ -26,8 +27,22 @@ impl Host for GatewayHost {
         self.shadows.as_ref()?.shadow(&thing, shadow.as_ref())
     }
 
-    fn thing(&self, _: &str) -> Option<Json> {
-        None
+    fn thing(&self, thing: &str) -> Option<Json> {
+        let record = self.things.as_ref()?.thing(thing)?;
+        let attributes: serde_json::Map<String, Json> = record
+            .attributes
+            .iter()
+            .map(|(name, value)| (name.clone(), Json::String(value.clone())))
+            .collect();
+        let mut described = json!({
+            "defaultClientId": thing,
+            "thingName": thing,
+            "attributes": attributes,
+        });
+        if let (Some(thing_type), Some(members)) = (&record.thing_type, described.as_object_mut()) {
+            members.insert("thingTypeName".into(), Json::String(thing_type.clone()));
+        }
+        Some(described)
     }
 }
 

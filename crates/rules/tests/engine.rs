@@ -34,6 +34,7 @@ fn message(topic: &str, payload: &str) -> Message {
         hops: 1,
         principal: Arc::new(Principal::certificate(CertificateId::from_digest(&[7; 32]))),
         client_id: "client-1".into(),
+        source_ip: None,
         source: Source::Mqtt,
         topic: Topic::new(topic).unwrap(),
         payload: Bytes::copy_from_slice(payload.as_bytes()),

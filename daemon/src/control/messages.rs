@@ -100,6 +100,7 @@ pub(super) async fn publish(
         hops: 0,
         principal: principal.clone(),
         client_id: Arc::from(""),
+        source_ip: None,
         source: Source::Service {
             name: Arc::from("control"),
         },

@@ -66,6 +66,7 @@ impl Task {
             hops: 0,
             principal: self.principal.clone(),
             client_id: Arc::from(""),
+            source_ip: None,
             source: self.source.clone(),
             topic,
             payload: publish.payload.clone(),

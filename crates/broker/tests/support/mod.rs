@@ -201,6 +201,7 @@ pub fn message(topic: &str, payload: &str, qos: QoS) -> Message {
         hops: 0,
         principal: user("publisher"),
         client_id: "publisher".into(),
+        source_ip: None,
         source: Source::Mqtt,
         topic: Topic::new(topic).unwrap(),
         payload: Bytes::copy_from_slice(payload.as_bytes()),

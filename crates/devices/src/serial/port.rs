@@ -346,6 +346,7 @@ impl Worker {
             hops: 0,
             principal: self.principal.clone(),
             client_id: Arc::from(""),
+            source_ip: None,
             source: Source::Device {
                 name: self.device.name.clone(),
             },

@@ -79,6 +79,7 @@ impl Pump {
             hops: 0,
             principal: self.peer.principal.clone(),
             client_id: self.client_id.shared(),
+            source_ip: self.peer.remote.ip(),
             source: self.peer.source(),
             topic,
             payload,

@@ -55,6 +55,7 @@ pub(super) async fn publish(
         hops: 0,
         principal: request.principal,
         client_id: Arc::from(""),
+        source_ip: request.remote.map(|remote| remote.ip()),
         source: Source::Http,
         topic,
         payload: request.body,

@@ -153,6 +153,7 @@ impl Decoder {
             principal: self.principal(text(row, at + 3)?)?,
             source: Source::from_column(text(row, at + 4)?).ok_or(Bad::Content("the source"))?,
             client_id: Arc::from(text(row, at + 5)?),
+            source_ip: None,
             topic: Topic::new(text(row, at + 6)?).map_err(|_| Bad::Content("the topic"))?,
             qos: qos(row, at + 7)?,
             retain: row.get(at + 8)?,
