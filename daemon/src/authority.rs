@@ -2,17 +2,31 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use iotedge_identity::{CertificateStatus, Identity, Snapshot};
-use iotedge_model::{ArnScope, CertificateId, Principal, PrincipalKind};
+use iotedge_model::{ArnScope, CertificateId, Principal, PrincipalKind, UnixMillis};
 use iotedge_policy::{
-    CertificateNames, Context, PolicyDocument, PolicyError, Request, Thing, Transport, Verdict,
-    evaluate, explain,
+    CertificateNames, ConnectFacts, Context, PolicyDocument, PolicyError, Request, Thing,
+    Transport, Verdict, evaluate, explain,
 };
-use iotedge_ports::{AuthRequest, Authorizer, Clock, Decision, PrincipalStatus, ThingFacts};
+use iotedge_ports::{
+    AuthRequest, Authorizer, Clock, Decision, Grant, PrincipalStatus, ThingFacts, ThingRecord,
+};
 use iotedge_telemetry::event;
+
+/// The policies of principals that the configuration names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Configured {
+    /// The policy of each listener that has one, by the listener's address.
+    pub listeners: HashMap<Arc<str>, Arc<str>>,
+    /// The policies of each user, by name.
+    pub users: HashMap<Arc<str>, Vec<Arc<str>>>,
+}
+
+/// What is inside the grant of a custom authorizer: documents that speak for one connection.
+struct GrantedPolicies(Vec<PolicyDocument>);
 
 /// A policy with the text it was made of, so that an unchanged one is not compiled again.
 struct CompiledPolicy {
@@ -21,11 +35,44 @@ struct CompiledPolicy {
     document: Result<Arc<PolicyDocument>, PolicyError>,
 }
 
+/// The policies that speak for a principal.
+#[derive(Default)]
+struct Policies {
+    documents: Vec<(Arc<str>, Arc<PolicyDocument>)>,
+    /// One that is attached and cannot be read. It may have held a Deny: without it nothing is
+    /// allowed.
+    missing: Option<Arc<str>>,
+}
+
+/// What is known of a certificate.
+struct Known {
+    names: Arc<CertificateNames>,
+    policies: Policies,
+}
+
 /// Documents ready to evaluate. Immutable.
 #[derive(Default)]
 struct Compiled {
     policies: HashMap<Arc<str>, CompiledPolicy>,
-    names: HashMap<CertificateId, Arc<CertificateNames>>,
+    certificates: HashMap<CertificateId, Known>,
+    /// A policy asks what time it is.
+    uses_time: bool,
+}
+
+impl Compiled {
+    fn policies<'n>(&self, names: impl IntoIterator<Item = &'n Arc<str>>) -> Policies {
+        let mut found = Policies::default();
+        for name in names {
+            match self.policies.get(name) {
+                Some(CompiledPolicy {
+                    document: Ok(document),
+                    ..
+                }) => found.documents.push((name.clone(), document.clone())),
+                _ => found.missing = Some(name.clone()),
+            }
+        }
+        found
+    }
 }
 
 /// What may be done, by whom.
@@ -34,9 +81,10 @@ pub struct Authority {
     identity: Arc<Identity>,
     clock: Arc<dyn Clock>,
     things: Arc<dyn ThingFacts>,
-    /// The policy of each anonymous listener, by the listener's address.
-    listeners: ArcSwap<HashMap<Arc<str>, Arc<str>>>,
+    configured: ArcSwap<Configured>,
     compiled: ArcSwap<Compiled>,
+    /// A custom authorizer has answered with a policy that asks what time it is.
+    granted_time: AtomicBool,
     generation: AtomicU64,
 }
 
@@ -47,15 +95,16 @@ impl Authority {
         identity: Arc<Identity>,
         clock: Arc<dyn Clock>,
         things: Arc<dyn ThingFacts>,
-        listeners: HashMap<Arc<str>, Arc<str>>,
+        configured: Configured,
     ) -> Arc<Self> {
         let authority = Arc::new(Self {
             scope,
             identity: identity.clone(),
             clock,
             things,
-            listeners: ArcSwap::from_pointee(listeners),
+            configured: ArcSwap::from_pointee(configured),
             compiled: ArcSwap::default(),
+            granted_time: AtomicBool::new(false),
             generation: AtomicU64::new(1),
         });
         // Weak: the identity must not keep its own follower alive.
@@ -73,10 +122,35 @@ impl Authority {
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// The policies of anonymous listeners after a reload.
-    pub fn set_listeners(&self, listeners: HashMap<Arc<str>, Arc<str>>) {
-        self.listeners.store(Arc::new(listeners));
+    /// The policies of listeners and users after a reload.
+    pub fn configure(&self, configured: Configured) {
+        self.configured.store(Arc::new(configured));
         self.invalidate();
+    }
+
+    /// A listener or user that the configuration gives this policy.
+    pub fn who_is_configured_with(&self, policy: &str) -> Option<String> {
+        let configured = self.configured.load();
+        let mut listeners = configured.listeners.iter();
+        if let Some((address, _)) = listeners.find(|(_, name)| ***name == *policy) {
+            return Some(format!("listener {address}"));
+        }
+        let mut users = configured.users.iter();
+        let (user, _) = users.find(|(_, names)| names.iter().any(|name| **name == *policy))?;
+        Some(format!("user {user:?}"))
+    }
+
+    /// What a custom authorizer grants with these documents.
+    #[allow(dead_code)]
+    pub fn grant(&self, documents: Vec<PolicyDocument>) -> Grant {
+        if documents.iter().any(PolicyDocument::uses_time) {
+            self.granted_time.store(true, Ordering::Relaxed);
+        }
+        Grant(Arc::new(GrantedPolicies(documents)))
+    }
+
+    fn asks_for_time(&self, compiled: &Compiled) -> bool {
+        compiled.uses_time || self.granted_time.load(Ordering::Relaxed)
     }
 
     fn compile(&self, snapshot: &Snapshot) {
@@ -87,12 +161,13 @@ impl Authority {
                 Some(old) if old.text == policy.text => old.document.clone(),
                 _ => PolicyDocument::parse(&policy.text).map(Arc::new),
             };
-            if let Err(error) = &document {
-                tracing::error!(
+            match &document {
+                Ok(document) => new.uses_time |= document.uses_time(),
+                Err(error) => tracing::error!(
                     event = event::POLICY_DENIED,
                     policy = %policy.name,
                     "the policy is refused and allows nothing: {error}"
-                );
+                ),
             }
             let compiled = CompiledPolicy {
                 text: policy.text.clone(),
@@ -101,39 +176,34 @@ impl Authority {
             new.policies.insert(policy.name.clone(), compiled);
         }
         for certificate in snapshot.certificates() {
-            let names = match old.names.get(&certificate.id) {
-                Some(names) => names.clone(),
+            let names = match old.certificates.get(&certificate.id) {
+                Some(known) => known.names.clone(),
                 None => Arc::new(names_of(&certificate.facts)),
             };
-            new.names.insert(certificate.id.clone(), names);
+            let policies = new.policies(&certificate.policies);
+            let known = Known { names, policies };
+            new.certificates.insert(certificate.id.clone(), known);
         }
         self.compiled.store(Arc::new(new));
         self.invalidate();
     }
 
-    /// The names of the policies that speak for a principal.
-    fn policies_of(&self, principal: &Principal) -> Vec<Arc<str>> {
+    /// The policies of a principal that is no certificate, by their names.
+    fn configured(&self, principal: &Principal, compiled: &Compiled) -> Policies {
+        let configured = self.configured.load();
         match &principal.kind {
-            PrincipalKind::Certificate { id } => self
-                .identity
-                .snapshot()
-                .certificate(id)
-                .map(|c| c.policies.iter().cloned().collect())
-                .unwrap_or_default(),
             PrincipalKind::Anonymous { listener }
             | PrincipalKind::LocalUser {
                 listener: Some(listener),
                 ..
-            } => self
-                .listeners
-                .load()
-                .get(listener)
-                .cloned()
-                .into_iter()
-                .collect(),
-            PrincipalKind::User { .. }
+            } => compiled.policies(configured.listeners.get(listener)),
+            PrincipalKind::User { name } => {
+                compiled.policies(configured.users.get(name).into_iter().flatten())
+            }
+            PrincipalKind::Certificate { .. }
+            | PrincipalKind::Custom { .. }
             | PrincipalKind::LocalUser { listener: None, .. }
-            | PrincipalKind::Service { .. } => Vec::new(),
+            | PrincipalKind::Service { .. } => Policies::default(),
         }
     }
 
@@ -173,44 +243,91 @@ impl Authority {
         answer: impl FnOnce(&[(&str, &PolicyDocument)], Option<&str>, &Request<'_>) -> T,
     ) -> T {
         let compiled = self.compiled.load();
-        let names = self.policies_of(request.principal);
-        let mut policies = Vec::with_capacity(names.len());
-        let mut missing = None;
-        for name in &names {
-            match compiled.policies.get(name) {
-                Some(CompiledPolicy {
-                    document: Ok(document),
-                    ..
-                }) => {
-                    policies.push((&**name, &**document));
-                }
-                // It may have held a Deny: without it nothing is allowed.
-                _ => missing = Some(&**name),
-            }
-        }
         let id = request.principal.certificate_id();
-        let certificate = id.and_then(|id| compiled.names.get(id));
+        let known = id.and_then(|id| compiled.certificates.get(id));
+        let other;
+        let (policies, names) = match known {
+            Some(known) => (&known.policies, Some(&*known.names)),
+            None => {
+                other = self.configured(request.principal, &compiled);
+                (&other, None)
+            }
+        };
+        let mut documents: Vec<(&str, &PolicyDocument)> = policies
+            .documents
+            .iter()
+            .map(|(name, document)| (&**name, &**document))
+            .collect();
+        let granted = request.link.grant.and_then(granted);
+        if let Some(GrantedPolicies(granted)) = granted.as_deref() {
+            documents.extend(granted.iter().map(|d| ("of the authorizer's answer", d)));
+        }
         let record = self.things.thing(request.client_id);
-        let thing = record.as_ref().map(|record| Thing {
+        let mut attributes = [""; 2];
+        let question = Request {
+            action: request.action,
+            resource: request.resource,
+            context: Context {
+                transport: match request.client_id {
+                    "" => Transport::Http,
+                    _ => Transport::Mqtt,
+                },
+                source_ip: request.source_ip,
+                domain_name: request.link.server_name,
+                secure: request.link.secure,
+                now: self.time(&compiled),
+                certificate_id: id.map(CertificateId::as_str),
+                certificate: names,
+                thing: record.as_deref().map(|record| self.thing(request, record)),
+                connect: request
+                    .connect
+                    .map(|facts| connect_facts(facts, &mut attributes)),
+                ..Context::new(&self.scope, request.client_id)
+            },
+        };
+        answer(&documents, policies.missing.as_deref(), &question)
+    }
+
+    fn thing<'a>(&self, request: &AuthRequest<'a>, record: &'a ThingRecord) -> Thing<'a> {
+        let id = request.principal.certificate_id();
+        Thing {
             name: request.client_id,
             thing_type: record.thing_type.as_deref(),
             attributes: &record.attributes,
             attached: id.is_some_and(|id| self.things.is_attached(request.client_id, id)),
-        });
-        let mut context = Context::new(&self.scope, request.client_id);
-        if request.client_id.is_empty() {
-            context.transport = Transport::Http;
         }
-        context.source_ip = request.source_ip;
-        context.certificate_id = id.map(CertificateId::as_str);
-        context.certificate = certificate.map(|names| &**names);
-        context.thing = thing;
-        let question = Request {
-            action: request.action,
-            resource: request.resource,
-            context,
-        };
-        answer(&policies, missing, &question)
+    }
+
+    /// What time it is, for who asks for it.
+    fn time(&self, compiled: &Compiled) -> Option<UnixMillis> {
+        if !self.asks_for_time(compiled) {
+            return None;
+        }
+        let now = self.clock.now();
+        now.trusted.then_some(now.wall)
+    }
+}
+
+fn granted(grant: &Grant) -> Option<Arc<GrantedPolicies>> {
+    grant.0.clone().downcast().ok()
+}
+
+fn connect_facts<'a>(
+    facts: iotedge_ports::ConnectFacts<'a>,
+    attributes: &'a mut [&'static str; 2],
+) -> ConnectFacts<'a> {
+    let asked = [
+        facts.persistent.then_some("PersistentConnect"),
+        facts.will_topic.map(|_| "LastWill"),
+    ];
+    let mut count = 0;
+    for (place, attribute) in attributes.iter_mut().zip(asked.into_iter().flatten()) {
+        *place = attribute;
+        count += 1;
+    }
+    ConnectFacts {
+        attributes: attributes.get(..count).unwrap_or_default(),
+        last_will_topic: facts.will_topic,
     }
 }
 
@@ -225,6 +342,7 @@ impl Authorizer for Authority {
             PrincipalKind::Certificate { .. }
             | PrincipalKind::Anonymous { .. }
             | PrincipalKind::LocalUser { .. }
+            | PrincipalKind::Custom { .. }
             | PrincipalKind::User { .. } => {}
         }
         self.with_policies(request, |policies, missing, question| {
@@ -244,10 +362,21 @@ impl Authorizer for Authority {
     }
 
     fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire)
+        let changes = self.generation.load(Ordering::Acquire);
+        if !self.asks_for_time(&self.compiled.load()) {
+            return changes;
+        }
+        // An answer that rests on the time is good for a second.
+        changes.wrapping_add(self.clock.now().mono / 1000)
     }
 
     fn status(&self, principal: &Principal) -> PrincipalStatus {
+        if let PrincipalKind::User { name } = &principal.kind {
+            return match self.configured.load().users.contains_key(name) {
+                true => PrincipalStatus::Active,
+                false => PrincipalStatus::Unknown,
+            };
+        }
         let Some(id) = principal.certificate_id() else {
             return PrincipalStatus::Active;
         };

@@ -26,7 +26,7 @@ use iotedge_telemetry::event;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use crate::authority::Authority;
+use crate::authority::{Authority, Configured};
 use crate::clock::SystemClock;
 use crate::config::{self, Config};
 use crate::documents::{self, Documents};
@@ -98,7 +98,7 @@ impl House {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let ca = config.data_dir.join("ca");
         let identity = Arc::new(Identity::open(&ca, &store, clock.clone()).map_err(problem)?);
-        let registry = Arc::new(Registry::open(&store).map_err(problem)?);
+        let registry = Arc::new(Registry::open(&store, clock.clone()).map_err(problem)?);
         let broker = Broker::new(
             store.clone(),
             &mut opened,
@@ -120,7 +120,7 @@ impl House {
             identity.clone(),
             clock.clone(),
             registry.clone(),
-            listener_policies(&config),
+            configured(&config),
         );
         install(&identity, &engine, documents)?;
         if dev {
@@ -277,7 +277,7 @@ impl Rooms {
             slot.put(server);
         }
         self.authority
-            .set_listeners(running_policies(&self.config, &config));
+            .configure(running_policies(&self.config, &config));
         changes.push(format!(
             "{policies} policies in {}",
             config.policies_dir.display()
@@ -436,16 +436,27 @@ fn listener_policies(config: &Config) -> HashMap<Arc<str>, Arc<str>> {
         .collect()
 }
 
-/// The policies of the listeners that are open, as the new configuration has them; a listener that
-/// moves or goes keeps its own until the restart.
-fn running_policies(running: &Config, new: &Config) -> HashMap<Arc<str>, Arc<str>> {
+/// What the configuration gives to whom.
+fn configured(config: &Config) -> Configured {
+    Configured {
+        listeners: listener_policies(config),
+        users: HashMap::new(),
+    }
+}
+
+/// The policies of users, and of the listeners that are open, as the new configuration has them; a
+/// listener that moves or goes keeps its own until the restart.
+fn running_policies(running: &Config, new: &Config) -> Configured {
     let mut policies = listener_policies(running);
     for (address, policy) in listener_policies(new) {
         if let Some(known) = policies.get_mut(&address) {
             *known = policy;
         }
     }
-    policies
+    Configured {
+        listeners: policies,
+        ..configured(new)
+    }
 }
 
 fn stored_policy(identity: &Identity, name: &str) -> bool {

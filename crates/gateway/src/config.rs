@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use iotedge_model::{Principal, Protocol, QoS};
+use iotedge_ports::Authenticator;
 
 use crate::Limits;
 
@@ -64,7 +65,7 @@ const ALPN_HTTP: &[u8] = b"http/1.1";
 pub type Tls = Arc<dyn Fn() -> Arc<rustls::ServerConfig> + Send + Sync>;
 
 /// How clients of a listener prove themselves.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum Auth {
     /// A client certificate; TLS listeners only.
     Certificate,
@@ -72,6 +73,8 @@ pub enum Auth {
     Peer,
     /// Nothing: everyone is this principal.
     Anonymous(Arc<Principal>),
+    /// What CONNECT or the HTTP request shows: user name and password, headers, a token.
+    Credentials(Arc<dyn Authenticator>),
 }
 
 /// Where a listener is.

@@ -24,6 +24,7 @@ use std::{fmt, io};
 use bytes::BytesMut;
 use iotedge_model::{Principal, Protocol, Source, TraceId};
 use iotedge_mqtt::{Decoder, Role};
+use iotedge_ports::HttpCredentials;
 use iotedge_telemetry::{METRICS, Metric, event};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::UnixStream;
@@ -34,6 +35,7 @@ pub(crate) use open::FIRST_READ;
 
 use self::end::Detach;
 use self::pump::Pump;
+use crate::authenticate::GrantSlot;
 use crate::stage::Stage;
 use crate::{Context, Listener};
 
@@ -65,6 +67,12 @@ pub(crate) struct Peer {
     pub(crate) deadline: Instant,
     /// Ties together what the log says of the connection.
     pub(crate) trace: TraceId,
+    /// The server name of the TLS handshake.
+    pub(crate) server_name: Option<Arc<str>>,
+    /// What an authenticator has granted, and may grant anew while the connection lasts.
+    pub(crate) grant: Option<Arc<GrantSlot>>,
+    /// The request that became the WebSocket, until CONNECT has come.
+    pub(crate) upgrade: Option<Arc<HttpCredentials>>,
 }
 
 impl Peer {
@@ -81,7 +89,15 @@ impl Peer {
             protocol: Protocol::Mqtt,
             deadline,
             trace: TraceId::unique(),
+            server_name: None,
+            grant: None,
+            upgrade: None,
         }
+    }
+
+    /// Whether it came over TLS.
+    pub(crate) fn is_secure(&self) -> bool {
+        self.listener.tls.is_some()
     }
 
     /// Where its messages come from.
@@ -133,7 +149,7 @@ impl fmt::Display for Remote {
 pub(crate) async fn open<S>(
     mut stream: S,
     mut buffer: BytesMut,
-    peer: Peer,
+    mut peer: Peer,
     context: Arc<Context>,
     mut stopped: watch::Receiver<bool>,
 ) -> Option<Stage>
@@ -169,7 +185,7 @@ where
         }
     };
     let terms = terms::Terms::of(&connect, &context.limits);
-    match open::attach(connect, terms, &peer, &context).await {
+    match open::attach(connect, terms, &mut peer, &context).await {
         Ok(attached) => {
             if let Err(refusal) = open::promise_is_kept(&attached, peer.deadline).await {
                 drop(Detach::lost(&attached, &context));

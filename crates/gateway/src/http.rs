@@ -7,8 +7,7 @@ mod retained;
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,31 +17,35 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use iotedge_model::{Protocol, TraceId};
-use iotedge_ports::{HttpResponse, PrincipalStatus};
+use iotedge_ports::{HttpCredentials, HttpResponse, NotAuthenticated, PrincipalStatus};
 use iotedge_telemetry::{METRICS, Metric, event};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::watch;
 
 use crate::Context;
+use crate::authenticate;
 use crate::connection::{LAST_WORDS, Peer, hang_up};
 use crate::websocket::handshake::{self, Origins};
 
 /// How long a client may take for its headers, and between two requests.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Serves one connection. What comes back has become a WebSocket: the connection, and what came
-/// behind the handshake.
+/// What has become a WebSocket: the connection, what came behind the handshake, and what the
+/// request for it showed.
+pub(crate) type Upgraded<S> = (S, Bytes, Option<Arc<HttpCredentials>>);
+
+/// Serves one connection. What comes back has become a WebSocket.
 pub(crate) async fn run<S>(
     stream: S,
     peer: &Peer,
     context: &Arc<Context>,
     stopped: &mut watch::Receiver<bool>,
-) -> Option<(S, Bytes)>
+) -> Option<Upgraded<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let remote = peer.remote;
-    let upgraded = Arc::new(AtomicBool::new(false));
+    let upgraded = Arc::new(OnceLock::new());
     let service = {
         let (context, peer, upgraded) = (context.clone(), peer.clone(), upgraded.clone());
         service_fn(move |request| {
@@ -70,8 +73,8 @@ where
     let mut stream = parts.io.into_inner();
     if let Err(error) = outcome {
         tracing::debug!(%remote, %error, "an HTTP connection ended");
-    } else if upgraded.load(Ordering::Relaxed) {
-        return Some((stream, parts.read_buf));
+    } else if let Some(request) = upgraded.get() {
+        return Some((stream, parts.read_buf, Some(Arc::clone(request))));
     }
     // The peer may be gone, or never read again.
     let _ = if stopping {
@@ -86,7 +89,7 @@ where
 fn upgrade(
     peer: &Peer,
     request: &Request<hyper::body::Incoming>,
-    upgraded: &AtomicBool,
+    upgraded: &OnceLock<Arc<HttpCredentials>>,
     trace: TraceId,
 ) -> Result<Response<Full<Bytes>>, HttpResponse> {
     let origins = Origins {
@@ -95,7 +98,8 @@ fn upgrade(
     };
     match handshake::accept(request, origins) {
         Ok(response) => {
-            upgraded.store(true, Ordering::Relaxed);
+            // Who asks is found out when CONNECT has come.
+            upgraded.get_or_init(|| Arc::new(authenticate::shown(request)));
             Ok(response)
         }
         Err(refused) => {
@@ -122,7 +126,7 @@ async fn respond(
     context: &Arc<Context>,
     peer: &Peer,
     request: Request<hyper::body::Incoming>,
-    upgraded: &AtomicBool,
+    upgraded: &OnceLock<Arc<HttpCredentials>>,
 ) -> Response<Full<Bytes>> {
     let trace = TraceId::unique();
     let speaks = peer.listener.speaks;
@@ -156,6 +160,34 @@ fn retained_path(path: &str) -> Option<&str> {
     (rest.is_empty() || rest.starts_with('/')).then_some(rest)
 }
 
+/// The answer to who has not shown who it is.
+fn stranger(peer: &Peer, why: &NotAuthenticated, trace: TraceId) -> HttpResponse {
+    tracing::warn!(
+        event = event::CONNECT_REFUSED,
+        remote = %peer.remote,
+        listener = %peer.listener.name,
+        trace_id = %trace,
+        "not authenticated: {why}"
+    );
+    METRICS.count(Metric::ConnectAuthError, Protocol::Http);
+    let (status, kind, message) = match why {
+        NotAuthenticated::Refused(_) => (401, "UnauthorizedException", "Unauthorized"),
+        NotAuthenticated::Busy(_) => (429, "ThrottlingException", "Too many requests"),
+        NotAuthenticated::Unavailable(_) => (
+            503,
+            "ServiceUnavailableException",
+            "Nobody can say who you are",
+        ),
+    };
+    let mut answer = request::error(status, kind, message, trace);
+    if status == 401 {
+        answer
+            .headers
+            .push(("www-authenticate", "Basic realm=\"iotedge\"".into()));
+    }
+    answer
+}
+
 async fn answer(
     context: &Arc<Context>,
     peer: &Peer,
@@ -172,6 +204,11 @@ async fn answer(
             trace,
         );
     }
+    let known = match authenticate::request(&request, peer).await {
+        Ok(known) => known,
+        Err(why) => return stranger(peer, &why, trace),
+    };
+    let peer = known.as_ref().unwrap_or(peer);
     let headers = request.headers().clone();
     let request = match request::read(context, peer, request, trace).await {
         Ok(request) => request,

@@ -6,6 +6,7 @@
 //! connection and no other.
 #![forbid(unsafe_code)]
 
+mod authenticate;
 mod config;
 mod connection;
 mod http;

@@ -13,7 +13,7 @@ use iotedge_store::Store;
 use crate::ca::{CertificateAuthority, CreatedCertificate};
 use crate::certificate::{self, Certificate, CertificateOrigin, CertificateStatus, Record};
 use crate::documents::Collection;
-use crate::policies::{self, Policy, PolicyOrigin, PolicyRecord, PolicyVersion};
+use crate::policies::{self, Policy, PolicyOrigin, PolicyRecord};
 use crate::{CertificateError, IdentityError, x509};
 
 /// Everything that is asked while clients connect and publish. Immutable.
@@ -266,7 +266,7 @@ impl Identity {
             }
             Some(PolicyOrigin::Store) => {
                 let mut record = self.stored_policy(name)?;
-                record.add(text, now);
+                record.replace(text, now);
                 record
             }
             None => PolicyRecord::first(text, now),
@@ -282,11 +282,6 @@ impl Identity {
                 .insert(policy.name.clone(), Arc::new(policy));
         });
         Ok(version)
-    }
-
-    /// All kept versions of a stored policy, oldest first.
-    pub fn policy_versions(&self, name: &str) -> Result<Vec<PolicyVersion>, IdentityError> {
-        Ok(self.stored_policy(name)?.versions)
     }
 
     /// Removes a policy that is attached to nothing.
@@ -422,10 +417,37 @@ impl Identity {
         Ok(known)
     }
 
-    fn stored_policy(&self, name: &str) -> Result<PolicyRecord, IdentityError> {
+    pub(crate) fn stored_policy(&self, name: &str) -> Result<PolicyRecord, IdentityError> {
+        if let Some(PolicyOrigin::File) = self.shared.snapshot().policy(name).map(|p| p.origin) {
+            return Err(IdentityError::PolicyInFile(name.into()));
+        }
         self.policies
             .get(name)?
             .ok_or_else(|| IdentityError::NoPolicy(name.into()))
+    }
+
+    /// Changes a stored policy, and shows its default version when that is another now.
+    pub(crate) fn change_policy<T>(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut PolicyRecord) -> Result<T, IdentityError>,
+    ) -> Result<T, IdentityError> {
+        let changes = self.lock();
+        let mut record = self.stored_policy(name)?;
+        let before = record.default;
+        let outcome = change(&mut record)?;
+        self.policies.put(name, &record)?;
+        if record.default != before {
+            let policy = record
+                .policy(name)
+                .ok_or_else(|| IdentityError::NoPolicy(name.into()))?;
+            self.swap(&changes, |snapshot| {
+                snapshot
+                    .policies
+                    .insert(policy.name.clone(), Arc::new(policy));
+            });
+        }
+        Ok(outcome)
     }
 
     fn change_certificate(

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use iotedge_model::CertificateId;
 use thiserror::Error;
 
-use crate::policies::MAX_ATTACHED_POLICIES;
+use crate::policies::{MAX_ATTACHED_POLICIES, MAX_POLICY_VERSIONS};
 
 /// Why bytes are no certificate that the gateway can use.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -184,6 +184,27 @@ pub enum IdentityError {
         /// How many it would have.
         count: usize,
     },
+    /// No such version of a policy.
+    #[error("policy {name:?} has no version {version}")]
+    NoPolicyVersion {
+        /// The policy.
+        name: String,
+        /// Which.
+        version: u64,
+    },
+    /// The version is in force.
+    #[error(
+        "version {version} of policy {name:?} is the default: make another version the default first"
+    )]
+    DefaultVersion {
+        /// The policy.
+        name: String,
+        /// Which.
+        version: u64,
+    },
+    /// No more versions are kept (`VersionsLimitExceededException`).
+    #[error("policy {0:?} has {MAX_POLICY_VERSIONS} versions: delete one that is not the default")]
+    TooManyVersions(String),
     /// It was not attached.
     #[error("policy {name:?} is not attached to certificate {certificate}")]
     NotAttached {
@@ -214,11 +235,18 @@ impl IdentityError {
     /// One word for machines: the `reason` of the control protocol.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::NoCertificate(_) | Self::NoPolicy(_) | Self::NotAttached { .. } => "not-found",
+            Self::NoCertificate(_)
+            | Self::NoPolicy(_)
+            | Self::NoPolicyVersion { .. }
+            | Self::NotAttached { .. } => "not-found",
             Self::CertificateExists(_) | Self::PolicyExists(_) | Self::PolicyInBothPlaces(_) => {
                 "exists"
             }
-            Self::Revoked(_) | Self::PolicyAttached { .. } | Self::PolicyInFile(_) => "conflict",
+            Self::Revoked(_)
+            | Self::PolicyAttached { .. }
+            | Self::PolicyInFile(_)
+            | Self::DefaultVersion { .. }
+            | Self::TooManyVersions(_) => "conflict",
             Self::BadCertificate(_)
             | Self::BadName(_)
             | Self::BadPolicyName(_)

@@ -16,6 +16,7 @@ mod files;
 mod policies;
 mod tls;
 mod verifier;
+mod versions;
 mod x509;
 
 pub use ca::{CertificateAuthority, CreatedCertificate, host_names};
@@ -23,9 +24,11 @@ pub use certificate::{Certificate, CertificateOrigin, CertificateStatus};
 pub use directory::{Identity, OnChange, Snapshot};
 pub use error::{CaError, CertificateError, ClientRefused, IdentityError, TlsError};
 pub use policies::{
-    MAX_ATTACHED_POLICIES, Policy, PolicyOrigin, PolicyVersion, check_name as check_policy_name,
+    MAX_ATTACHED_POLICIES, MAX_POLICY_VERSIONS, Policy, PolicyOrigin, PolicyVersion,
+    check_name as check_policy_name,
 };
 pub use tls::{ClientAuth, TlsOptions};
+pub use versions::PolicyVersions;
 pub use x509::{
     CertificateFacts, NameValues, certificate_of_pem, certificates_of_pem, facts, principal_of,
 };

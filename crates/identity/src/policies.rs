@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::IdentityError;
 
 /// How many versions of a policy are kept (2016 guide, "Limits": versions per managed policy).
-pub(crate) const MAX_VERSIONS: usize = 5;
+pub const MAX_POLICY_VERSIONS: usize = 5;
 
 /// How many policies may be attached to one certificate (2016 guide, "Limits": policies attached
 /// to a certificate or identity). A certificate that an older version gave more keeps them.
@@ -42,6 +42,9 @@ pub struct Policy {
 #[serde(deny_unknown_fields)]
 pub(crate) struct PolicyRecord {
     pub(crate) default: u64,
+    /// The highest number that was given so far, where it is not the last version's.
+    #[serde(default)]
+    pub(crate) highest: u64,
     pub(crate) versions: Vec<PolicyVersion>,
 }
 
@@ -61,6 +64,7 @@ impl PolicyRecord {
     pub(crate) fn first(text: &str, created_at: UnixMillis) -> Self {
         Self {
             default: 1,
+            highest: 1,
             versions: vec![PolicyVersion {
                 id: 1,
                 text: Arc::from(text),
@@ -69,16 +73,26 @@ impl PolicyRecord {
         }
     }
 
-    /// Adds a version and makes it the default; the oldest goes when there are too many.
-    pub(crate) fn add(&mut self, text: &str, created_at: UnixMillis) {
-        let id = self.versions.last().map_or(0, |v| v.id) + 1;
+    /// Adds a version. Its number is given once, also when the last version is deleted.
+    pub(crate) fn add(&mut self, text: &str, created_at: UnixMillis, default: bool) -> u64 {
+        let last = self.versions.last().map_or(0, |v| v.id);
+        let id = last.max(self.highest) + 1;
+        self.highest = id;
         self.versions.push(PolicyVersion {
             id,
             text: Arc::from(text),
             created_at,
         });
-        self.default = id;
-        let surplus = self.versions.len().saturating_sub(MAX_VERSIONS);
+        if default {
+            self.default = id;
+        }
+        id
+    }
+
+    /// Adds a version and makes it the default; the oldest goes when there are too many.
+    pub(crate) fn replace(&mut self, text: &str, created_at: UnixMillis) {
+        self.add(text, created_at, true);
+        let surplus = self.versions.len().saturating_sub(MAX_POLICY_VERSIONS);
         self.versions.drain(..surplus);
     }
 

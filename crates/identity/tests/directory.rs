@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use common::{ForeignCa, gateway, open};
 use iotedge_identity::{
-    CertificateError, CertificateOrigin, CertificateStatus, IdentityError, PolicyOrigin,
+    CertificateError, CertificateOrigin, CertificateStatus, Identity, IdentityError, PolicyOrigin,
 };
 use iotedge_model::CertificateId;
 use iotedge_ports::PrincipalStatus;
@@ -153,10 +153,69 @@ fn a_policy_is_replaced_by_a_new_version_only_when_asked_to() {
     let kept: Vec<_> = identity
         .policy_versions("a")
         .unwrap()
+        .versions
         .iter()
         .map(|v| v.id)
         .collect();
     assert_eq!(kept, [3, 4, 5, 6, 7]);
+}
+
+#[test]
+fn versions_are_added_put_in_force_and_deleted() {
+    let gateway = gateway();
+    let identity = &gateway.identity;
+    let text = |identity: &Identity| identity.snapshot().policy("a").unwrap().text.to_string();
+    identity.create_policy("a", "1", false).unwrap();
+    let generation = identity.generation();
+    assert_eq!(identity.create_policy_version("a", "2", false).unwrap(), 2);
+    assert_eq!(text(identity), "1");
+    assert_eq!(
+        identity.generation(),
+        generation,
+        "nothing has changed for anyone"
+    );
+    assert_eq!(identity.create_policy_version("a", "3", true).unwrap(), 3);
+    assert_eq!(text(identity), "3");
+    identity.set_default_policy_version("a", 2).unwrap();
+    assert_eq!(text(identity), "2");
+    assert!(matches!(
+        identity.delete_policy_version("a", 2),
+        Err(IdentityError::DefaultVersion { version: 2, .. })
+    ));
+    identity.delete_policy_version("a", 3).unwrap();
+    for gone in [3, 9] {
+        assert!(matches!(
+            identity.set_default_policy_version("a", gone),
+            Err(IdentityError::NoPolicyVersion { .. })
+        ));
+    }
+    // A number is given once.
+    for number in 4..=6 {
+        assert_eq!(
+            identity.create_policy_version("a", "x", false).unwrap(),
+            number
+        );
+    }
+    assert!(matches!(
+        identity.create_policy_version("a", "x", false),
+        Err(IdentityError::TooManyVersions(_))
+    ));
+    let versions = identity.policy_versions("a").unwrap();
+    let numbers: Vec<_> = versions.versions.iter().map(|v| v.id).collect();
+    assert_eq!((versions.default, numbers), (2, vec![1, 2, 4, 5, 6]));
+    identity
+        .set_file_policies([("f".to_owned(), POLICY.to_owned())])
+        .unwrap();
+    for refused in [
+        identity.create_policy_version("f", "x", false).err(),
+        identity.policy_versions("f").err(),
+        identity.set_default_policy_version("f", 1).err(),
+    ] {
+        assert!(
+            matches!(refused, Some(IdentityError::PolicyInFile(_))),
+            "{refused:?}"
+        );
+    }
 }
 
 #[test]

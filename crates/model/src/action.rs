@@ -28,11 +28,19 @@ pub enum Action {
     DeleteThingShadow,
     /// `iot:ListNamedShadowsForThing` on `thing/{thing}`.
     ListNamedShadowsForThing,
+    /// `iot:DescribeJobExecution` on `thing/{thing}`.
+    DescribeJobExecution,
+    /// `iot:GetPendingJobExecutions` on `thing/{thing}`.
+    GetPendingJobExecutions,
+    /// `iot:StartNextPendingJobExecution` on `thing/{thing}`.
+    StartNextPendingJobExecution,
+    /// `iot:UpdateJobExecution` on `thing/{thing}`.
+    UpdateJobExecution,
 }
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 15] = [
         Self::Connect,
         Self::Publish,
         Self::Subscribe,
@@ -44,6 +52,10 @@ impl Action {
         Self::UpdateThingShadow,
         Self::DeleteThingShadow,
         Self::ListNamedShadowsForThing,
+        Self::DescribeJobExecution,
+        Self::GetPendingJobExecutions,
+        Self::StartNextPendingJobExecution,
+        Self::UpdateJobExecution,
     ];
 
     /// As policies spell it.
@@ -60,7 +72,22 @@ impl Action {
             Self::UpdateThingShadow => "iot:UpdateThingShadow",
             Self::DeleteThingShadow => "iot:DeleteThingShadow",
             Self::ListNamedShadowsForThing => "iot:ListNamedShadowsForThing",
+            Self::DescribeJobExecution => "iot:DescribeJobExecution",
+            Self::GetPendingJobExecutions => "iot:GetPendingJobExecutions",
+            Self::StartNextPendingJobExecution => "iot:StartNextPendingJobExecution",
+            Self::UpdateJobExecution => "iot:UpdateJobExecution",
         }
+    }
+
+    /// Whether it is about the executions of jobs, which IAM knows under `iotjobsdata:` too.
+    pub fn is_job_execution(self) -> bool {
+        matches!(
+            self,
+            Self::DescribeJobExecution
+                | Self::GetPendingJobExecutions
+                | Self::StartNextPendingJobExecution
+                | Self::UpdateJobExecution
+        )
     }
 
     /// From its spelling; letter case does not count (as in IAM).
@@ -83,7 +110,11 @@ impl Action {
             Self::GetThingShadow
             | Self::UpdateThingShadow
             | Self::DeleteThingShadow
-            | Self::ListNamedShadowsForThing => "thing",
+            | Self::ListNamedShadowsForThing
+            | Self::DescribeJobExecution
+            | Self::GetPendingJobExecutions
+            | Self::StartNextPendingJobExecution
+            | Self::UpdateJobExecution => "thing",
         }
     }
 }

@@ -22,7 +22,7 @@ pub use drop_reason::DropReason;
 pub use message::{
     Message, MessageId, PayloadFormat, Properties, Protocol, QoS, Source, TraceId, UserProperty,
 };
-pub use name::{ClientId, NameError, ShadowName, ThingName};
+pub use name::{ClientId, NameError, ShadowName, ThingName, ThingTypeName};
 pub use percent::percent_decode;
 pub use principal::{CertificateId, Principal, PrincipalKind};
 pub use time::{Now, UnixMillis};

@@ -130,6 +130,11 @@ name_type!(
     ShadowName, "shadow name", 64, registry_character
 );
 
+name_type!(
+    /// The name of a thing type: 1 to 128 of `[a-zA-Z0-9:_-]` (today's API, `CreateThingType`).
+    ThingTypeName, "thing type name", 128, registry_character
+);
+
 #[cfg(test)]
 mod tests {
     use super::*;

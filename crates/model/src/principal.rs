@@ -62,6 +62,13 @@ pub enum PrincipalKind {
         /// The name.
         name: Arc<str>,
     },
+    /// What a custom authorizer says it is.
+    Custom {
+        /// The authorizer's name.
+        authorizer: Arc<str>,
+        /// The `principalId` of its answer.
+        name: Arc<str>,
+    },
     /// Nothing; the listener's policy says what it may do.
     Anonymous {
         /// The listener's address as configured.
@@ -124,6 +131,9 @@ impl Principal {
         match &self.kind {
             PrincipalKind::Certificate { id } => id.0.clone(),
             PrincipalKind::User { name } => Arc::from(format!("user:{name}")),
+            PrincipalKind::Custom { authorizer, name } => {
+                Arc::from(format!("custom:{authorizer}:{name}"))
+            }
             PrincipalKind::Anonymous { listener } => Arc::from(format!("anonymous:{listener}")),
             PrincipalKind::LocalUser { uid, listener } => Arc::from(match listener {
                 Some(listener) => format!("uid:{uid}@{listener}"),
@@ -143,6 +153,13 @@ impl Principal {
         let (kind, name) = text.split_once(':')?;
         let kind = match kind {
             "user" => PrincipalKind::User { name: name.into() },
+            "custom" => {
+                let (authorizer, name) = name.split_once(':')?;
+                PrincipalKind::Custom {
+                    authorizer: authorizer.into(),
+                    name: name.into(),
+                }
+            }
             "anonymous" => PrincipalKind::Anonymous {
                 listener: name.into(),
             },
@@ -192,6 +209,10 @@ mod tests {
         for kind in [
             PrincipalKind::Certificate { id: certificate },
             PrincipalKind::User { name: "a:b".into() },
+            PrincipalKind::Custom {
+                authorizer: "badge".into(),
+                name: "abc1".into(),
+            },
             PrincipalKind::Anonymous {
                 listener: "[::1]:1883".into(),
             },

@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use crate::{
     CertificateNames, ConnectFacts, Context, PolicyDocument, PolicyError, Request, Thing,
-    Transport, evaluate, explain,
+    Transport, evaluate, explain, operand,
 };
 
 /// Why a request file cannot be used.
@@ -23,6 +23,9 @@ pub enum CaseError {
     /// Its action is not asked by this gateway.
     #[error("{0:?} is no action that this gateway asks for")]
     Action(String),
+    /// Its `current_time` is none.
+    #[error("{0:?} is no time like 2026-01-31T12:00:00Z")]
+    Time(String),
     /// There is no action or no resource, and the documents are good.
     #[error("the request has no {0}")]
     Missing(&'static str),
@@ -84,6 +87,10 @@ pub struct Case {
     #[serde(default)]
     connect_attributes: Vec<String>,
     last_will_topic: Option<String>,
+    domain_name: Option<String>,
+    secure_transport: Option<bool>,
+    /// ISO 8601, or seconds since 1970.
+    current_time: Option<String>,
     action: Option<String>,
     resource: Option<String>,
 }
@@ -157,6 +164,10 @@ impl Case {
             }
             names
         });
+        let now = match &self.current_time {
+            None => None,
+            Some(text) => Some(operand::moment(text).ok_or_else(|| CaseError::Time(text.clone()))?),
+        };
         let words: Vec<&str> = self.connect_attributes.iter().map(String::as_str).collect();
         let request = Request {
             action,
@@ -169,6 +180,9 @@ impl Case {
                 },
                 client_id: &self.client_id,
                 source_ip: self.source_ip,
+                domain_name: self.domain_name.as_deref(),
+                secure: self.secure_transport,
+                now,
                 certificate_id: principal.certificate_id.as_deref(),
                 certificate: certificate.as_ref(),
                 thing: principal.thing_name.as_deref().map(|name| Thing {

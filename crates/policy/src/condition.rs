@@ -63,6 +63,7 @@ fn comparison(name: &str) -> Option<(Comparison, bool)> {
         "Bool" => (C::Bool, false),
         "IpAddress" => (C::Ip, false),
         "NotIpAddress" => (C::Ip, true),
+        "BinaryEquals" => (C::Binary, false),
         "Null" => (C::Null, false),
         _ => return None,
     })
@@ -160,6 +161,7 @@ impl Condition {
                 self.key,
                 Variable::ConnectAttributes | Variable::LastWillTopic
             );
+        let untold = untold || (self.key.is_time() && context.now.is_none());
         if untold || matches!(self.key, Variable::Unknown(_)) {
             return Match::Unresolved;
         }
@@ -220,6 +222,61 @@ impl Condition {
 
     pub(crate) fn key_text(&self) -> &str {
         &self.key_text
+    }
+
+    /// Whether it may hold now and fail later.
+    pub(crate) fn uses_time(&self) -> bool {
+        self.key.is_time()
+            || self.operands.iter().any(|o| match o {
+                Operand::Text(pattern) | Operand::TextIgnoreCase(pattern) => {
+                    pattern.variables().any(Variable::is_time)
+                }
+                Operand::Arn(arn) => arn
+                    .parts()
+                    .iter()
+                    .flat_map(|part| part.variables())
+                    .any(Variable::is_time),
+                _ => false,
+            })
+    }
+
+    /// What it is compared with.
+    pub(crate) fn operands(&self) -> &[Operand] {
+        &self.operands
+    }
+
+    /// As written.
+    pub(crate) fn values_text(&self) -> &[String] {
+        &self.values_text
+    }
+
+    pub(crate) fn operator_text(&self) -> &str {
+        &self.operator_text
+    }
+
+    /// Whether the values must be equal to one that is written, letter by letter.
+    pub(crate) fn is_string_equality(&self) -> bool {
+        !self.operator.negated
+            && matches!(
+                self.operator.comparison,
+                Comparison::Equals | Comparison::EqualsIgnoreCase
+            )
+    }
+
+    /// Holds, without a word of it in the document, when the key has no value: a negated operator,
+    /// `IfExists`.
+    pub(crate) fn holds_when_missing(&self) -> bool {
+        self.operator.comparison != Comparison::Null
+            && (self.operator.if_exists
+                || (self.operator.negated && self.operator.quantifier == Quantifier::None))
+    }
+
+    /// Nothing is in an empty list.
+    pub(crate) fn never_holds(&self) -> bool {
+        self.operands.is_empty()
+            && !self.operator.negated
+            && !self.operator.if_exists
+            && self.operator.quantifier != Quantifier::ForAllValues
     }
 
     /// `ForAllValues` without `IfExists`: holds when the key has no value at all.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use iotedge_model::{Action, Arn, ArnScope};
+use iotedge_model::{Action, Arn, ArnScope, UnixMillis};
 
 /// How the client talks to the gateway. The variables of things exist over MQTT only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +90,12 @@ pub struct Context<'a> {
     pub client_id: &'a str,
     /// The peer's address.
     pub source_ip: Option<IpAddr>,
+    /// `iot:DomainName`: the server name that the client asked for in its TLS handshake.
+    pub domain_name: Option<&'a str>,
+    /// `aws:SecureTransport`: whether the connection is over TLS, where it is known.
+    pub secure: Option<bool>,
+    /// `aws:CurrentTime`, `aws:EpochTime`: only a time that can be trusted.
+    pub now: Option<UnixMillis>,
     /// The certificate's id.
     pub certificate_id: Option<&'a str>,
     /// The certificate's names.
@@ -108,6 +114,9 @@ impl<'a> Context<'a> {
             transport: Transport::Mqtt,
             client_id,
             source_ip: None,
+            domain_name: None,
+            secure: None,
+            now: None,
             certificate_id: None,
             certificate: None,
             thing: None,

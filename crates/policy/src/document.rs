@@ -7,6 +7,7 @@ use crate::condition::{self, Condition};
 use crate::context::{Context, Request};
 use crate::json::Node;
 use crate::pattern::Match;
+use crate::variable::Variable;
 use crate::{PolicyError, Problem};
 
 /// Longest document, white space not counted (2016 guide, "Limits", "Policy document size").
@@ -36,6 +37,8 @@ pub(crate) struct Statement {
     pub(crate) effect: Effect,
     /// A bit for each of [`Action::ALL`].
     pub(crate) actions: u32,
+    /// They were written as those it is not about.
+    pub(crate) not_action: bool,
     /// As written, for messages.
     pub(crate) actions_text: Vec<String>,
     /// The resources are those it is not about.
@@ -43,6 +46,9 @@ pub(crate) struct Statement {
     pub(crate) resources: Vec<Resource>,
     pub(crate) conditions: Vec<Condition>,
 }
+
+/// The bits of every action.
+pub(crate) const ALL_ACTIONS: u32 = (1 << Action::ALL.len()) - 1;
 
 pub(crate) fn action_bit(action: Action) -> u32 {
     Action::ALL
@@ -122,6 +128,21 @@ impl PolicyDocument {
             })
             .collect::<Result<_, _>>()?;
         Ok(Self { statements })
+    }
+
+    /// Whether its answers change as time goes by (`aws:CurrentTime`, `aws:EpochTime`).
+    pub fn uses_time(&self) -> bool {
+        self.statements.iter().any(|s| {
+            let arns = s.resources.iter().filter_map(|r| match r {
+                Resource::Any => None,
+                Resource::Arn(arn) => Some(arn.parts()),
+            });
+            s.conditions.iter().any(Condition::uses_time)
+                || arns
+                    .flatten()
+                    .flat_map(|part| part.variables())
+                    .any(Variable::is_time)
+        })
     }
 
     /// How many statements it has.
@@ -220,7 +241,8 @@ impl Statement {
         Ok(Self {
             sid,
             effect,
-            actions: if not { !bits } else { bits },
+            actions: if not { !bits & ALL_ACTIONS } else { bits },
+            not_action: not,
             actions_text: actions.iter().map(|a| (*a).to_owned()).collect(),
             not_resource,
             resources: resources
@@ -326,7 +348,7 @@ const OTHER_OPERATIONS: [&str; 38] = [
 /// The actions that `text` means, as bits; 0 when it means only operations that are not asked here.
 fn parse_action(text: &str) -> Result<u32, Problem> {
     if text == "*" {
-        return Ok(u32::MAX);
+        return Ok(ALL_ACTIONS);
     }
     let bad = || Problem::Action {
         found: text.to_owned(),
@@ -340,17 +362,17 @@ fn parse_action(text: &str) -> Result<u32, Problem> {
     if operation.is_empty() || !operation.bytes().all(spelled) {
         return Err(bad());
     }
-    let lower = text.to_ascii_lowercase();
+    let operation = operation.to_ascii_lowercase();
     let mut bits = 0;
     for action in Action::ALL {
-        if glob(
-            lower.as_bytes(),
-            action.as_str().to_ascii_lowercase().as_bytes(),
-        ) {
+        let asked = service.eq_ignore_ascii_case("iot")
+            || (service.eq_ignore_ascii_case("iotjobsdata") && action.is_job_execution());
+        let name = action.as_str().to_ascii_lowercase();
+        let name = name.strip_prefix("iot:").unwrap_or(&name);
+        if asked && glob(operation.as_bytes(), name.as_bytes()) {
             bits |= action_bit(action);
         }
     }
-    let operation = operation.to_ascii_lowercase();
     let wildcard = operation.contains(['*', '?']);
     if bits == 0 && !wildcard && !OTHER_OPERATIONS.iter().any(|o| operation.starts_with(o)) {
         return Err(Problem::UnknownAction {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::arn::Target;
 use crate::context::Request;
-use crate::document::{Effect, PolicyDocument, Statement, action_bit};
+use crate::document::{Effect, PolicyDocument, Resource, Statement, action_bit};
 use crate::{Place, Verdict, evaluate};
 
 /// The whole reasoning: who, what, on which ARN, every statement that is about the action or the
@@ -27,6 +27,9 @@ pub fn explain(
     }
     line(&mut out, format_args!("action     {}", request.action));
     line(&mut out, format_args!("resource   {arn}"));
+    if let Some(connect) = &context.connect {
+        facts(&mut out, connect.attributes, connect.last_will_topic);
+    }
     if policies.is_empty() {
         line(&mut out, format_args!("policies   none"));
     }
@@ -61,6 +64,16 @@ fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
     let _ = writeln!(out, "{text}");
 }
 
+/// What the CONNECT asks for.
+fn facts(out: &mut String, attributes: &[&str], will: Option<&str>) {
+    if !attributes.is_empty() {
+        line(out, format_args!("connect    {}", attributes.join(", ")));
+    }
+    if let Some(topic) = will {
+        line(out, format_args!("will       {topic}"));
+    }
+}
+
 fn verdict_text(verdict: Verdict, policies: &[(&str, &PolicyDocument)]) -> String {
     let place = |p: Place| {
         let name = policies.get(p.policy).map_or("?", |(n, _)| n);
@@ -92,33 +105,85 @@ fn statement_lines(
         Effect::Allow => "Allow",
         Effect::Deny => "Deny",
     };
-    let sid = statement.sid.as_deref().unwrap_or("");
-    let failed = statement
-        .conditions
-        .iter()
-        .find(|c| !statement.takes_condition(c, request));
-    let outcome = if !action {
-        format!("no: the action is not one of {:?}", statement.actions_text)
-    } else if !resource {
-        "no: the resource does not match".to_owned()
-    } else if let Some(condition) = failed {
-        format!("no: condition fails: {}", condition.show(context))
-    } else {
-        "matches".to_owned()
+    let sid = match &statement.sid {
+        Some(sid) => format!(" {sid}"),
+        None => String::new(),
     };
+    let outcome = outcome(statement, action, resource, request);
     line(
         out,
-        format_args!("  statement {} {effect} {sid}: {outcome}", index + 1),
+        format_args!("  statement {} {effect}{sid}: {outcome}", index + 1),
     );
-    if action {
-        let word = if statement.not_resource {
-            "not on"
-        } else {
-            "on"
+    if !action {
+        return true;
+    }
+    let word = if statement.not_resource {
+        "not on"
+    } else {
+        "on"
+    };
+    for pattern in &statement.resources {
+        line(out, format_args!("    {word} {}", pattern.show(context)));
+    }
+    for missing in missing(statement, request) {
+        let what = match statement.effect {
+            Effect::Allow => "has no value here, so this allows nothing",
+            Effect::Deny => "has no value here, so this denies what any value of it would",
         };
-        for pattern in &statement.resources {
-            line(out, format_args!("    {word} {}", pattern.show(context)));
+        line(out, format_args!("    ${{{missing}}} {what}"));
+    }
+    if resource {
+        for condition in &statement.conditions {
+            let word = match statement.takes_condition(condition, request) {
+                true => "holds",
+                false => "fails",
+            };
+            line(
+                out,
+                format_args!("    condition {word}: {}", condition.show(context)),
+            );
         }
     }
     true
+}
+
+/// Whether the statement matches, or the first reason why not.
+fn outcome(statement: &Statement, action: bool, resource: bool, request: &Request<'_>) -> String {
+    if !action {
+        let word = match statement.not_action {
+            true => "is one of those left out",
+            false => "is not one of",
+        };
+        return format!("no: the action {word} {:?}", statement.actions_text);
+    }
+    if !resource {
+        return "no: the resource does not match".to_owned();
+    }
+    match statement
+        .conditions
+        .iter()
+        .any(|c| !statement.takes_condition(c, request))
+    {
+        true => "no: a condition fails".to_owned(),
+        false => "matches".to_owned(),
+    }
+}
+
+/// The variables of its resources that have no value, each once.
+fn missing<'s>(statement: &'s Statement, request: &Request<'_>) -> Vec<&'s str> {
+    let mut names: Vec<&str> = statement
+        .resources
+        .iter()
+        .filter_map(|r| match r {
+            Resource::Any => None,
+            Resource::Arn(arn) => Some(arn.parts()),
+        })
+        .flatten()
+        .flat_map(|part| part.named_variables())
+        .filter(|(variable, _)| variable.text(&request.context).is_none())
+        .map(|(_, name)| name)
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    names
 }

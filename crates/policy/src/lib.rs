@@ -11,7 +11,8 @@
 //!    resource that some value of it would deny.
 //! 5. `+` and `#` are ordinary characters; only `*` and `?` are wildcards.
 //! 6. A wildcard stays in its part of the ARN: a region of `*` never reaches into the topic.
-//! 7. Matching goes forward only: it never tries a second way for the same `*`.
+//! 7. Matching goes forward only: it never tries a second way for the same `*`, so a decision takes
+//!    time in proportion to the documents plus the resource.
 #![forbid(unsafe_code)]
 
 mod arn;
@@ -27,6 +28,7 @@ mod lint;
 mod operand;
 mod pattern;
 mod place;
+mod search;
 mod variable;
 
 pub use case::{Case, CaseError, CaseOutcome};
@@ -35,4 +37,4 @@ pub use document::{Effect, MAX_DOCUMENT_CHARACTERS, MAX_POLICIES_PER_PRINCIPAL, 
 pub use error::{PolicyError, Problem};
 pub use evaluate::{Place, Verdict, evaluate};
 pub use explain::explain;
-pub use lint::lint;
+pub use lint::{lint, lint_for};

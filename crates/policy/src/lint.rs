@@ -1,106 +1,110 @@
-//! What is allowed in a document and hardly meant: `iotedgectl policy lint`.
+//! What is allowed in a document and hardly meant: `iotedgectl policy lint`. Two kinds of remark:
+//! what can never match, and what opens more than it seems to.
 
-use iotedge_model::Action;
+mod conditions;
+mod resources;
 
-use crate::document::{Effect, PolicyDocument, Resource, Statement, action_bit};
-use crate::variable::Variable;
+use iotedge_model::{Action, ArnScope};
+
+use crate::document::{ALL_ACTIONS, Effect, PolicyDocument, Statement, action_bit};
 
 /// Remarks on a document that parses, each a line for people. Empty: nothing to say.
 pub fn lint(document: &PolicyDocument) -> Vec<String> {
+    lint_for(document, None)
+}
+
+/// The same for a gateway of this region and account, whose resources are the only ones that it
+/// asks for.
+pub fn lint_for(document: &PolicyDocument, scope: Option<&ArnScope>) -> Vec<String> {
     let mut remarks = Vec::new();
     for (i, statement) in document.statements.iter().enumerate() {
         let mut remark = |text: String| remarks.push(format!("statement {}: {text}", i + 1));
         actions(statement, &mut remark);
-        resources(statement, &mut remark);
-        variables(statement, &mut remark);
-        conditions(statement, &mut remark);
+        resources::check(statement, scope, &mut remark);
+        conditions::check(statement, &mut remark);
     }
+    whole(document, &mut remarks);
     remarks
 }
 
-fn actions(statement: &Statement, remark: &mut dyn FnMut(String)) {
+type Remark<'r> = dyn FnMut(String) + 'r;
+
+fn actions(statement: &Statement, remark: &mut Remark<'_>) {
+    let allow = statement.effect == Effect::Allow;
     if statement.actions == 0 {
         remark(format!(
             "this gateway never asks for {:?}: the statement does nothing",
             statement.actions_text
         ));
     }
-    let everywhere = statement.resources.iter().any(|r| r.source() == "*");
-    if statement.effect == Effect::Allow
-        && statement.actions == u32::MAX
-        && everywhere
-        && statement.conditions.is_empty()
-    {
+    if allow && statement.not_action {
+        remark(format!(
+            "allows every action but {:?}, those that come later too",
+            statement.actions_text
+        ));
+    }
+    if allow && is_everything(statement) {
         remark("allows everything on everything".to_owned());
     }
 }
 
-/// `topic`, where a pattern is written far enough to say it.
-fn resource_type(pattern: &str) -> Option<&str> {
-    let resource = pattern.splitn(6, ':').nth(5)?;
-    let (kind, _) = resource.split_once('/')?;
-    (!kind.contains(['*', '?', '$'])).then_some(kind)
+/// Every action on every resource, whatever the request looks like.
+fn is_everything(statement: &Statement) -> bool {
+    statement.actions == ALL_ACTIONS
+        && !statement.not_resource
+        && statement.resources.iter().any(|r| r.source() == "*")
+        && statement.conditions.is_empty()
 }
 
-fn resources(statement: &Statement, remark: &mut dyn FnMut(String)) {
-    if statement.not_resource || statement.actions == u32::MAX {
-        return;
-    }
-    for action in Action::ALL {
-        if statement.actions & action_bit(action) == 0 {
-            continue;
-        }
-        let fits = statement.resources.iter().any(|r| {
-            let kind = resource_type(r.source());
-            kind.is_none_or(|k| k == action.resource_type())
-        });
-        if !fits {
-            remark(format!(
-                "{action} is asked on a {} ARN, and no resource here is one",
-                action.resource_type()
-            ));
-        }
-    }
-    for pattern in &statement.resources {
-        let source = pattern.source();
-        if resource_type(source) == Some("topic") && source.contains(['+', '#']) {
-            remark(format!(
-                "'+' and '#' are ordinary characters in {source:?}: no topic has them"
-            ));
-        }
-    }
+fn about(statement: &Statement, action: Action) -> bool {
+    statement.actions & action_bit(action) != 0
 }
 
-fn variables(statement: &Statement, remark: &mut dyn FnMut(String)) {
-    let arns = statement.resources.iter().filter_map(|r| match r {
-        Resource::Any => None,
-        Resource::Arn(arn) => Some(arn.parts()),
-    });
-    for variable in arns.flatten().flat_map(|part| part.variables()) {
-        match variable {
-            Variable::Unknown(name) => remark(format!("${{{name}}} never has a value here")),
-            Variable::CertificateList(_)
-            | Variable::ConnectAttributes
-            | Variable::AvailableKeys => {
-                remark("a variable with many values has no value in a resource".to_owned());
+/// What shows only when all statements are seen together.
+fn whole(document: &PolicyDocument, remarks: &mut Vec<String>) {
+    let statements = &document.statements;
+    let allows = |action| {
+        statements
+            .iter()
+            .any(|s| s.effect == Effect::Allow && about(s, action))
+    };
+    let all_denied = statements
+        .iter()
+        .position(|s| s.effect == Effect::Deny && is_everything(s));
+    if let Some(deny) = all_denied {
+        remarks.push(format!(
+            "statement {} denies everything: nothing that the others allow has an effect",
+            deny + 1
+        ));
+    }
+    if allows(Action::Subscribe) && !allows(Action::Receive) {
+        remarks.push(
+            "iot:Subscribe is allowed and iot:Receive nowhere: unless another policy allows it, \
+             nothing is delivered"
+                .to_owned(),
+        );
+    }
+    if allows(Action::RetainPublish) && !allows(Action::Publish) {
+        remarks.push(
+            "iot:RetainPublish is allowed and iot:Publish nowhere: a retained message needs both"
+                .to_owned(),
+        );
+    }
+    if let Some(connect) = statements
+        .iter()
+        .position(resources::lets_any_client_connect)
+    {
+        for (i, statement) in statements.iter().enumerate() {
+            if statement.effect == Effect::Allow && resources::rests_on_client_id(statement) {
+                remarks.push(format!(
+                    "statement {}: rests on ${{iot:ClientId}}, and by statement {} a client may \
+                     connect with any client id, that of another or \"+\": \
+                     ${{iot:Connection.Thing.ThingName}} or a list of client ids cannot be chosen \
+                     by the client",
+                    i + 1,
+                    connect + 1
+                ));
             }
-            _ => {}
-        }
-    }
-}
-
-fn conditions(statement: &Statement, remark: &mut dyn FnMut(String)) {
-    for condition in &statement.conditions {
-        let key = condition.key_text();
-        if matches!(condition.key(), Variable::Unknown(_)) {
-            remark(match statement.effect {
-                Effect::Allow => format!("{key} is never known here: the Allow never matches"),
-                Effect::Deny => format!("{key} is never known here: the condition always holds"),
-            });
-        } else if condition.holds_for_nothing() && statement.effect == Effect::Allow {
-            remark(format!(
-                "ForAllValues on {key} also holds when there is no value at all"
-            ));
         }
     }
 }

@@ -2,6 +2,10 @@
 
 use std::net::IpAddr;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use iotedge_model::UnixMillis;
+
 use crate::Problem;
 use crate::arn::{ArnPattern, Target};
 use crate::context::Context;
@@ -18,6 +22,7 @@ pub(crate) enum Comparison {
     Date(Order),
     Bool,
     Ip,
+    Binary,
     /// `Null`: whether the key is missing.
     Null,
 }
@@ -53,6 +58,7 @@ pub(crate) enum Operand {
     Date(Order, f64),
     Bool(bool),
     Net(IpAddr, u32),
+    Bytes(Box<[u8]>),
 }
 
 impl Operand {
@@ -79,6 +85,12 @@ impl Operand {
             Comparison::Bool | Comparison::Null => {
                 Self::Bool(boolean(text).ok_or_else(|| wrong("boolean: true or false"))?)
             }
+            Comparison::Binary => {
+                let bytes = STANDARD
+                    .decode(text)
+                    .map_err(|_| wrong("base64 text of the bytes to compare with"))?;
+                Self::Bytes(bytes.into())
+            }
             Comparison::Ip => {
                 let (address, bits) = net(text).ok_or_else(|| {
                     wrong("address or network like 192.0.2.0/24 or 2001:db8::/32")
@@ -100,6 +112,7 @@ impl Operand {
             }
             Self::Number(order, right) => number(value).is_some_and(|l| order.holds(&l, right)),
             Self::Date(order, right) => date(value).is_some_and(|l| order.holds(&l, right)),
+            Self::Bytes(right) => value.as_bytes() == &**right,
             Self::Bool(right) => boolean(value) == Some(*right),
             Self::Net(network, bits) => value
                 .parse()
@@ -156,7 +169,18 @@ fn contains(network: IpAddr, bits: u32, address: IpAddr) -> bool {
     }
 }
 
-/// ISO 8601 as IAM takes it (`2026-01-31`, `2026-01-31T12:00:00Z`, `…+01:00`), or seconds.
+/// A time of [`date`]'s forms that is not before 1970.
+pub(crate) fn moment(text: &str) -> Option<UnixMillis> {
+    let seconds = date(text).filter(|s| (0.0..=1e15).contains(s))?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "it is between 0 and 10^15"
+    )]
+    Some(UnixMillis((seconds * 1000.0) as u64))
+}
+
+/// ISO 8601 as IAM takes it (`2026-01`, `2026-01-31`, `2026-01-31T12:00:00Z`, `…+01:00`), or seconds.
 fn date(text: &str) -> Option<f64> {
     if let Some(seconds) = number(text) {
         return Some(seconds);
@@ -166,11 +190,12 @@ fn date(text: &str) -> Option<f64> {
         None => (text, None),
     };
     let mut parts = day.splitn(3, '-');
-    let (y, m, d) = (
-        digits(parts.next()?, 4)?,
-        digits(parts.next()?, 2)?,
-        digits(parts.next()?, 2)?,
-    );
+    let (y, m) = (digits(parts.next()?, 4)?, digits(parts.next()?, 2)?);
+    let d = match (parts.next(), time) {
+        (Some(day), _) => digits(day, 2)?,
+        (None, None) => 1,
+        (None, Some(_)) => return None,
+    };
     if !(1..=12).contains(&m) || !(1..=31).contains(&d) {
         return None;
     }
@@ -220,6 +245,30 @@ fn time_of_day(text: &str) -> Option<f64> {
     Some((h * 3600 + m * 60 - offset) as f64 + s)
 }
 
+/// `2026-01-31T12:00:00Z`.
+pub(crate) fn date_text(at: UnixMillis) -> String {
+    let seconds = at.seconds();
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    // The inverse of `days_since_1970`.
+    let days = days + 719_468;
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let of_year = of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096;
+    let years = of_year / 365;
+    let day = of_era - (365 * years + years / 4 - years / 100);
+    let month = (5 * day + 2) / 153;
+    let (year, month_of_year) = match month {
+        0..=9 => (years + era * 400, month + 3),
+        _ => (years + era * 400 + 1, month - 9),
+    };
+    format!(
+        "{year:04}-{month_of_year:02}-{:02}T{:02}:{:02}:{:02}Z",
+        day - (153 * month + 2) / 5 + 1,
+        rest / 3600,
+        rest / 60 % 60,
+        rest % 60
+    )
+}
+
 /// Days of the Gregorian calendar, counted in eras of 400 years from 1 March.
 fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
@@ -236,10 +285,35 @@ mod tests {
     #[test]
     fn dates_are_seconds_since_1970() {
         assert_eq!(date("1970-01-01"), Some(0.0));
+        assert_eq!(date("1970-02"), Some(2_678_400.0));
+        assert_eq!(moment("1970-01-01T00:00:01.5Z"), Some(UnixMillis(1_500)));
+        assert_eq!(moment("1969-12-31"), None);
         assert_eq!(date("2000-03-01T00:00:00Z"), Some(951_868_800.0));
         assert_eq!(date("2026-01-31T12:00:00+01:00"), Some(1_769_857_200.0));
         assert_eq!(date("1769857200"), Some(1_769_857_200.0));
-        for wrong in ["2026-13-01", "2026-01-01T25:00:00Z", "now", "2026-1-1", ""] {
+        for seconds in [
+            0,
+            68_169_599,
+            951_782_400,
+            951_868_799,
+            1_769_857_200,
+            4_107_542_400,
+        ] {
+            let text = date_text(UnixMillis(seconds * 1000));
+            assert_eq!(date(&text), Some(seconds as f64), "{text}");
+        }
+        assert_eq!(
+            date_text(UnixMillis(951_782_400_000)),
+            "2000-02-29T00:00:00Z"
+        );
+        for wrong in [
+            "2026-13-01",
+            "2026-01-01T25:00:00Z",
+            "now",
+            "2026-1-1",
+            "2026-01T00:00:00Z",
+            "",
+        ] {
             assert_eq!(date(wrong), None, "{wrong}");
         }
     }

@@ -2,10 +2,12 @@
 //!
 //! A pattern is cut at each `*` into chunks. The first chunk must stand at the beginning of the
 //! text, the last at its end, the others are looked for from left to right, each at its first place:
-//! an earlier place never hurts what follows, so nothing is tried twice.
+//! an earlier place never hurts what follows, so nothing is tried twice, and the time grows with the
+//! pattern plus the text.
 
 use crate::Problem;
 use crate::context::Context;
+use crate::search;
 use crate::variable::Variable;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -127,6 +129,15 @@ impl Pattern {
                 Piece::Variable(variable) => Some(variable),
                 _ => None,
             })
+    }
+
+    /// Each with its name as written.
+    pub(crate) fn named_variables(&self) -> impl Iterator<Item = (&Variable, &str)> {
+        let names = self.source.split("${").skip(1).filter_map(|after| {
+            let (name, _) = after.split_once('}')?;
+            (!matches!(name, "*" | "?" | "$")).then_some(name)
+        });
+        self.variables().zip(names)
     }
 
     fn is_resolved(&self, context: &Context<'_>) -> bool {
@@ -253,38 +264,37 @@ fn strip_end(chunk: &[Piece], text: &str, context: &Context<'_>) -> bool {
     true
 }
 
-/// What follows the first place of `chunk` in `text`.
+/// What follows the first place of `chunk` in `text`. Nothing of `text` is looked at twice but for
+/// what follows it.
 fn find<'t>(chunk: &[Piece], text: &'t str, context: &Context<'_>) -> Option<&'t str> {
-    let Some((first, others)) = chunk.split_first() else {
-        return Some(text);
-    };
-    let mut rest = text;
-    loop {
-        let after = match first {
-            Piece::Text(t) => after_first(rest, t)?,
-            Piece::Variable(v) => after_first(rest, &v.text(context)?)?,
-            Piece::One => {
-                let mut chars = rest.chars();
-                chars.next()?;
-                chars.as_str()
+    match chunk {
+        [] => Some(text),
+        [Piece::Text(part)] => search::after_first_str(part, text),
+        [Piece::Variable(v)] => search::after_first_str(&v.text(context)?, text),
+        pieces if pieces.iter().any(|p| matches!(p, Piece::One)) => {
+            let mut units = Vec::new();
+            for piece in pieces {
+                match piece {
+                    Piece::One => units.push(None),
+                    Piece::Text(part) => units.extend(part.chars().map(Some)),
+                    Piece::Variable(v) => units.extend(v.text(context)?.chars().map(Some)),
+                }
+                if units.len() > text.len() {
+                    return None;
+                }
             }
-        };
-        if let Some(end) = strip_start(others, after, context) {
-            return Some(end);
+            search::after_first_units(&units, text)
         }
-        // The next place begins one character behind the beginning of this one.
-        let begin = match first {
-            Piece::Text(t) => rest.find(&**t)?,
-            Piece::Variable(v) => rest.find(&*v.text(context)?)?,
-            Piece::One => 0,
-        };
-        let mut chars = rest.get(begin..)?.chars();
-        chars.next()?;
-        rest = chars.as_str();
+        pieces => {
+            let mut part = String::new();
+            for piece in pieces {
+                match piece {
+                    Piece::Text(text) => part.push_str(text),
+                    Piece::Variable(v) => part.push_str(&v.text(context)?),
+                    Piece::One => {}
+                }
+            }
+            search::after_first_str(&part, text)
+        }
     }
-}
-
-fn after_first<'t>(text: &'t str, needle: &str) -> Option<&'t str> {
-    let at = text.find(needle)?;
-    text.get(at + needle.len()..)
 }

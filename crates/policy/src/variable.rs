@@ -27,6 +27,10 @@ pub(crate) enum Variable {
     AvailableKeys,
     ConnectAttributes,
     LastWillTopic,
+    DomainName,
+    SecureTransport,
+    CurrentTime,
+    EpochTime,
     /// A name that this gateway has no value for, ever.
     Unknown(String),
 }
@@ -134,6 +138,10 @@ impl Variable {
             "iot:certificate.availablekeys" => return Self::AvailableKeys,
             "iot:connectattributes" => return Self::ConnectAttributes,
             "iot:lastwilltopic" => return Self::LastWillTopic,
+            "iot:domainname" => return Self::DomainName,
+            "aws:securetransport" => return Self::SecureTransport,
+            "aws:currenttime" => return Self::CurrentTime,
+            "aws:epochtime" => return Self::EpochTime,
             _ => {}
         }
         // Lower-casing ASCII keeps every byte's place.
@@ -148,6 +156,11 @@ impl Variable {
             }
         }
         Self::Unknown(name.to_owned())
+    }
+
+    /// Whether its value changes by itself.
+    pub(crate) fn is_time(&self) -> bool {
+        matches!(self, Self::CurrentTime | Self::EpochTime)
     }
 
     /// The text that takes the variable's place in a pattern; `None` leaves it unresolved.
@@ -187,6 +200,13 @@ impl Variable {
                     "false"
                 }
             }
+            Self::DomainName => context.domain_name?,
+            Self::SecureTransport => match context.secure? {
+                true => "true",
+                false => "false",
+            },
+            Self::EpochTime => return Some(context.now?.seconds().to_string().into()),
+            Self::CurrentTime => return Some(crate::operand::date_text(context.now?).into()),
             Self::SourceIp => return Some(context.source_ip?.to_canonical().to_string().into()),
             Self::LastWillTopic => {
                 let topic = context.connect?.last_will_topic?;

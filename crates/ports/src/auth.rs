@@ -3,6 +3,8 @@ use std::sync::Arc;
 
 use iotedge_model::{Action, Principal};
 
+use crate::Grant;
+
 /// One question to the policies.
 #[derive(Debug, Clone, Copy)]
 pub struct AuthRequest<'a> {
@@ -16,6 +18,50 @@ pub struct AuthRequest<'a> {
     pub action: Action,
     /// To what: topic, filter, client id, or `thing[/shadow]`, without the ARN's beginning.
     pub resource: &'a str,
+    /// How the principal came here.
+    pub link: Link<'a>,
+    /// With [`Action::Connect`]: what the CONNECT asks for.
+    pub connect: Option<ConnectFacts<'a>>,
+}
+
+impl<'a> AuthRequest<'a> {
+    /// A question with nothing known of how it came.
+    pub fn new(
+        principal: &'a Principal,
+        client_id: &'a str,
+        action: Action,
+        resource: &'a str,
+    ) -> Self {
+        Self {
+            principal,
+            client_id,
+            source_ip: None,
+            action,
+            resource,
+            link: Link::default(),
+            connect: None,
+        }
+    }
+}
+
+/// What policies may ask about a connection.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Link<'a> {
+    /// Whether it is over TLS; `None` where nobody knows.
+    pub secure: Option<bool>,
+    /// The server name that the client asked for in its handshake (SNI).
+    pub server_name: Option<&'a str>,
+    /// What an [`Authenticator`](crate::Authenticator) has granted beside the principal's policies.
+    pub grant: Option<&'a Grant>,
+}
+
+/// What a CONNECT asks for beside the client id.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ConnectFacts<'a> {
+    /// Its session outlives the connection, or it resumes one (`PersistentConnect`).
+    pub persistent: bool,
+    /// The topic of its will.
+    pub will_topic: Option<&'a str>,
 }
 
 /// The answer.

@@ -165,6 +165,8 @@ pub enum DisconnectReason {
     KeepAliveTimeout,
     /// Its WebSocket has lasted as long as it may.
     WebSocketExpired,
+    /// The custom authorizer gave it no longer.
+    CustomAuthExpired,
     /// It did not take its messages.
     SlowConsumer,
     /// A queue that its message was bound for was full.
@@ -203,6 +205,7 @@ impl DisconnectReason {
             Self::ForbiddenAccess => "FORBIDDEN_ACCESS",
             Self::KeepAliveTimeout => "MQTT_KEEP_ALIVE_TIMEOUT",
             Self::WebSocketExpired => "WEBSOCKET_TTL_EXPIRATION",
+            Self::CustomAuthExpired => "CUSTOMAUTH_TTL_EXPIRATION",
             Self::QuotaExceeded => "THROTTLED",
             Self::StoreUnavailable | Self::ServerError => "SERVER_ERROR",
             Self::SlowConsumer | Self::ShuttingDown => "SERVER_INITIATED_DISCONNECT",

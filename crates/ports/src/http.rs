@@ -4,7 +4,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use iotedge_model::Principal;
+use iotedge_model::{Action, Principal};
+
+use crate::{AuthRequest, Grant, Link};
 
 /// A future without a runtime's name on it.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -39,9 +41,35 @@ pub struct HttpRequest {
     pub remote: Option<SocketAddr>,
     /// For the log and for `traceId`.
     pub trace: iotedge_model::TraceId,
+    /// How it came.
+    pub link: HttpLink,
+}
+
+/// What policies may ask about how a request came.
+#[derive(Debug, Clone, Default)]
+pub struct HttpLink {
+    /// Whether it came over TLS; `None` where nobody knows.
+    pub secure: Option<bool>,
+    /// The server name of the TLS handshake.
+    pub server_name: Option<Arc<str>>,
+    /// What an authenticator has granted.
+    pub grant: Option<Grant>,
 }
 
 impl HttpRequest {
+    /// The question whether its principal may do this. HTTP has no client id.
+    pub fn question<'a>(&'a self, action: Action, resource: &'a str) -> AuthRequest<'a> {
+        AuthRequest {
+            source_ip: self.remote.map(|remote| remote.ip()),
+            link: Link {
+                secure: self.link.secure,
+                server_name: self.link.server_name.as_deref(),
+                grant: self.link.grant.as_ref(),
+            },
+            ..AuthRequest::new(&self.principal, "", action, resource)
+        }
+    }
+
     /// The first value of a query parameter.
     pub fn query(&self, name: &str) -> Option<&str> {
         self.query

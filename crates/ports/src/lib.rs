@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod auth;
+mod authenticate;
 mod broker;
 mod clock;
 mod completion;
@@ -13,7 +14,11 @@ mod rules;
 mod things;
 mod upstream;
 
-pub use auth::{AuthRequest, Authorizer, Decision, PrincipalStatus};
+pub use auth::{AuthRequest, Authorizer, ConnectFacts, Decision, Link, PrincipalStatus};
+pub use authenticate::{
+    Authenticated, Authenticator, Credentials, Grant, HttpCredentials, MqttCredentials,
+    NotAuthenticated,
+};
 pub use broker::{
     AttachRoute, BrokerPort, ClientHandle, CloseReason, ConnectFailed, ConnectRefused,
     ConnectRequest, Connected, ConnectionId, Delivery, Detached, DisconnectReason, DrainLimit,
@@ -23,7 +28,7 @@ pub use broker::{
 };
 pub use clock::Clock;
 pub use completion::{AckSink, Completion, Failure, Part};
-pub use http::{BoxFuture, HttpBody, HttpMount, HttpRequest, HttpResponse, Method};
+pub use http::{BoxFuture, HttpBody, HttpLink, HttpMount, HttpRequest, HttpResponse, Method};
 pub use rules::{AttachOutbox, OutboxId, RuleEngine, RuleOutput, Target};
 pub use things::{ShadowReader, ThingFacts, ThingRecord};
 pub use upstream::{LinkState, OnFull, RouteStatus, UpstreamPort, UpstreamStatus};

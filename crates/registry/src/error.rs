@@ -1,4 +1,4 @@
-use iotedge_model::{CertificateId, ThingName};
+use iotedge_model::{CertificateId, ThingName, ThingTypeName};
 use thiserror::Error;
 
 /// Why the registry did not do what was asked. The names of AWS IoT's exceptions stand in the docs.
@@ -41,6 +41,34 @@ pub enum RegistryError {
     StillAttached {
         /// The thing.
         thing: ThingName,
+        /// How many.
+        count: usize,
+    },
+    /// `ResourceNotFoundException`, for a thing type.
+    #[error("there is no thing type {0}")]
+    NoThingType(ThingTypeName),
+    /// `ResourceAlreadyExistsException`: a type of that name with other properties.
+    #[error("thing type {0} exists already, with other properties; a type never changes")]
+    ThingTypeExists(ThingTypeName),
+    /// `InvalidRequestException`: no thing gets a deprecated type.
+    #[error("thing type {0} is deprecated: no thing gets it any more")]
+    Deprecated(ThingTypeName),
+    /// `InvalidRequestException`: only a deprecated type can be deleted.
+    #[error("thing type {0} is not deprecated: deprecate it, and delete it five minutes later")]
+    NotDeprecated(ThingTypeName),
+    /// `InvalidRequestException`: the five minutes are not over.
+    #[error("thing type {name} was deprecated less than five minutes ago: wait {seconds} s more")]
+    TooEarly {
+        /// The type.
+        name: ThingTypeName,
+        /// How long.
+        seconds: u64,
+    },
+    /// `InvalidRequestException`: things still have the type that is to go.
+    #[error("{count} things have type {name}: give them another type, or none, first")]
+    ThingTypeInUse {
+        /// The type.
+        name: ThingTypeName,
         /// How many.
         count: usize,
     },

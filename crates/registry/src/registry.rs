@@ -5,15 +5,15 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
-use iotedge_model::{CertificateId, ThingName};
-use iotedge_ports::{ThingFacts, ThingRecord};
+use iotedge_model::{CertificateId, ThingName, ThingTypeName};
+use iotedge_ports::{Clock, ThingFacts, ThingRecord};
 use iotedge_store::Store;
 use serde::{Deserialize, Serialize};
 
 use crate::records::Records;
 use crate::snapshot::{Entry, Snapshot};
 use crate::thing::StoredThing;
-use crate::{NewThing, RegistryError, ThingDescription, ThingUpdate};
+use crate::{NewThing, RegistryError, ThingDescription, ThingQuery, ThingUpdate};
 
 /// Is told after each change, on the thread that made it.
 pub type OnChange = Arc<dyn Fn() + Send + Sync>;
@@ -26,7 +26,11 @@ struct Attachment {}
 pub struct Registry {
     things: Records,
     attachments: Records,
-    snapshot: ArcSwap<Snapshot>,
+    pub(crate) types: Records,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// When this run began, by the clock that never goes back.
+    pub(crate) opened_at: u64,
+    pub(crate) snapshot: ArcSwap<Snapshot>,
     /// Held through a whole change: the next one sees its outcome.
     changing: Mutex<()>,
     followers: Mutex<Vec<OnChange>>,
@@ -38,10 +42,16 @@ fn attachment_key(thing: &ThingName, certificate: &CertificateId) -> String {
 
 impl Registry {
     /// Reads everything.
-    pub fn open(store: &Store) -> Result<Self, RegistryError> {
+    pub fn open(store: &Store, clock: Arc<dyn Clock>) -> Result<Self, RegistryError> {
         let things = Records::new(store, "things");
         let attachments = Records::new(store, "thing-attachments");
+        let types = Records::new(store, "thing-types");
         let mut snapshot = Snapshot::default();
+        for (key, stored) in types.all()? {
+            let name =
+                ThingTypeName::new(&key).map_err(|e| types.damaged(key.clone(), e.to_string()))?;
+            snapshot.types.insert(name, Arc::new(stored));
+        }
         for (key, stored) in things.all::<StoredThing>()? {
             let name =
                 ThingName::new(&key).map_err(|e| things.damaged(key.clone(), e.to_string()))?;
@@ -70,6 +80,9 @@ impl Registry {
         Ok(Self {
             things,
             attachments,
+            types,
+            opened_at: clock.now().mono,
+            clock,
             snapshot: ArcSwap::from_pointee(snapshot),
             changing: Mutex::new(()),
             followers: Mutex::default(),
@@ -84,12 +97,12 @@ impl Registry {
             .push(follower);
     }
 
-    fn begin(&self) -> MutexGuard<'_, ()> {
+    pub(crate) fn begin(&self) -> MutexGuard<'_, ()> {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Shows a committed change. The guard says that no other is under way.
-    fn show(&self, guard: MutexGuard<'_, ()>, change: impl FnOnce(&mut Snapshot)) {
+    pub(crate) fn show(&self, guard: MutexGuard<'_, ()>, change: impl FnOnce(&mut Snapshot)) {
         let mut snapshot = Snapshot::clone(&self.snapshot.load());
         change(&mut snapshot);
         self.snapshot.store(Arc::new(snapshot));
@@ -123,6 +136,9 @@ impl Registry {
             version: 1,
         };
         stored.check()?;
+        if let Some(name) = &new.thing_type {
+            self.stored_type(name)?;
+        }
         if let Ok(entry) = self.entry(&new.name) {
             let same = entry.stored.thing_type_name == stored.thing_type_name
                 && entry.stored.attributes == stored.attributes;
@@ -131,6 +147,9 @@ impl Registry {
             } else {
                 Err(RegistryError::ResourceAlreadyExists(new.name.clone()))
             };
+        }
+        if let Some(name) = &new.thing_type {
+            self.may_be_given(name)?;
         }
         self.put(guard, &new.name, stored, BTreeSet::new())
     }
@@ -160,6 +179,10 @@ impl Registry {
         let mut stored = entry.stored.clone();
         stored.apply(update);
         stored.check()?;
+        let changed = stored.thing_type_name != entry.stored.thing_type_name;
+        if let Some(name) = stored.thing_type_name.as_ref().filter(|_| changed) {
+            self.may_be_given(name)?;
+        }
         self.put(guard, name, stored, entry.certificates.clone())
     }
 
@@ -209,24 +232,24 @@ impl Registry {
         Ok(self.entry(name)?.describe(name))
     }
 
-    /// At most `limit` things in the order of names, after `after`, of one type if it is given.
+    /// At most `limit` things that the query takes, in the order of names, after `after`
+    /// (`ListThings`).
     pub fn list_things(
         &self,
-        thing_type: Option<&str>,
+        query: &ThingQuery,
         after: Option<&ThingName>,
         limit: usize,
-    ) -> Vec<ThingDescription> {
+    ) -> Result<Vec<ThingDescription>, RegistryError> {
+        query.check()?;
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let snapshot = self.snapshot.load();
-        snapshot
+        Ok(snapshot
             .things
             .range::<ThingName, _>((from, Bound::Unbounded))
-            .filter(|(_, e)| {
-                thing_type.is_none_or(|t| e.stored.thing_type_name.as_deref() == Some(t))
-            })
+            .filter(|(_, e)| query.takes(&e.stored))
             .take(limit)
             .map(|(name, entry)| entry.describe(name))
-            .collect()
+            .collect())
     }
 
     /// Attaches a certificate; attached twice is attached. The certificate is not looked up.

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use iotedge_model::{CertificateId, ThingName};
+use iotedge_model::{CertificateId, ThingName, ThingTypeName};
 use iotedge_ports::ThingRecord;
 
 use crate::ThingDescription;
 use crate::thing::StoredThing;
+use crate::thing_type::StoredType;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
@@ -20,7 +21,7 @@ pub(crate) struct Entry {
 impl Entry {
     pub(crate) fn new(stored: StoredThing, certificates: BTreeSet<CertificateId>) -> Self {
         let record = ThingRecord {
-            thing_type: stored.thing_type_name.clone(),
+            thing_type: stored.thing_type_name.as_ref().map(ToString::to_string),
             attributes: stored.attributes.clone().into_iter().collect(),
         };
         Self {
@@ -45,4 +46,7 @@ impl Entry {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Snapshot {
     pub(crate) things: BTreeMap<ThingName, Arc<Entry>>,
+    pub(crate) types: BTreeMap<ThingTypeName, Arc<StoredType>>,
+    /// When types were deprecated in this run, by the clock that never goes back.
+    pub(crate) deprecated_at: BTreeMap<ThingTypeName, u64>,
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use iotedge_model::ThingName;
+use iotedge_model::{ThingName, ThingTypeName};
 use serde::{Deserialize, Serialize};
 
 use crate::RegistryError;
@@ -22,7 +22,7 @@ pub struct NewThing {
     /// Its name.
     pub name: ThingName,
     /// Its type's name.
-    pub thing_type: Option<String>,
+    pub thing_type: Option<ThingTypeName>,
     /// Its attributes.
     pub attributes: BTreeMap<String, String>,
 }
@@ -54,7 +54,7 @@ pub enum AttributeChange {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ThingUpdate {
     /// The new type; `Some(None)` removes it.
-    pub thing_type: Option<Option<String>>,
+    pub thing_type: Option<Option<ThingTypeName>>,
     /// The attributes.
     pub attributes: AttributeChange,
     /// The version that the thing must have.
@@ -71,7 +71,7 @@ pub struct ThingDescription {
     pub default_client_id: ThingName,
     /// Its type's name.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub thing_type_name: Option<String>,
+    pub thing_type_name: Option<ThingTypeName>,
     /// Its attributes.
     pub attributes: BTreeMap<String, String>,
     /// 1 at its creation, one more with each update.
@@ -83,12 +83,12 @@ pub struct ThingDescription {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct StoredThing {
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) thing_type_name: Option<String>,
+    pub(crate) thing_type_name: Option<ThingTypeName>,
     pub(crate) attributes: BTreeMap<String, String>,
     pub(crate) version: u64,
 }
 
-fn invalid(field: &str, reason: impl Into<String>) -> RegistryError {
+pub(crate) fn invalid(field: &str, reason: impl Into<String>) -> RegistryError {
     RegistryError::InvalidRequest {
         field: field.to_owned(),
         reason: reason.into(),
@@ -110,17 +110,18 @@ fn check_text(field: &str, text: &str, max: usize) -> Result<(), RegistryError> 
     }
 }
 
+/// 1 to 128 of `[a-zA-Z0-9_.,@/:#-]`.
+pub(crate) fn check_attribute_name(field: &str, name: &str) -> Result<(), RegistryError> {
+    if name.is_empty() {
+        return Err(invalid(field, "a name must not be empty"));
+    }
+    check_text(field, name, MAX_ATTRIBUTE_NAME)
+}
+
 impl StoredThing {
     pub(crate) fn check(&self) -> Result<(), RegistryError> {
-        if let Some(name) = &self.thing_type_name {
-            // A type's name has the form of a thing's.
-            ThingName::new(name).map_err(|e| invalid("thingTypeName", e.to_string()))?;
-        }
         for (name, value) in &self.attributes {
-            if name.is_empty() {
-                return Err(invalid("attributes", "a name must not be empty"));
-            }
-            check_text("attributes", name, MAX_ATTRIBUTE_NAME)?;
+            check_attribute_name("attributes", name)?;
             check_text(&format!("attributes.{name}"), value, MAX_ATTRIBUTE_VALUE)?;
         }
         let (max, with) = match self.thing_type_name {
@@ -152,5 +153,38 @@ impl StoredThing {
             }
         }
         self.version += 1;
+    }
+}
+
+/// Which things [`crate::Registry::list_things`] shows: those for which all holds that is given.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ThingQuery {
+    /// They have this type.
+    pub thing_type: Option<ThingTypeName>,
+    /// They have this attribute.
+    pub attribute_name: Option<String>,
+    /// With `attribute_name`: it has this value.
+    pub attribute_value: Option<String>,
+}
+
+impl ThingQuery {
+    /// A value belongs to a name (`ListThings`).
+    pub(crate) fn check(&self) -> Result<(), RegistryError> {
+        match (&self.attribute_name, &self.attribute_value) {
+            (None, Some(_)) => Err(invalid("attributeValue", "needs attributeName")),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn takes(&self, stored: &StoredThing) -> bool {
+        let of_type = |wanted| stored.thing_type_name.as_ref() == Some(wanted);
+        let has = |name: &String| {
+            let wanted = self.attribute_value.as_ref();
+            stored
+                .attributes
+                .get(name)
+                .is_some_and(|value| wanted.is_none_or(|wanted| wanted == value))
+        };
+        self.thing_type.as_ref().is_none_or(of_type) && self.attribute_name.as_ref().is_none_or(has)
     }
 }

@@ -3,11 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use iotedge_model::{CertificateId, ThingName};
-use iotedge_ports::ThingFacts;
-use iotedge_registry::{AttributeChange, NewThing, Registry, RegistryError, ThingUpdate};
+use iotedge_model::{CertificateId, Now, ThingName, ThingTypeName, UnixMillis};
+use iotedge_ports::{Clock, ThingFacts};
+use iotedge_registry::{
+    AttributeChange, NewThing, NewThingType, Registry, RegistryError, ThingQuery, ThingUpdate,
+};
 use iotedge_store::{Expect, Options, Store};
 use tempfile::TempDir;
 
@@ -15,35 +17,82 @@ struct House {
     dir: TempDir,
     store: Option<Store>,
     registry: Registry,
+    clock: Arc<TestClock>,
 }
 
-fn open(dir: &TempDir) -> (Store, Registry) {
+fn open(dir: &TempDir) -> (Store, Registry, Arc<TestClock>) {
     let options = Options {
         min_free_disk: 0,
         ..Options::default()
     };
     let (store, _) = Store::open(dir.path(), options).unwrap();
-    let registry = Registry::open(&store).unwrap();
-    (store, registry)
+    let clock = Arc::new(TestClock::default());
+    let registry = Registry::open(&store, clock.clone()).unwrap();
+    for name in ["LightBulb", "T"] {
+        registry.create_thing_type(&thing_type(name)).unwrap();
+    }
+    (store, registry, clock)
+}
+
+/// Stands still until a test moves it.
+#[derive(Default)]
+struct TestClock {
+    mono: AtomicU64,
+    /// What is added for wall time; untrusted while it is zero.
+    wall: AtomicU64,
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Now {
+        let (mono, wall) = (
+            self.mono.load(Ordering::SeqCst),
+            self.wall.load(Ordering::SeqCst),
+        );
+        Now {
+            mono,
+            wall: UnixMillis(wall + mono),
+            trusted: wall > 0,
+        }
+    }
+}
+
+impl TestClock {
+    fn pass(&self, seconds: u64) {
+        self.mono.fetch_add(seconds * 1000, Ordering::SeqCst);
+    }
+}
+
+fn type_name(text: &str) -> ThingTypeName {
+    ThingTypeName::new(text).unwrap()
+}
+
+fn thing_type(name: &str) -> NewThingType {
+    NewThingType {
+        name: type_name(name),
+        description: Some("light bulb type".into()),
+        searchable_attributes: vec!["wattage".into(), "model".into()],
+    }
 }
 
 impl House {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (store, registry) = open(&dir);
+        let (store, registry, clock) = open(&dir);
         Self {
             dir,
             store: Some(store),
             registry,
+            clock,
         }
     }
     fn restart(mut self) -> Self {
         self.store.take().unwrap().close();
-        let (store, registry) = open(&self.dir);
+        let (store, registry, clock) = open(&self.dir);
         Self {
             dir: self.dir,
             store: Some(store),
             registry,
+            clock,
         }
     }
 }
@@ -66,7 +115,7 @@ fn attributes(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 fn bulb() -> NewThing {
     NewThing {
         name: name("MyLightBulb"),
-        thing_type: Some("LightBulb".into()),
+        thing_type: Some(type_name("LightBulb")),
         attributes: attributes(&[("model", "123"), ("wattage", "75")]),
     }
 }
@@ -151,7 +200,7 @@ fn attributes_have_their_limits() {
     let create = |thing_type: Option<&str>, count: usize, value: &str| {
         house.registry.create_thing(&NewThing {
             name: name("t"),
-            thing_type: thing_type.map(str::to_owned),
+            thing_type: thing_type.map(type_name),
             attributes: (0..count)
                 .map(|i| (format!("a{i}"), value.to_owned()))
                 .collect(),
@@ -163,7 +212,6 @@ fn attributes_have_their_limits() {
         (Some("T"), 51, "x"),
         (None, 1, "with space"),
         (None, 1, long.as_str()),
-        (Some("no type"), 0, ""),
     ] {
         let refused = create(thing_type, count, value);
         let invalid = matches!(refused, Err(RegistryError::InvalidRequest { .. }));
@@ -204,14 +252,209 @@ fn lists_go_on_after_the_last_name() {
     let names = |things: Vec<iotedge_registry::ThingDescription>| -> Vec<String> {
         things.iter().map(|t| t.thing_name.to_string()).collect()
     };
+    let all = ThingQuery::default();
+    let list = |query: &ThingQuery, after: Option<&ThingName>, limit| {
+        names(house.registry.list_things(query, after, limit).unwrap())
+    };
+    assert_eq!(list(&all, None, 2), ["MyLightBulb", "a"]);
+    assert_eq!(list(&all, Some(&name("a")), 9), ["b", "c"]);
+    let bulbs = ThingQuery {
+        thing_type: Some(type_name("LightBulb")),
+        ..all.clone()
+    };
+    assert_eq!(list(&bulbs, None, 9), ["MyLightBulb"]);
+    let by = |attribute: &str, value: Option<&str>| ThingQuery {
+        attribute_name: Some(attribute.into()),
+        attribute_value: value.map(str::to_owned),
+        ..all.clone()
+    };
+    assert_eq!(list(&by("wattage", Some("75")), None, 9), ["MyLightBulb"]);
+    assert_eq!(list(&by("wattage", None), None, 9), ["MyLightBulb"]);
+    assert!(list(&by("wattage", Some("7")), None, 9).is_empty());
+    let value_alone = ThingQuery {
+        attribute_value: Some("75".into()),
+        ..all
+    };
+    assert!(matches!(
+        house.registry.list_things(&value_alone, None, 9),
+        Err(RegistryError::InvalidRequest { .. })
+    ));
+}
+
+#[test]
+fn a_type_is_described_as_the_api_has_it_and_never_changes() {
+    let house = House::new();
+    house.clock.wall.store(1_468_423_800_950, Ordering::SeqCst);
+    let stop = NewThingType {
+        name: type_name("StopLight"),
+        ..thing_type("x")
+    };
+    let made = house.registry.create_thing_type(&stop).unwrap();
     assert_eq!(
-        names(house.registry.list_things(None, None, 2)),
-        ["MyLightBulb", "a"]
+        serde_json::to_value(&made).unwrap(),
+        serde_json::json!({
+            "thingTypeName": "StopLight",
+            "thingTypeProperties": {"thingTypeDescription": "light bulb type",
+                                    "searchableAttributes": ["wattage", "model"]},
+            "thingTypeMetadata": {"deprecated": false, "creationDate": 1_468_423_800_950_u64},
+        })
     );
-    let rest = house.registry.list_things(None, Some(&name("a")), 9);
-    assert_eq!(names(rest), ["b", "c"]);
-    let bulbs = house.registry.list_things(Some("LightBulb"), None, 9);
-    assert_eq!(names(bulbs), ["MyLightBulb"]);
+    house.clock.pass(1);
+    assert_eq!(house.registry.create_thing_type(&stop).unwrap(), made);
+    let other = NewThingType {
+        description: None,
+        ..stop.clone()
+    };
+    assert_eq!(
+        house.registry.create_thing_type(&other),
+        Err(RegistryError::ThingTypeExists(type_name("StopLight")))
+    );
+    for searchable in [
+        vec!["a", "b", "c", "d"],
+        vec!["a", "a"],
+        vec![""],
+        vec!["a b"],
+    ] {
+        let new = NewThingType {
+            name: type_name("new"),
+            description: None,
+            searchable_attributes: searchable.iter().map(|s| (*s).to_owned()).collect(),
+        };
+        let refused = house.registry.create_thing_type(&new);
+        let invalid = matches!(refused, Err(RegistryError::InvalidRequest { .. }));
+        assert!(invalid, "{searchable:?}: {refused:?}");
+    }
+    let names: Vec<String> = house
+        .registry
+        .list_thing_types(Some(&type_name("LightBulb")), 9)
+        .iter()
+        .map(|t| t.thing_type_name.to_string())
+        .collect();
+    assert_eq!(names, ["StopLight", "T"]);
+}
+
+#[test]
+fn no_thing_gets_a_type_that_is_deprecated_or_not_there() {
+    let house = House::new();
+    let registry = &house.registry;
+    registry.create_thing(&bulb()).unwrap();
+    let light = type_name("LightBulb");
+    let deprecated = registry.deprecate_thing_type(&light, false).unwrap();
+    assert!(deprecated.thing_type_metadata.deprecated);
+    let mut second = bulb();
+    second.name = name("second");
+    assert_eq!(
+        registry.create_thing(&second),
+        Err(RegistryError::Deprecated(light.clone()))
+    );
+    // Existing things are unchanged, and may change otherwise.
+    let keep = ThingUpdate {
+        attributes: AttributeChange::Merge(attributes(&[("model", "456")])),
+        ..ThingUpdate::default()
+    };
+    let described = registry.update_thing(&name("MyLightBulb"), &keep).unwrap();
+    assert_eq!(described.thing_type_name, Some(light.clone()));
+    registry
+        .create_thing(&NewThing::named(name("bare")))
+        .unwrap();
+    let give = |thing_type: Option<&str>| ThingUpdate {
+        thing_type: Some(thing_type.map(type_name)),
+        ..ThingUpdate::default()
+    };
+    assert_eq!(
+        registry.update_thing(&name("bare"), &give(Some("LightBulb"))),
+        Err(RegistryError::Deprecated(light.clone()))
+    );
+    assert_eq!(
+        registry.update_thing(&name("bare"), &give(Some("no"))),
+        Err(RegistryError::NoThingType(type_name("no")))
+    );
+    registry.deprecate_thing_type(&light, true).unwrap();
+    registry
+        .update_thing(&name("bare"), &give(Some("LightBulb")))
+        .unwrap();
+    let bare = registry.update_thing(&name("bare"), &give(None)).unwrap();
+    assert_eq!(bare.thing_type_name, None);
+}
+
+#[test]
+fn a_thing_with_many_attributes_does_not_lose_its_type() {
+    let house = House::new();
+    let mut thing = bulb();
+    thing.attributes = (0..4).map(|i| (format!("a{i}"), "x".into())).collect();
+    house.registry.create_thing(&thing).unwrap();
+    let bare = ThingUpdate {
+        thing_type: Some(None),
+        ..ThingUpdate::default()
+    };
+    assert!(matches!(
+        house.registry.update_thing(&thing.name, &bare),
+        Err(RegistryError::InvalidRequest { .. })
+    ));
+}
+
+#[test]
+fn a_type_goes_five_minutes_after_its_deprecation_when_no_thing_has_it() {
+    let house = House::new();
+    let registry = &house.registry;
+    let light = type_name("LightBulb");
+    registry.create_thing(&bulb()).unwrap();
+    let not = registry.delete_thing_type(&light);
+    assert_eq!(not, Err(RegistryError::NotDeprecated(light.clone())));
+    registry.deprecate_thing_type(&light, false).unwrap();
+    assert_eq!(
+        registry.delete_thing_type(&light),
+        Err(RegistryError::ThingTypeInUse {
+            name: light.clone(),
+            count: 1
+        })
+    );
+    registry.delete_thing(&name("MyLightBulb"), None).unwrap();
+    house.clock.pass(299);
+    assert_eq!(
+        registry.delete_thing_type(&light),
+        Err(RegistryError::TooEarly {
+            name: light.clone(),
+            seconds: 1
+        })
+    );
+    // To deprecate again changes nothing; undone, it begins anew.
+    registry.deprecate_thing_type(&light, false).unwrap();
+    registry.deprecate_thing_type(&light, true).unwrap();
+    registry.deprecate_thing_type(&light, false).unwrap();
+    house.clock.pass(299);
+    assert!(registry.delete_thing_type(&light).is_err());
+    house.clock.pass(1);
+    registry.delete_thing_type(&light).unwrap();
+    assert_eq!(
+        registry.describe_thing_type(&light),
+        Err(RegistryError::NoThingType(light))
+    );
+}
+
+#[test]
+fn the_five_minutes_outlive_the_process() {
+    let house = House::new();
+    house.clock.wall.store(1_800_000_000_000, Ordering::SeqCst);
+    let t = type_name("T");
+    house.registry.deprecate_thing_type(&t, false).unwrap();
+    let house = house.restart();
+    // A clock that nobody has set says nothing; the daemon's own time does.
+    assert!(matches!(
+        house.registry.delete_thing_type(&t),
+        Err(RegistryError::TooEarly { seconds: 300, .. })
+    ));
+    house.clock.wall.store(1_800_000_299_000, Ordering::SeqCst);
+    assert!(matches!(
+        house.registry.delete_thing_type(&t),
+        Err(RegistryError::TooEarly { seconds: 1, .. })
+    ));
+    house.clock.wall.store(1_800_000_300_000, Ordering::SeqCst);
+    house.registry.delete_thing_type(&t).unwrap();
+    let house = house.restart();
+    house.registry.deprecate_thing_type(&t, false).unwrap();
+    house.clock.pass(300);
+    house.registry.delete_thing_type(&t).unwrap();
 }
 
 #[test]

@@ -246,6 +246,7 @@ impl Http {
                 }),
                 remote: None,
                 trace: TraceId(1),
+                link: iotedge_ports::HttpLink::default(),
             }),
         )
     }

@@ -219,6 +219,7 @@ impl Run {
             }),
             remote: None,
             trace: TraceId(1),
+            link: iotedge_ports::HttpLink::default(),
         }));
         (
             response.status,

@@ -1,11 +1,16 @@
 //! The command line of `iotedgectl`.
 
 use std::ffi::OsString;
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use iotedge_model::{CertificateId, QoS, ShadowName, ThingName, Topic, TopicFilter};
+
+mod policy;
+mod things;
+
+pub(super) use policy::{Explain, Policy, PolicyTarget, Version, VersionArg};
+pub(super) use things::{Principal, Thing, ThingArg, ThingType, ThingUpdate, TypeArg};
 
 /// Talks to the running gateway.
 #[derive(Debug, Parser)]
@@ -42,6 +47,9 @@ pub(super) enum Command {
     /// The registry of things
     #[command(subcommand)]
     Thing(Thing),
+    /// Types of things
+    #[command(subcommand)]
+    ThingType(ThingType),
     /// Device shadows
     #[command(subcommand)]
     Shadow(Shadow),
@@ -108,115 +116,6 @@ pub(super) struct CertId {
     /// Certificate id: 64 hex digits
     #[arg(value_name = "CERT", value_parser = certificate)]
     pub(super) id: CertificateId,
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum Policy {
-    /// Make a policy of a policy document
-    Create {
-        /// Its name
-        name: String,
-        /// The document
-        file: PathBuf,
-        /// Make a new version when the policy is there
-        #[arg(long)]
-        replace: bool,
-    },
-    /// All policies
-    List,
-    /// A policy's document
-    Show {
-        /// Its name
-        name: String,
-    },
-    /// Delete a policy that is attached to nothing
-    Delete {
-        /// Its name
-        name: String,
-    },
-    /// Attach a policy to a certificate
-    Attach(PolicyTarget),
-    /// Detach a policy from a certificate
-    Detach(PolicyTarget),
-    /// Say whether a certificate may do something, and which statement says so
-    Explain {
-        /// Certificate id
-        #[arg(long, value_name = "ID", value_parser = certificate)]
-        cert: CertificateId,
-        /// The client id that it would connect with
-        #[arg(long)]
-        client_id: String,
-        /// For example iot:Publish
-        #[arg(long)]
-        action: String,
-        /// Topic, filter, client id or thing name
-        #[arg(long)]
-        resource: String,
-        /// The client's address
-        #[arg(long)]
-        source_ip: Option<IpAddr>,
-    },
-    /// Evaluate a request of a file, without a daemon: allow, deny or invalid
-    Test {
-        /// JSON with policies, principal, client_id, action, resource
-        #[arg(long, value_name = "FILE")]
-        request: PathBuf,
-        /// Region in resource ARNs
-        #[arg(long, default_value = "us-east-1")]
-        region: String,
-        /// Account in resource ARNs
-        #[arg(long, default_value = "123456789012")]
-        account_id: String,
-    },
-    /// Say what is wrong with or odd about a policy document, without a daemon
-    Lint {
-        /// The document
-        file: PathBuf,
-    },
-}
-
-#[derive(Debug, Args)]
-pub(super) struct PolicyTarget {
-    /// The policy's name
-    pub(super) name: String,
-    /// Certificate id
-    #[arg(value_name = "CERT", value_parser = certificate)]
-    pub(super) certificate: CertificateId,
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum Thing {
-    /// Make a thing
-    Create {
-        /// Its name
-        #[arg(value_parser = thing)]
-        name: ThingName,
-        /// An attribute
-        #[arg(long = "attribute", value_name = "NAME=VALUE", value_parser = attribute)]
-        attributes: Vec<(String, String)>,
-    },
-    /// All things
-    List,
-    /// One thing, with its attributes and certificates
-    Describe(ThingArg),
-    /// Delete a thing
-    Delete(ThingArg),
-    /// Attach a certificate to a thing
-    Attach {
-        /// The thing
-        #[arg(value_parser = thing)]
-        name: ThingName,
-        /// Certificate id
-        #[arg(value_name = "CERT", value_parser = certificate)]
-        certificate: CertificateId,
-    },
-}
-
-#[derive(Debug, Args)]
-pub(super) struct ThingArg {
-    /// Its name
-    #[arg(value_parser = thing)]
-    pub(super) name: ThingName,
 }
 
 #[derive(Debug, Subcommand)]
@@ -343,7 +242,11 @@ pub(super) struct Subscribe {
 }
 
 fn certificate(text: &str) -> Result<CertificateId, &'static str> {
-    CertificateId::parse(&text.to_ascii_lowercase()).ok_or("a certificate id has 64 hex digits")
+    let id = match text.rsplit_once(":cert/") {
+        Some((arn, id)) if arn.starts_with("arn:") => id,
+        _ => text,
+    };
+    CertificateId::parse(&id.to_ascii_lowercase()).ok_or("a certificate id has 64 hex digits")
 }
 
 fn thing(text: &str) -> Result<ThingName, iotedge_model::NameError> {

@@ -66,18 +66,28 @@ pub(super) fn policy_test(
 }
 
 /// `policy lint`: exit 1 when the document would be refused.
-pub(super) fn policy_lint(file: &Path, as_json: bool, out: &mut dyn Write) -> Result<(), CtlError> {
+pub(super) fn policy_lint(
+    file: &Path,
+    scope: Option<(&str, &str)>,
+    as_json: bool,
+    out: &mut dyn Write,
+) -> Result<(), CtlError> {
+    let scope = scope.map(|(region, account_id)| ArnScope {
+        region: Arc::from(region),
+        account_id: Arc::from(account_id),
+    });
+    let lint = |document| iotedge_policy::lint_for(document, scope.as_ref());
     let document = PolicyDocument::parse(&read_text(file)?);
     if as_json {
         let answer = match &document {
-            Ok(document) => json!({ "valid": true, "warnings": iotedge_policy::lint(document) }),
+            Ok(document) => json!({ "valid": true, "warnings": lint(document) }),
             Err(error) => json!({ "valid": false, "error": error.to_string() }),
         };
         writeln!(out, "{answer}")?;
         return document.map(|_| ()).map_err(|_| CtlError::No);
     }
     let document = document.map_err(|e| CtlError::file(file, e))?;
-    let remarks = iotedge_policy::lint(&document);
+    let remarks = lint(&document);
     for remark in &remarks {
         writeln!(out, "{}: {remark}", file.display())?;
     }

@@ -11,17 +11,30 @@
 //! No enum here is internally tagged: with serde_json's `arbitrary_precision` numbers inside such
 //! enums cannot be read back.
 
-use std::collections::BTreeMap;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use iotedge_model::{CertificateId, QoS, ShadowName, ThingName, Topic, TopicFilter};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
+macro_rules! arguments {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty),* $(,)? })*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct $name {
+            $($(#[$field_doc])* pub $field: $type),*
+        }
+    )*};
+}
+
 mod answers;
+mod policies;
+mod things;
 
 pub use answers::*;
+pub use policies::*;
+pub use things::*;
 
 /// Longest line, line feed included: one payload of 16 MiB in base64, and what surrounds it.
 pub const MAX_LINE: usize = 24 << 20;
@@ -80,16 +93,40 @@ pub enum Request {
     PolicyDetach(PolicyTarget),
     /// → [`Explained`].
     PolicyExplain(PolicyExplain),
+    /// Adds a version. → [`PolicyVersionInfo`], without document.
+    PolicyVersionCreate(PolicyVersionCreate),
+    /// → a list of [`PolicyVersionInfo`], without documents.
+    PolicyVersionList(Policy),
+    /// → [`PolicyVersionInfo`].
+    PolicyVersionShow(PolicyVersion),
+    /// Puts a version in force. → `null`.
+    PolicyVersionSetDefault(PolicyVersion),
+    /// → `null`.
+    PolicyVersionDelete(PolicyVersion),
     /// → [`ThingInfo`].
     ThingCreate(ThingCreate),
     /// → a list of [`ThingInfo`].
-    ThingList,
+    ThingList(ThingList),
     /// → [`ThingInfo`].
     ThingDescribe(Thing),
+    /// → [`ThingInfo`].
+    ThingUpdate(ThingUpdate),
     /// → `null`.
-    ThingDelete(Thing),
+    ThingDelete(ThingDelete),
     /// Attaches a certificate to a thing. → `null`.
     ThingAttach(ThingAttach),
+    /// Detaches a certificate from a thing. → `null`.
+    ThingDetach(ThingAttach),
+    /// → [`ThingTypeInfo`].
+    ThingTypeCreate(ThingTypeCreate),
+    /// → a list of [`ThingTypeInfo`].
+    ThingTypeList,
+    /// → [`ThingTypeInfo`].
+    ThingTypeDescribe(ThingType),
+    /// → [`ThingTypeInfo`].
+    ThingTypeDeprecate(ThingTypeDeprecate),
+    /// → `null`.
+    ThingTypeDelete(ThingType),
     /// → the shadow document, as the service answers it.
     ShadowGet(Shadow),
     /// → the accepted document, as the service answers it.
@@ -194,17 +231,6 @@ fn line<T: Serialize>(value: &T) -> Vec<u8> {
     line
 }
 
-macro_rules! arguments {
-    ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty),* $(,)? })*) => {$(
-        $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-        #[serde(deny_unknown_fields)]
-        pub struct $name {
-            $($(#[$field_doc])* pub $field: $type),*
-        }
-    )*};
-}
-
 arguments! {
     /// Of [`Request::CertCreate`].
     CertCreate {
@@ -235,62 +261,6 @@ arguments! {
     Certificate {
         /// Its id.
         id: CertificateId,
-    }
-    /// Of [`Request::PolicyCreate`].
-    PolicyCreate {
-        /// Its name.
-        name: String,
-        /// The policy document's text.
-        document: String,
-        /// Whether one that is there gets a new version.
-        #[serde(default)]
-        replace: bool,
-    }
-    /// Names a policy.
-    Policy {
-        /// Its name.
-        name: String,
-    }
-    /// Of [`Request::PolicyAttach`] and [`Request::PolicyDetach`].
-    PolicyTarget {
-        /// The policy's name.
-        name: String,
-        /// The certificate.
-        certificate: CertificateId,
-    }
-    /// Of [`Request::PolicyExplain`].
-    PolicyExplain {
-        /// Whose policies.
-        certificate: CertificateId,
-        /// The client id that it would connect with.
-        client_id: String,
-        /// As policies spell it: `iot:Publish`.
-        action: String,
-        /// Topic, filter, client id or `thing[/shadow]`, without the ARN's beginning.
-        resource: String,
-        /// The peer's address.
-        #[serde(default)]
-        source_ip: Option<std::net::IpAddr>,
-    }
-    /// Of [`Request::ThingCreate`].
-    ThingCreate {
-        /// Its name.
-        name: ThingName,
-        /// Its attributes.
-        #[serde(default)]
-        attributes: BTreeMap<String, String>,
-    }
-    /// Names a thing.
-    Thing {
-        /// Its name.
-        name: ThingName,
-    }
-    /// Of [`Request::ThingAttach`].
-    ThingAttach {
-        /// The thing.
-        name: ThingName,
-        /// The certificate.
-        certificate: CertificateId,
     }
     /// Names a shadow.
     Shadow {
@@ -359,6 +329,8 @@ arguments! {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn round_trip(request: Request, text: &str) {

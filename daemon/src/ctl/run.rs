@@ -10,9 +10,10 @@ use iotedge_model::reserved::shadow_prefix;
 use iotedge_model::{QoS, ThingName, TopicFilter};
 use serde_json::{Value, json};
 
-use super::args::{
-    Arguments, Bridge, Cert, Command, Policy, Publish, Rule, Shadow, ShadowArg, Subscribe, Thing,
-};
+mod policy;
+mod things;
+
+use super::args::{Arguments, Bridge, Cert, Command, Publish, Rule, Shadow, ShadowArg, Subscribe};
 use super::certificates::Files;
 use super::client::{Client, read_as};
 use super::protocol::{self as p, Base64, Request};
@@ -36,6 +37,7 @@ pub(super) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), CtlE
         Command::Cert(command) => session.cert(command),
         Command::Policy(command) => session.policy(command),
         Command::Thing(command) => session.thing(command),
+        Command::ThingType(command) => session.thing_type(command),
         Command::Shadow(command) => session.shadow(command),
         Command::Rule(Rule::List) => session.ask_and_list(&Request::RuleList, show::rules),
         Command::Rule(Rule::Test(test)) => offline::test_rule(test, session.json, session.out),
@@ -176,99 +178,6 @@ impl Session<'_> {
             writeln!(self.out, "{hint}")?;
         }
         Ok(())
-    }
-
-    fn policy(&mut self, command: &Policy) -> Result<(), CtlError> {
-        let named = |name: &String| p::Policy { name: name.clone() };
-        let target = |t: &super::args::PolicyTarget| p::PolicyTarget {
-            name: t.name.clone(),
-            certificate: t.certificate.clone(),
-        };
-        match command {
-            Policy::Create {
-                name,
-                file,
-                replace,
-            } => {
-                let request = Request::PolicyCreate(p::PolicyCreate {
-                    name: name.clone(),
-                    document: offline::read_text(file)?,
-                    replace: *replace,
-                });
-                self.ask_and_show(&request, show::policy_created)
-            }
-            Policy::List => self.ask_and_list(&Request::PolicyList, show::policies),
-            Policy::Show { name } => {
-                self.ask_and_show(&Request::PolicyShow(named(name)), show::policy)
-            }
-            Policy::Delete { name } => {
-                self.ask_and_say(&Request::PolicyDelete(named(name)), "deleted")
-            }
-            Policy::Attach(t) => self.ask_and_say(&Request::PolicyAttach(target(t)), "attached"),
-            Policy::Detach(t) => self.ask_and_say(&Request::PolicyDetach(target(t)), "detached"),
-            Policy::Explain {
-                cert,
-                client_id,
-                action,
-                resource,
-                source_ip,
-            } => {
-                let request = Request::PolicyExplain(p::PolicyExplain {
-                    certificate: cert.clone(),
-                    client_id: client_id.clone(),
-                    action: action.clone(),
-                    resource: resource.clone(),
-                    source_ip: *source_ip,
-                });
-                self.explain(&request)
-            }
-            Policy::Test {
-                request,
-                region,
-                account_id,
-            } => offline::policy_test(request, region, account_id, self.json, self.out),
-            Policy::Lint { file } => offline::policy_lint(file, self.json, self.out),
-        }
-    }
-
-    fn explain(&mut self, request: &Request) -> Result<(), CtlError> {
-        let answer = self.connect()?.ask(request)?;
-        let explained: p::Explained = read_as(answer.clone())?;
-        if self.json {
-            writeln!(self.out, "{answer}")?;
-        } else {
-            let verdict = if explained.allowed { "allow" } else { "deny" };
-            writeln!(self.out, "{verdict}\n{}", explained.explanation)?;
-        }
-        match explained.allowed {
-            true => Ok(()),
-            false => Err(CtlError::No),
-        }
-    }
-
-    fn thing(&mut self, command: &Thing) -> Result<(), CtlError> {
-        let named = |t: &super::args::ThingArg| p::Thing {
-            name: t.name.clone(),
-        };
-        match command {
-            Thing::Create { name, attributes } => {
-                let request = Request::ThingCreate(p::ThingCreate {
-                    name: name.clone(),
-                    attributes: attributes.iter().cloned().collect(),
-                });
-                self.ask_and_show(&request, show::thing)
-            }
-            Thing::List => self.ask_and_list(&Request::ThingList, show::things),
-            Thing::Describe(t) => self.ask_and_show(&Request::ThingDescribe(named(t)), show::thing),
-            Thing::Delete(t) => self.ask_and_say(&Request::ThingDelete(named(t)), "deleted"),
-            Thing::Attach { name, certificate } => {
-                let request = Request::ThingAttach(p::ThingAttach {
-                    name: name.clone(),
-                    certificate: certificate.clone(),
-                });
-                self.ask_and_say(&request, "attached")
-            }
-        }
     }
 
     fn shadow(&mut self, command: &Shadow) -> Result<(), CtlError> {

@@ -6,8 +6,8 @@ use iotedge_model::UnixMillis;
 use serde_json::Value;
 
 use super::protocol::{
-    BridgeStatus, CertificateInfo, PolicyInfo, Reloaded, RouteStatus, RuleInfo, ShadowInfo, Status,
-    ThingInfo, UpstreamStatus,
+    BridgeStatus, CertificateInfo, PolicyInfo, PolicyVersionInfo, Reloaded, RouteStatus, RuleInfo,
+    ShadowInfo, Status, ThingInfo, ThingTypeInfo, UpstreamStatus,
 };
 use super::text::{bytes, counts, list, plain, span, table, time};
 
@@ -248,6 +248,66 @@ pub(super) fn policy_created(policy: &PolicyInfo, out: &mut dyn Write) -> io::Re
         .try_for_each(|warning| writeln!(out, "remark: {}", plain(warning)))
 }
 
+pub(super) fn policy_versions(all: &[PolicyVersionInfo], out: &mut dyn Write) -> io::Result<()> {
+    let rows: Vec<_> = all
+        .iter()
+        .map(|v| {
+            let default = if v.is_default_version { "default" } else { "" };
+            let number = v.version_id.to_string();
+            [number, default.to_owned(), time(v.create_date)]
+        })
+        .collect();
+    table(out, ["VERSION", "IN FORCE", "MADE"], &rows, "no versions")
+}
+
+/// The document alone, so that it can be sent into a file.
+pub(super) fn policy_version(v: &PolicyVersionInfo, out: &mut dyn Write) -> io::Result<()> {
+    let text = v.policy_document.as_deref().unwrap_or_default();
+    writeln!(out, "{}", text.trim_end())
+}
+
+pub(super) fn policy_version_created(v: &PolicyVersionInfo, out: &mut dyn Write) -> io::Result<()> {
+    let force = match v.is_default_version {
+        true => "in force",
+        false => "not in force",
+    };
+    writeln!(out, "version {}, {force}", v.version_id)?;
+    v.warnings
+        .iter()
+        .try_for_each(|warning| writeln!(out, "remark: {}", plain(warning)))
+}
+
+pub(super) fn thing_types(all: &[ThingTypeInfo], out: &mut dyn Write) -> io::Result<()> {
+    let rows: Vec<_> = all
+        .iter()
+        .map(|t| {
+            let searchable = list(&t.thing_type_properties.searchable_attributes);
+            let since = t.thing_type_metadata.deprecation_date;
+            let deprecated = since.map_or_else(|| "-".to_owned(), time);
+            [t.thing_type_name.clone(), deprecated, searchable]
+        })
+        .collect();
+    let header = ["TYPE", "DEPRECATED", "SEARCHABLE"];
+    table(out, header, &rows, "no thing types")
+}
+
+pub(super) fn thing_type(t: &ThingTypeInfo, out: &mut dyn Write) -> io::Result<()> {
+    let (properties, metadata) = (&t.thing_type_properties, &t.thing_type_metadata);
+    let mut lines = vec![
+        ("thing type", t.thing_type_name.clone()),
+        ("arn", t.thing_type_arn.clone()),
+    ];
+    if let Some(description) = &properties.thing_type_description {
+        lines.push(("description", description.clone()));
+    }
+    lines.push(("searchable", list(&properties.searchable_attributes)));
+    lines.push(("made", time(metadata.creation_date)));
+    if let Some(since) = metadata.deprecation_date {
+        lines.push(("deprecated", time(since)));
+    }
+    fields(out, &lines)
+}
+
 pub(super) fn shadows(all: &[ShadowInfo], out: &mut dyn Write) -> io::Result<()> {
     let rows: Vec<_> = all
         .iter()
@@ -264,12 +324,18 @@ pub(super) fn things(all: &[ThingInfo], out: &mut dyn Write) -> io::Result<()> {
         .iter()
         .map(|t| {
             let principals = t.principals.len().to_string();
-            [t.thing_name.clone(), t.version.to_string(), principals]
+            let thing_type = t.thing_type_name.clone().unwrap_or_else(|| "-".to_owned());
+            [
+                t.thing_name.clone(),
+                thing_type,
+                t.version.to_string(),
+                principals,
+            ]
         })
         .collect();
     table(
         out,
-        ["THING", "VERSION", "CERTIFICATES"],
+        ["THING", "TYPE", "VERSION", "CERTIFICATES"],
         &rows,
         "no things",
     )

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use iotedge_model::{Action, ClientId, Topic};
-use iotedge_ports::{AuthRequest, Authorizer, Decision};
+use iotedge_ports::{AuthRequest, Authorizer, ConnectFacts, Decision, Link};
 use iotedge_telemetry::event;
 
 use super::Peer;
@@ -35,14 +35,32 @@ impl<'a> Asker<'a> {
         self.client_id
     }
 
+    /// Asks whether it may connect.
+    pub(crate) fn ask_connect(&self, facts: ConnectFacts<'_>) -> bool {
+        self.put(Action::Connect, self.client_id.as_str(), Some(facts))
+    }
+
     /// Asks, and logs a denial with its explanation.
     pub(crate) fn ask(&self, action: Action, resource: &str) -> bool {
+        self.put(action, resource, None)
+    }
+
+    fn put(&self, action: Action, resource: &str, connect: Option<ConnectFacts<'_>>) -> bool {
+        let grant = self.peer.grant.as_ref().map(|slot| slot.current());
         let request = AuthRequest {
-            principal: &self.peer.principal,
-            client_id: self.client_id.as_str(),
             source_ip: self.peer.remote.ip(),
-            action,
-            resource,
+            link: Link {
+                secure: Some(self.peer.is_secure()),
+                server_name: self.peer.server_name.as_deref(),
+                grant: grant.as_ref(),
+            },
+            connect,
+            ..AuthRequest::new(
+                &self.peer.principal,
+                self.client_id.as_str(),
+                action,
+                resource,
+            )
         };
         match self.authorizer.authorize(&request) {
             Decision::Allow => true,
@@ -84,16 +102,16 @@ struct Decided {
 }
 
 impl Decisions {
-    pub(crate) fn new(authorizer: &dyn Authorizer) -> Self {
+    pub(crate) fn new(authorizer: &dyn Authorizer, peer: &Peer) -> Self {
         Self {
-            generation: authorizer.generation(),
+            generation: generation(authorizer, peer),
             known: None,
         }
     }
 
     /// Forgets what was decided under other policies; once for each batch is enough.
-    pub(crate) fn refresh(&mut self, authorizer: &dyn Authorizer) {
-        let generation = authorizer.generation();
+    pub(crate) fn refresh(&mut self, authorizer: &dyn Authorizer, peer: &Peer) {
+        let generation = generation(authorizer, peer);
         if generation != self.generation {
             self.generation = generation;
             self.known = None;
@@ -109,6 +127,12 @@ impl Decisions {
         let known = self.known.get_or_insert_default();
         known.receive.decide(asker, Action::Receive, topic)
     }
+}
+
+/// Grows when the policies or what was granted change.
+fn generation(authorizer: &dyn Authorizer, peer: &Peer) -> u64 {
+    let granted = peer.grant.as_ref().map_or(0, |slot| slot.generation());
+    authorizer.generation().wrapping_add(granted)
 }
 
 impl Decided {

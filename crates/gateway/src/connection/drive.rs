@@ -271,7 +271,7 @@ impl Pump {
             pressed,
             course.look,
             rates,
-            self.closes_at,
+            self.closes_at.map(|(at, _)| at),
         ]
         .into_iter()
         .flatten()
@@ -321,11 +321,8 @@ impl Pump {
                 ReasonCode::KeepAliveTimeout,
             ));
         }
-        if self.closes_at.is_some_and(|at| now >= at) {
-            return Err(End::lost(
-                DisconnectReason::WebSocketExpired,
-                ReasonCode::MaximumConnectTime,
-            ));
+        if let Some((_, reason)) = self.closes_at.filter(|(at, _)| now >= *at) {
+            return Err(End::lost(reason, ReasonCode::MaximumConnectTime));
         }
         let patience = self.context.limits.write_timeout;
         if self

@@ -93,6 +93,9 @@ fn words(reason: DisconnectReason) -> &'static str {
         DisconnectReason::WebSocketExpired => {
             "the WebSocket has lasted as long as broker.max_websocket_duration allows"
         }
+        DisconnectReason::CustomAuthExpired => {
+            "the connection has lasted as long as the authorizer allows"
+        }
         DisconnectReason::SlowConsumer => {
             "the client does not take its messages and its buffer is full"
         }

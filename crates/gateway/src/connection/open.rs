@@ -11,7 +11,8 @@ use iotedge_mqtt::{
     Version, WillProperties,
 };
 use iotedge_ports::{
-    ConnectFailed, ConnectRefused, ConnectRequest, Connected, PrincipalStatus, Wake, Will,
+    ConnectFacts, ConnectFailed, ConnectRefused, ConnectRequest, Connected, NotAuthenticated,
+    PrincipalStatus, Wake, Will,
 };
 use iotedge_telemetry::{METRICS, Metric, Traffic, event};
 use thiserror::Error;
@@ -23,6 +24,7 @@ use super::end::reason_string;
 use super::handle::Handle;
 use super::terms::Terms;
 use super::{LAST_WORDS, Peer, hang_up};
+use crate::authenticate::{self, Stay};
 use crate::{Context, Limits};
 
 /// Why there is no connection.
@@ -44,6 +46,8 @@ pub(crate) enum Refused {
     AuthenticationMethod(String),
     #[error("the certificate is {0}")]
     Certificate(&'static str),
+    #[error("not authenticated: {0}")]
+    Credentials(NotAuthenticated),
     #[error("iot:Connect is denied")]
     Connect,
     #[error("the will on topic {topic:?} is refused: {reason}")]
@@ -87,6 +91,9 @@ impl Refused {
             Self::WillQos { .. } => ReasonCode::QosNotSupported,
             Self::AuthenticationMethod(_) => ReasonCode::BadAuthenticationMethod,
             Self::Will { code, .. } => *code,
+            Self::Credentials(NotAuthenticated::Refused(_)) => ReasonCode::BadUserNameOrPassword,
+            Self::Credentials(NotAuthenticated::Busy(_)) => ReasonCode::ServerBusy,
+            Self::Credentials(NotAuthenticated::Unavailable(_)) => ReasonCode::ServerUnavailable,
             Self::Certificate(_) | Self::Connect | Self::NotYours(_) => ReasonCode::NotAuthorized,
             Self::TooMany | Self::TooSoon => ReasonCode::QuotaExceeded,
             Self::Stopping | Self::NotKept => ReasonCode::ServerUnavailable,
@@ -96,7 +103,10 @@ impl Refused {
     /// It may not be here, or may not have its will: there is a lifecycle event for that.
     pub(crate) fn is_unauthorized(&self) -> bool {
         match self {
-            Self::Certificate(_) | Self::Connect | Self::NotYours(_) => true,
+            Self::Certificate(_)
+            | Self::Credentials(NotAuthenticated::Refused(_))
+            | Self::Connect
+            | Self::NotYours(_) => true,
             Self::Will { code, .. } => *code == ReasonCode::NotAuthorized,
             _ => false,
         }
@@ -113,11 +123,15 @@ impl Refused {
             | Self::WillQos { .. } => Metric::ConnectClientError,
             Self::AuthenticationMethod(_)
             | Self::Certificate(_)
+            | Self::Credentials(NotAuthenticated::Refused(_))
             | Self::Connect
             | Self::Will { .. }
             | Self::NotYours(_) => Metric::ConnectAuthError,
-            Self::TooMany | Self::Stopping | Self::NotKept => Metric::ConnectServerError,
-            Self::TooSoon => Metric::ConnectThrottle,
+            Self::Credentials(NotAuthenticated::Unavailable(_))
+            | Self::TooMany
+            | Self::Stopping
+            | Self::NotKept => Metric::ConnectServerError,
+            Self::Credentials(NotAuthenticated::Busy(_)) | Self::TooSoon => Metric::ConnectThrottle,
         }
     }
 }
@@ -130,6 +144,8 @@ pub(crate) struct Opened {
     /// The client had none of its own.
     pub(crate) assigned: bool,
     pub(crate) terms: Terms,
+    /// On what terms it stays, where it showed credentials.
+    pub(crate) stay: Option<Stay>,
 }
 
 /// How long the connection that had the client id before may take to end.
@@ -206,11 +222,17 @@ pub(crate) async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(
 pub(crate) async fn attach(
     connect: Connect,
     terms: Terms,
-    peer: &Peer,
+    peer: &mut Peer,
     context: &Arc<Context>,
 ) -> Result<Opened, Refused> {
     let asked = connect.client_id.clone();
-    let opened = admit(connect, terms, peer, context).await;
+    let opened = match authenticate::client(&connect, peer).await {
+        Ok(stay) => match admit(connect, terms, peer, context).await {
+            Ok(opened) => Ok(Opened { stay, ..opened }),
+            Err(refused) => Err(refused),
+        },
+        Err(why) => Err(Refused::Credentials(why)),
+    };
     let unauthorized = matches!(&opened, Err(refused) if refused.is_unauthorized());
     // A client without an id of its own has no event.
     if let (true, Ok(client_id)) = (unauthorized, ClientId::new(asked.as_str())) {
@@ -251,7 +273,11 @@ async fn admit(
     let assigned = connect.client_id.as_str().is_empty();
     let client_id = client_id(&connect, &context.limits)?;
     let asker = Asker::new(context, peer, &client_id);
-    if !asker.ask(Action::Connect, client_id.as_str()) {
+    let facts = ConnectFacts {
+        persistent: !connect.clean || terms.session_expiry > 0,
+        will_topic: connect.will.as_ref().map(|will| will.topic.as_str()),
+    };
+    if !asker.ask_connect(facts) {
         return Err(Refused::Connect);
     }
     let will = connect
@@ -311,6 +337,7 @@ async fn admit(
         client_id,
         assigned,
         terms,
+        stay: None,
     })
 }
 

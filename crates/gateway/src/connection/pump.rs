@@ -29,6 +29,7 @@ use super::rates::Rates;
 use super::terms::Terms;
 use super::{LAST_WORDS, Peer, hang_up};
 use crate::Context;
+use crate::authenticate::{Refresher, Stay};
 
 /// Output beyond which nothing more is drained and nothing more is read.
 pub(super) const OUTPUT_HIGH: usize = 128 * 1024;
@@ -95,11 +96,34 @@ pub(crate) struct Pump {
     /// A taker that this client's publishes wait for, and until when.
     pub(super) pressed: Option<(Arc<dyn Pressure>, Instant)>,
     pub(super) course: Course,
-    /// When its WebSocket has lasted long enough.
-    pub(super) closes_at: Option<Instant>,
+    /// When it has lasted long enough, and why.
+    pub(super) closes_at: Option<(Instant, DisconnectReason)>,
+    /// Asks the authenticator again, as long as this is here.
+    _refresher: Option<Refresher>,
     /// How much there may be in a second, where the configuration says so.
     pub(super) rates: Option<Box<Rates>>,
     detach: Option<Detach>,
+}
+
+/// When the connection has lasted long enough: the first of what is set.
+fn closing_time(
+    peer: &Peer,
+    context: &Context,
+    stay: Option<&Stay>,
+) -> Option<(Instant, DisconnectReason)> {
+    let websocket = match peer.protocol {
+        Protocol::WebSocket => context.limits.max_websocket_duration,
+        _ => None,
+    };
+    let websocket = websocket.map(|most| (most, DisconnectReason::WebSocketExpired));
+    let granted = stay
+        .and_then(|stay| stay.disconnect_after)
+        .map(|most| (most, DisconnectReason::CustomAuthExpired));
+    let (most, reason) = websocket
+        .into_iter()
+        .chain(granted)
+        .min_by_key(|(most, _)| *most)?;
+    Some((Instant::now() + most, reason))
 }
 
 impl Pump {
@@ -115,11 +139,10 @@ impl Pump {
         let connected = opened.connected;
         let terms = opened.terms;
         let rates = Rates::of(&context.limits);
-        let closes_at = match peer.protocol {
-            Protocol::WebSocket => context.limits.max_websocket_duration,
-            _ => None,
-        }
-        .map(|duration| Instant::now() + duration);
+        let closes_at = closing_time(&peer, &context, opened.stay.as_ref());
+        let refresher = opened
+            .stay
+            .and_then(|stay| stay.refresher(&peer, &opened.handle));
         let alias_maximum = terms
             .topic_alias_maximum
             .min(context.limits.max_topic_alias);
@@ -131,7 +154,7 @@ impl Pump {
         } else {
             (usize::MAX, context.limits.max_inflight)
         };
-        let decisions = Decisions::new(&*context.authorizer);
+        let decisions = Decisions::new(&*context.authorizer, &peer);
         let mut pump = Self {
             decisions,
             detach: Some(detach),
@@ -163,6 +186,7 @@ impl Pump {
             pressed: None,
             course: Course::new(),
             closes_at,
+            _refresher: refresher,
             rates,
         };
         pump.inbound.resume(connected.unreleased);
@@ -290,7 +314,8 @@ impl Pump {
 
     /// Everything that can be done without waiting.
     pub(super) fn work(&mut self) -> Result<(), End> {
-        self.decisions.refresh(&*self.context.authorizer);
+        self.decisions
+            .refresh(&*self.context.authorizer, &self.peer);
         loop {
             if self.more {
                 self.drain();

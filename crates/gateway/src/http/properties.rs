@@ -211,6 +211,7 @@ mod tests {
             principal: Arc::new(Principal::service("test")),
             remote: None,
             trace: TraceId(0),
+            link: iotedge_ports::HttpLink::default(),
         };
         let mut map = HeaderMap::new();
         for (name, value) in headers {

@@ -6,7 +6,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::Request;
 use hyper::body::{Body as _, Incoming};
 use iotedge_model::{Action, Protocol, TraceId, percent_decode};
-use iotedge_ports::{AuthRequest, Decision, HttpRequest, HttpResponse, Method};
+use iotedge_ports::{Decision, HttpLink, HttpRequest, HttpResponse, Method};
 use iotedge_telemetry::event;
 
 use crate::Context;
@@ -38,13 +38,7 @@ pub(super) fn authorize(
     action: Action,
     resource: &str,
 ) -> Result<(), Wrong> {
-    let question = AuthRequest {
-        principal: &request.principal,
-        client_id: "",
-        source_ip: request.remote.map(|r| r.ip()),
-        action,
-        resource,
-    };
+    let question = request.question(action, resource);
     let Decision::Deny(why) = context.authorizer.authorize(&question) else {
         return Ok(());
     };
@@ -115,6 +109,11 @@ pub(super) async fn read(
         principal: peer.principal.clone(),
         remote: peer.remote.address(),
         trace,
+        link: HttpLink {
+            secure: Some(peer.is_secure()),
+            server_name: peer.server_name.clone(),
+            grant: peer.grant.as_ref().map(|slot| slot.current()),
+        },
     })
 }
 

@@ -38,11 +38,14 @@ pub(super) async fn tcp(
     }
     let deadline = Instant::now() + context.limits.connect_timeout;
     let Some(tls) = &config.tls else {
-        let Auth::Anonymous(principal) = &config.auth else {
-            refused(remote, &config, "only anonymous clients come without TLS");
-            return None;
+        let principal = match &config.auth {
+            Auth::Anonymous(principal) => principal.clone(),
+            Auth::Credentials(_) => nobody(&config),
+            Auth::Certificate | Auth::Peer => {
+                refused(remote, &config, "certificates need TLS");
+                return None;
+            }
         };
-        let principal = principal.clone();
         let peer = Peer::new(remote, principal, config, deadline);
         return Some(Stage::new(speak(socket, None, peer, context, stopped)));
     };
@@ -51,8 +54,11 @@ pub(super) async fn tcp(
         refused(remote, &config, "no client certificate");
         return None;
     };
-    let chosen = stream.get_ref().1.alpn_protocol().map(protocol_of);
-    let peer = Peer::new(remote, principal, config, deadline);
+    let session = stream.get_ref().1;
+    let chosen = session.alpn_protocol().map(protocol_of);
+    let server_name = session.server_name().map(Arc::from);
+    let mut peer = Peer::new(remote, principal, config, deadline);
+    peer.server_name = server_name;
     Some(Stage::new(speak(stream, chosen, peer, context, stopped)))
 }
 
@@ -67,6 +73,7 @@ pub(super) async fn local(
     let remote = Remote::of(&socket);
     let principal = match (&config.auth, socket.peer_cred()) {
         (Auth::Anonymous(principal), _) => principal.clone(),
+        (Auth::Credentials(_), _) => nobody(&config),
         (Auth::Peer, Ok(peer)) => Arc::new(Principal {
             kind: PrincipalKind::LocalUser {
                 uid: peer.uid(),
@@ -85,6 +92,15 @@ pub(super) async fn local(
     };
     let peer = Peer::new(remote, principal, config, deadline);
     Some(Stage::new(speak(socket, None, peer, context, stopped)))
+}
+
+/// Who a client is that has not shown its credentials yet. Nothing is asked of the policies for it.
+fn nobody(config: &Listener) -> Arc<Principal> {
+    Arc::new(Principal {
+        kind: PrincipalKind::Anonymous {
+            listener: config.name.clone(),
+        },
+    })
 }
 
 fn refused(remote: Remote, config: &Listener, why: &str) {
@@ -132,6 +148,7 @@ fn principal(config: &Listener, stream: &TlsStream<TcpStream>) -> Option<Arc<Pri
         }
         (Auth::Certificate, None) | (Auth::Peer, _) => None,
         (Auth::Anonymous(principal), _) => Some(principal.clone()),
+        (Auth::Credentials(_), _) => Some(nobody(config)),
     }
 }
 
@@ -255,7 +272,10 @@ where
         refused(peer.remote, &peer.listener, &why);
         return None;
     };
-    let (stream, early) = served?;
+    let (stream, early, request) = served?;
+    if matches!(peer.listener.auth, Auth::Credentials(_)) {
+        peer.upgrade = request;
+    }
     let (stream, behind) = stream.into_parts();
     // As a rule both are empty: a client waits for the answer to its handshake.
     let early = match (early.is_empty(), behind.is_empty()) {

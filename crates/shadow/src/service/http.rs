@@ -5,7 +5,7 @@ use std::sync::Arc;
 use iotedge_model::reserved::ShadowOperation;
 use iotedge_model::{Action, PrincipalKind, Protocol, ShadowName, ThingName, percent_decode};
 use iotedge_ports::{
-    AuthRequest, Authorizer, BoxFuture, Decision, HttpMount, HttpRequest, HttpResponse, Method,
+    Authorizer, BoxFuture, Decision, HttpMount, HttpRequest, HttpResponse, Method,
 };
 use iotedge_telemetry::event;
 use serde_json::json;
@@ -66,13 +66,9 @@ impl ShadowHttp {
         if matches!(request.principal.kind, PrincipalKind::Service { .. }) {
             return Ok(());
         }
-        let decision = self.authorizer.authorize(&AuthRequest {
-            principal: &request.principal,
-            client_id: "",
-            source_ip: request.remote.map(|r| r.ip()),
-            action,
-            resource,
-        });
+        let decision = self
+            .authorizer
+            .authorize(&request.question(action, resource));
         match decision {
             Decision::Allow => Ok(()),
             Decision::Deny(why) => {

@@ -82,10 +82,56 @@ answers! { "camelCase"
         #[serde(skip_serializing_if = "Vec::is_empty")]
         warnings: Vec<String>,
     }
+    /// A version of a policy.
+    PolicyVersionInfo {
+        /// Its number.
+        version_id: u64,
+        /// Whether it is in force.
+        is_default_version: bool,
+        /// When it was made.
+        create_date: UnixMillis,
+        /// The document's text, where it was asked for.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        policy_document: Option<String>,
+        /// Remarks on the document.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        warnings: Vec<String>,
+    }
+    /// A thing type.
+    ThingTypeInfo {
+        /// Its name.
+        thing_type_name: String,
+        /// Its ARN.
+        thing_type_arn: String,
+        /// What it was created with.
+        thing_type_properties: ThingTypeProperties,
+        /// What became of it.
+        thing_type_metadata: ThingTypeMetadata,
+    }
+    /// Of a thing type.
+    ThingTypeProperties {
+        /// What it is.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        thing_type_description: Option<String>,
+        /// Attributes that things of the type are looked for by.
+        searchable_attributes: Vec<String>,
+    }
+    /// Of a thing type.
+    ThingTypeMetadata {
+        /// Whether things may no longer get it.
+        deprecated: bool,
+        /// Since when.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        deprecation_date: Option<UnixMillis>,
+        /// When it was made.
+        creation_date: UnixMillis,
+    }
     /// A thing.
     ThingInfo {
         /// Its name.
         thing_name: String,
+        /// The client id that it best connects with.
+        default_client_id: String,
         /// Its ARN.
         thing_arn: String,
         /// Its type.
