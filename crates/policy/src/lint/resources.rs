@@ -71,7 +71,7 @@ fn types(statement: &Statement, remark: &mut Remark<'_>) {
         return;
     }
     for action in Action::ALL.into_iter().filter(|a| about(statement, *a)) {
-        let any = statement.resources.iter().any(|r| *r == Resource::Any);
+        let any = statement.resources.contains(&Resource::Any);
         if action == Action::ListRetainedMessages && !any {
             remark(format!(
                 "{action} is asked on \"*\" only, and that is no resource here"
