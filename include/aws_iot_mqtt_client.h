@@ -11,14 +11,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The application's own configuration, where its folder is on the include path. */
-#ifdef __has_include
-#if __has_include("aws_iot_config.h")
-#include "aws_iot_config.h"
-#endif
-#endif
-
 #include "aws_iot_error.h"
+#include "iotedge_compat_config.h"
 #include "network_interface.h"
 #include "timer_interface.h"
 #ifdef _ENABLE_THREAD_SUPPORT_
@@ -131,11 +125,6 @@ typedef struct {
 #endif
 
 /* The defaults as objects, of the header: their size follows the application's flags. */
-#if defined(__GNUC__)
-#define IOTEDGE_MAYBE_UNUSED __attribute__((unused))
-#else
-#define IOTEDGE_MAYBE_UNUSED
-#endif
 static const IoT_MQTT_Will_Options iotMqttWillOptionsDefault IOTEDGE_MAYBE_UNUSED =
 	IoT_MQTT_Will_Options_Initializer;
 static const IoT_Client_Connect_Params iotClientConnectParamsDefault IOTEDGE_MAYBE_UNUSED =

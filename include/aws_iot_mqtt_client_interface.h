@@ -6,21 +6,11 @@
 #define IOTEDGE_AWS_IOT_MQTT_CLIENT_INTERFACE_H
 
 #include "aws_iot_mqtt_client.h"
+#include "iotedge_compat_config.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
-
-/* What the application's aws_iot_config.h says, on its way into the library. */
-struct iotedge_compat_config {
-	size_t size;
-	uint32_t tx_buf_len;
-	uint32_t rx_buf_len;
-	uint32_t num_subscribe_handlers;
-	uint32_t min_reconnect_wait_ms;
-	uint32_t max_reconnect_wait_ms;
-	uint32_t disable_metrics;
-};
 
 IoT_Error_t iotedge_compat_mqtt_init(AWS_IoT_Client *pClient,
 									 const IoT_Client_Init_Params *pInitParams,
@@ -33,38 +23,7 @@ IoT_Error_t iotedge_compat_mqtt_init(AWS_IoT_Client *pClient,
  */
 static inline IoT_Error_t aws_iot_mqtt_init(AWS_IoT_Client *pClient,
 											IoT_Client_Init_Params *pInitParams) {
-	struct iotedge_compat_config config;
-	config.size = sizeof(config);
-#ifdef AWS_IOT_MQTT_TX_BUF_LEN
-	config.tx_buf_len = AWS_IOT_MQTT_TX_BUF_LEN;
-#else
-	config.tx_buf_len = 512;
-#endif
-#ifdef AWS_IOT_MQTT_RX_BUF_LEN
-	config.rx_buf_len = AWS_IOT_MQTT_RX_BUF_LEN;
-#else
-	config.rx_buf_len = 512;
-#endif
-#ifdef AWS_IOT_MQTT_NUM_SUBSCRIBE_HANDLERS
-	config.num_subscribe_handlers = AWS_IOT_MQTT_NUM_SUBSCRIBE_HANDLERS;
-#else
-	config.num_subscribe_handlers = 5;
-#endif
-#ifdef AWS_IOT_MQTT_MIN_RECONNECT_WAIT_INTERVAL
-	config.min_reconnect_wait_ms = AWS_IOT_MQTT_MIN_RECONNECT_WAIT_INTERVAL;
-#else
-	config.min_reconnect_wait_ms = 1000;
-#endif
-#ifdef AWS_IOT_MQTT_MAX_RECONNECT_WAIT_INTERVAL
-	config.max_reconnect_wait_ms = AWS_IOT_MQTT_MAX_RECONNECT_WAIT_INTERVAL;
-#else
-	config.max_reconnect_wait_ms = 128000;
-#endif
-#ifdef DISABLE_METRICS
-	config.disable_metrics = (DISABLE_METRICS) ? 1 : 0;
-#else
-	config.disable_metrics = 0;
-#endif
+	const struct iotedge_compat_config config = iotedge_compat_config_of_application();
 	return iotedge_compat_mqtt_init(pClient, pInitParams, sizeof(IoT_Client_Init_Params), &config);
 }
 

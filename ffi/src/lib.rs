@@ -12,6 +12,7 @@ mod client;
 pub mod compat;
 mod connection;
 mod error;
+mod json;
 pub mod native;
 mod tls;
 mod wire;

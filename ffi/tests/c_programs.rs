@@ -37,9 +37,13 @@ fn run(command: &mut Command) -> Output {
 #[test]
 fn the_c_programs_compile_without_a_warning_and_run() {
     let out = tempfile::tempdir().unwrap();
-    run(Command::new(here().join("../tests/c/build.sh"))
-        .arg(out.path())
-        .arg(library_dir()));
+    for optimise in ["-O2", "-O0"] {
+        run(Command::new(here().join("../tests/c/build.sh"))
+            .env("OPTIMISE", optimise)
+            .arg(out.path())
+            .arg(library_dir()));
+        run(&mut Command::new(out.path().join("offline")));
+    }
 
     let server = Server::start(4, |number, peer| {
         peer.accept();

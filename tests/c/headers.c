@@ -5,10 +5,19 @@
 #include "aws_iot_mqtt_client_interface.h"
 #include "aws_iot_mqtt_client_interface.h"
 #include "aws_iot_error.h"
+#include "aws_iot_jobs_interface.h"
+#include "aws_iot_jobs_json.h"
+#include "aws_iot_jobs_topics.h"
+#include "aws_iot_jobs_types.h"
+#include "aws_iot_json_utils.h"
 #include "aws_iot_log.h"
 #include "aws_iot_mqtt_client.h"
+#include "aws_iot_shadow_interface.h"
+#include "aws_iot_shadow_json_data.h"
+#include "aws_iot_shadow_key.h"
 #include "aws_iot_version.h"
 #include "iotedge.h"
+#include "jsmn.h"
 #include "network_interface.h"
 #include "threads_interface.h"
 #include "timer_interface.h"
@@ -34,7 +43,17 @@ MUST(sizeof(IoT_Client_Init_Params) == 80);
 MUST(offsetof(IoT_Client_Init_Params, port) == 16);
 MUST(offsetof(IoT_Client_Init_Params, disconnectHandlerData) == 72);
 MUST(sizeof(Timer) == 16);
+MUST(sizeof(ShadowInitParameters_t) == 56);
+MUST(sizeof(ShadowConnectParameters_t) == 32);
+MUST(sizeof(jsonStruct_t) == 40);
+MUST(offsetof(jsonStruct_t, type) == 24);
+MUST(offsetof(jsonStruct_t, cb) == 32);
+MUST(sizeof(AwsIotJobExecutionUpdateRequest) == 48);
+MUST(sizeof(AwsIotDescribeJobExecutionRequest) == 24);
+MUST(sizeof(AwsIotStartNextPendingJobExecutionRequest) == 16);
 #endif
+MUST(sizeof(jsmntok_t) == 16);
+MUST(sizeof(jsmn_parser) == 12);
 MUST(sizeof(IoT_Error_t) == sizeof(int));
 MUST(NETWORK_PHYSICAL_LAYER_CONNECTED == 6);
 MUST(INVALID_TOPIC_TYPE_ERROR == -52);
@@ -63,6 +82,53 @@ any_function iotedge_all_functions[] = {
 	(any_function) aws_iot_mqtt_autoreconnect_set_status,
 	(any_function) aws_iot_mqtt_get_network_disconnected_count,
 	(any_function) aws_iot_mqtt_reset_network_disconnected_count,
+	(any_function) aws_iot_shadow_init,
+	(any_function) aws_iot_shadow_free,
+	(any_function) aws_iot_shadow_connect,
+	(any_function) aws_iot_shadow_yield,
+	(any_function) aws_iot_shadow_disconnect,
+	(any_function) aws_iot_shadow_update,
+	(any_function) aws_iot_shadow_get,
+	(any_function) aws_iot_shadow_delete,
+	(any_function) aws_iot_shadow_register_delta,
+	(any_function) aws_iot_shadow_reset_last_received_version,
+	(any_function) aws_iot_shadow_get_last_received_version,
+	(any_function) aws_iot_shadow_enable_discard_old_delta_msgs,
+	(any_function) aws_iot_shadow_disable_discard_old_delta_msgs,
+	(any_function) aws_iot_shadow_set_autoreconnect_status,
+	(any_function) aws_iot_shadow_init_json_document,
+	(any_function) aws_iot_shadow_add_reported,
+	(any_function) aws_iot_shadow_add_desired,
+	(any_function) aws_iot_finalize_json_document,
+	(any_function) aws_iot_fill_with_client_token,
+	(any_function) aws_iot_jobs_get_api_topic,
+	(any_function) aws_iot_jobs_map_string_to_job_status,
+	(any_function) aws_iot_jobs_map_status_to_string,
+	(any_function) aws_iot_jobs_json_serialize_update_job_execution_request,
+	(any_function) aws_iot_jobs_json_serialize_client_token_only_request,
+	(any_function) aws_iot_jobs_json_serialize_describe_job_execution_request,
+	(any_function) aws_iot_jobs_json_serialize_start_next_job_execution_request,
+	(any_function) aws_iot_jobs_subscribe_to_job_messages,
+	(any_function) aws_iot_jobs_subscribe_to_all_job_messages,
+	(any_function) aws_iot_jobs_unsubscribe_from_job_messages,
+	(any_function) aws_iot_jobs_send_query,
+	(any_function) aws_iot_jobs_start_next,
+	(any_function) aws_iot_jobs_describe,
+	(any_function) aws_iot_jobs_send_update,
+	(any_function) jsmn_init,
+	(any_function) jsmn_parse,
+	(any_function) jsoneq,
+	(any_function) findToken,
+	(any_function) parseInteger32Value,
+	(any_function) parseInteger16Value,
+	(any_function) parseInteger8Value,
+	(any_function) parseUnsignedInteger32Value,
+	(any_function) parseUnsignedInteger16Value,
+	(any_function) parseUnsignedInteger8Value,
+	(any_function) parseFloatValue,
+	(any_function) parseDoubleValue,
+	(any_function) parseBooleanValue,
+	(any_function) parseStringValue,
 	(any_function) iot_tls_init,
 	(any_function) iot_tls_connect,
 	(any_function) iot_tls_write,

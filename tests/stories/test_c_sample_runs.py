@@ -1,5 +1,6 @@
 """A C program written for the AWS IoT Embedded C SDK runs on libiotedge, unchanged."""
 
+import json
 import os
 import pathlib
 import shutil
@@ -9,9 +10,17 @@ import pytest
 from harness.binaries import ROOT, build_dir
 from harness.clients import Client
 from harness.daemon import allow
+from harness.pki import make_ca, sign
 from harness.process import Process, run
 
 DEVICE = allow((["iot:*"], ["*"]))
+
+VALGRIND = [
+    "valgrind", "--error-exitcode=99", "--leak-check=full", "--show-leak-kinds=definite,indirect",
+    "--errors-for-leak-kinds=definite,indirect", "--num-callers=40",
+    f"--suppressions={ROOT / 'tests' / 'c' / 'valgrind.supp'}",
+]
+THING = "AWS-IoT-C-SDK"
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +32,23 @@ def sample(tmp_path_factory):
     done = run([ROOT / "tests" / "c" / "build.sh", out, library], deadline=120)
     assert done.returncode == 0, done.stdout + done.stderr
     return out / "subscribe_publish", library
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory):
+    """All programs, by the optimisation they are built with."""
+    library = pathlib.Path(os.environ.get("IOTEDGE_LIB_DIR") or build_dir()).resolve()
+
+    def build(optimise):
+        out = tmp_path_factory.mktemp("c" + optimise)
+        done = run(
+            [ROOT / "tests" / "c" / "build.sh", out, library], deadline=120,
+            env={"OPTIMISE": optimise},
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return out
+
+    return {optimise: build(optimise) for optimise in ("-O0", "-O2")}, library
 
 
 @pytest.fixture
@@ -47,13 +73,8 @@ def test_c_sample_runs(sample, certificates):
     gateway, folder = certificates
     listener = Client("listener", gateway.ports["mqtt"]).connect()
     assert listener.subscribe("#", 1) == 1
-    valgrind = [
-        "valgrind", "--error-exitcode=99", "--leak-check=full", "--show-leak-kinds=definite,indirect",
-        "--errors-for-leak-kinds=definite,indirect", "--num-callers=40",
-        f"--suppressions={ROOT / 'tests' / 'c' / 'valgrind.supp'}",
-    ]
     child = Process(
-        valgrind + argv(program, gateway, folder, 5), "subscribe_publish",
+        VALGRIND + argv(program, gateway, folder, 5), "subscribe_publish",
         env={"LD_LIBRARY_PATH": str(library)},
     )
     code = child.wait(120)
@@ -79,3 +100,113 @@ def test_the_c_sample_says_that_it_was_refused(sample, certificates, daemon):
     )
     code = child.wait(60)
     assert code > 0, f"exit {code}"
+
+
+def start(programs, optimise, name, gateway, folder, count, checked=False):
+    built, library = programs
+    command = argv(built[optimise] / name, gateway, folder, count)
+    return Process(
+        (VALGRIND if checked else []) + command, name, env={"LD_LIBRARY_PATH": str(library)}
+    )
+
+
+@pytest.mark.parametrize("name", ["subscribe_publish_cpp", "v1_subscribe_publish"])
+@pytest.mark.parametrize("optimise", ["-O0", "-O2"])
+def test_samples_of_other_languages_and_versions_get_their_messages_back(
+    programs, certificates, name, optimise
+):
+    gateway, folder = certificates
+    child = start(programs, optimise, name, gateway, folder, 3)
+    assert child.wait(60) == 0, child.log
+    for number in range(3):
+        assert f": {number} " in child.log, child.log
+    assert "Publish done" in child.log
+
+
+@pytest.mark.parametrize("name", ["shadow", "v1_shadow"])
+@pytest.mark.parametrize("optimise", ["-O0", "-O2"])
+def test_the_shadow_sample_reports_and_obeys_a_delta(programs, certificates, name, optimise):
+    gateway, folder = certificates
+    child = start(programs, optimise, name, gateway, folder, 40)
+    child.wait_for_line(r"Update Accepted !!", deadline=30)
+    gateway.ctl_ok("shadow", "update", THING, '{"state":{"desired":{"windowOpen":true}}}')
+    child.wait_for_line(r"Delta - Window state changed to 1", deadline=30)
+    child.wait_for_line(r"On Device: window state true", deadline=30)
+    child.wait_for_line(r'"windowOpen":true\}\}, "clientToken":"c-sdk-client-id-', deadline=30)
+    assert child.wait(60) == 0, child.log
+    assert "RejectedXX" not in child.log and "Timeout--" not in child.log, child.log
+    shadow = json.loads(gateway.ctl_ok("shadow", "get", THING))
+    assert shadow["state"]["reported"]["windowOpen"] is True
+    assert "delta" not in shadow["state"]
+
+
+@pytest.mark.parametrize("name", ["shadow_echo", "v1_shadow_echo"])
+def test_the_echo_sample_reports_what_a_delta_wants(programs, certificates, name):
+    gateway, folder = certificates
+    child = start(programs, "-O2", name, gateway, folder, 1, checked=True)
+    child.wait_for_line(r"Listening for deltas", deadline=60)
+    wanted = {"a": [1, {"b": 2.5}], "text": "warm"}
+    gateway.ctl_ok("shadow", "update", THING, json.dumps({"state": {"desired": {"x": wanted}}}))
+    assert child.wait(60) == 0, child.log
+    assert "ERROR SUMMARY: 0 errors" in child.log, child.log
+    shadow = json.loads(gateway.ctl_ok("shadow", "get", THING))
+    assert shadow["state"]["reported"] == shadow["state"]["desired"]
+    assert "delta" not in shadow["state"]
+
+
+class Jobs:
+    """Plays the jobs of one thing as AWS IoT does."""
+
+    def __init__(self, client, ids):
+        self.waiting = list(ids)
+        self.updates = []
+        self.client = client
+        assert client.subscribe(f"$aws/things/{THING}/jobs/#", 1) == 1
+
+    def play(self):
+        base = f"$aws/things/{THING}/jobs/"
+        while self.waiting:
+            message = self.client.next(30)
+            topic = message.topic.removeprefix(base)
+            if topic == "get":
+                assert message.payload == b""
+                answer = {"inProgressJobs": [], "queuedJobs": [{"jobId": j} for j in self.waiting]}
+                self.client.publish(base + "get/accepted", json.dumps(answer), 1)
+            elif topic == "$next/get":
+                assert message.payload == b""
+                self.client.publish(base + "$next/get/accepted", self.next(), 1)
+            elif topic.endswith("/update"):
+                self.updates.append((topic, json.loads(message.payload)))
+                self.waiting.pop(0)
+                self.client.publish(base + topic + "/accepted", "{}", 1)
+                self.client.publish(base + "notify-next", self.next(), 1)
+
+    def next(self):
+        if not self.waiting:
+            return json.dumps({"timestamp": 1})
+        execution = {"jobId": self.waiting[0], "status": "QUEUED", "jobDocument": {"do": "it"}}
+        return json.dumps({"execution": execution, "timestamp": 1})
+
+
+def test_the_jobs_sample_ends_each_job_that_it_is_given(programs, upstream, tmp_path):
+    """The gateway has no jobs yet, and lets nobody else play them: a scripted client does on a
+    broker that knows no reserved topics."""
+    folder = tmp_path / "pki"
+    authority = make_ca(folder, "jobs")
+    broker = upstream(tls=sign(folder, "server", authority, san="DNS:localhost")).start()
+    device = sign(folder, "device", authority)
+    shutil.copy(device.ca, folder / "rootCA.crt")
+    shutil.copy(device.certificate, folder / "cert.pem")
+    shutil.copy(device.key, folder / "privkey.pem")
+    server = Client("jobs", broker.port, identity=device).connect()
+    jobs = Jobs(server, ["first", "second", "third"])
+    built, library = programs
+    child = Process(
+        VALGRIND + [built["-O2"] / "jobs", "-h", "localhost", "-p", broker.port, "-c", folder, "-x", 3],
+        "jobs", env={"LD_LIBRARY_PATH": str(library)},
+    )
+    jobs.play()
+    assert child.wait(60) == 0, child.log
+    assert "ERROR SUMMARY: 0 errors" in child.log, child.log
+    assert [topic for topic, _ in jobs.updates] == [f"{j}/update" for j in ("first", "second", "third")]
+    assert all(update["status"] == "SUCCEEDED" for _, update in jobs.updates)

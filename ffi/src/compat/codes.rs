@@ -11,6 +11,9 @@ pub(super) const SUCCESS: c_int = 0;
 pub(super) const FAILURE: c_int = -1;
 pub(super) const NULL_VALUE_ERROR: c_int = -2;
 pub(super) const NETWORK_ALREADY_CONNECTED_ERROR: c_int = -15;
+pub(super) const JSON_PARSE_ERROR: c_int = -42;
+pub(super) const SHADOW_JSON_ERROR: c_int = -45;
+pub(super) const LIMIT_EXCEEDED_ERROR: c_int = -51;
 pub(super) const MQTT_UNACCEPTABLE_PROTOCOL_VERSION_ERROR: c_int = -37;
 
 /// The code of a result without a value.

@@ -65,13 +65,14 @@ pub unsafe extern "C" fn iotedge_compat_mqtt_init(
                 params.disconnect_handler_data,
             )));
         }
-        registry::put(client, Entry::new(new, config.disable_metrics != 0));
+        let entry = Entry::new(new, config.disable_metrics != 0, config.shadow_limits());
+        registry::put(client, entry);
         SUCCESS
     })
 }
 
 /// The macros; `None` when the header that the application was built with is older than any.
-unsafe fn read_config(config: *const CompatConfig) -> Option<CompatConfig> {
+pub(super) unsafe fn read_config(config: *const CompatConfig) -> Option<CompatConfig> {
     if config.is_null() {
         return Some(CompatConfig::default());
     }

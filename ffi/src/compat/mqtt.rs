@@ -257,7 +257,7 @@ fn message_handler(
     })
 }
 
-fn with_nul(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn with_nul(bytes: &[u8]) -> Vec<u8> {
     let mut copy = Vec::with_capacity(bytes.len() + 1);
     copy.extend_from_slice(bytes);
     copy.push(0);

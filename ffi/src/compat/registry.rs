@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use super::shadow::{Limits, Shadow};
 use super::types::AwsIotClient;
 use crate::client::Client;
 
@@ -13,15 +14,22 @@ pub(super) struct Entry {
     /// Send the application's user name, not the SDK's metrics.
     pub(super) disable_metrics: bool,
     packet_id: AtomicU16,
+    shadow: Mutex<Shadow>,
 }
 
 impl Entry {
-    pub(super) fn new(client: Client, disable_metrics: bool) -> Self {
+    pub(super) fn new(client: Client, disable_metrics: bool, limits: Limits) -> Self {
         Self {
             client,
             disable_metrics,
             packet_id: AtomicU16::new(1),
+            shadow: Mutex::new(Shadow::new(limits)),
         }
+    }
+
+    /// What the client knows of its shadows. Not to be held while a callback runs.
+    pub(super) fn shadow(&self) -> MutexGuard<'_, Shadow> {
+        self.shadow.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Increments, then returns; 65,535 is followed by 1.
@@ -40,8 +48,13 @@ static CLIENTS: RwLock<BTreeMap<usize, Arc<Entry>>> = RwLock::new(BTreeMap::new(
 
 /// The client at this address, if it was initialised.
 pub(super) fn find(client: *const AwsIotClient) -> Option<Arc<Entry>> {
+    find_address(client.addr())
+}
+
+/// As [`find`], for those who keep the address only.
+pub(super) fn find_address(address: usize) -> Option<Arc<Entry>> {
     let clients = CLIENTS.read().unwrap_or_else(PoisonError::into_inner);
-    clients.get(&client.addr()).cloned()
+    clients.get(&address).cloned()
 }
 
 /// Keeps a client under its address. One that was there before is ended: its memory has been

@@ -3,6 +3,8 @@
 
 use std::ffi::{c_char, c_int, c_void};
 
+use super::shadow::Limits;
+
 /// `AWS_IoT_Client`: only its address counts.
 #[repr(C)]
 pub struct AwsIotClient {
@@ -138,6 +140,22 @@ pub struct CompatConfig {
     pub max_reconnect_wait_ms: u32,
     /// `DISABLE_METRICS`.
     pub disable_metrics: u32,
+    /// `MAX_ACKS_TO_COMEIN_AT_ANY_GIVEN_TIME`.
+    pub max_shadow_acks: u32,
+    /// `MAX_JSON_TOKEN_EXPECTED`.
+    pub max_shadow_deltas: u32,
+    /// `SHADOW_MAX_SIZE_OF_RX_BUFFER`.
+    pub shadow_rx_buf_len: u32,
+}
+
+impl CompatConfig {
+    pub(super) fn shadow_limits(&self) -> Limits {
+        Limits {
+            max_acks: self.max_shadow_acks as usize,
+            max_deltas: self.max_shadow_deltas as usize,
+            rx_buffer: self.shadow_rx_buf_len as usize,
+        }
+    }
 }
 
 impl Default for CompatConfig {
@@ -151,6 +169,9 @@ impl Default for CompatConfig {
             min_reconnect_wait_ms: 1000,
             max_reconnect_wait_ms: 128_000,
             disable_metrics: 0,
+            max_shadow_acks: 10,
+            max_shadow_deltas: 120,
+            shadow_rx_buf_len: 513,
         }
     }
 }
