@@ -3,6 +3,7 @@
 mod certificates;
 mod messages;
 mod policies;
+mod rules;
 mod shadows;
 mod status;
 mod things;
@@ -192,7 +193,8 @@ async fn answer(rooms: &Arc<Rooms>, principal: &Arc<Principal>, request: Request
         Request::BridgeStatus => Ok(status::bridge(rooms)),
         Request::BridgePause(upstream) => status::pause(rooms, &upstream.upstream, true),
         Request::BridgeResume(upstream) => status::pause(rooms, &upstream.upstream, false),
-        Request::RuleList => Ok(status::rules(rooms)),
+        Request::RuleList => Ok(rules::list(rooms)),
+        Request::RuleShow(rule) => rules::show(rooms, &rule.name),
         Request::Reload => status::reload(rooms).await,
         Request::Publish(publish) => messages::publish(rooms, principal, publish).await,
         // Streams; see `converse`.
@@ -230,6 +232,10 @@ fn change(rooms: &Rooms, request: Request) -> Answer {
         Request::PolicyAttach(target) => policies::attach(rooms, &target),
         Request::PolicyDetach(target) => policies::detach(rooms, &target),
         Request::PolicyExplain(explain) => policies::explain(rooms, &explain),
+        Request::RuleCreate(create) => rules::put(rooms, &create),
+        Request::RuleEnable(rule) => rules::enable(rooms, &rule.name, true),
+        Request::RuleDisable(rule) => rules::enable(rooms, &rule.name, false),
+        Request::RuleDelete(rule) => rules::delete(rooms, &rule.name),
         Request::ShadowList(list) => shadows::list(rooms, &list),
         Request::ThingCreate(create) => things::create(rooms, create),
         Request::ThingList(list) => things::list(rooms, list),

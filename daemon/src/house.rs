@@ -19,7 +19,7 @@ use iotedge_identity::Identity;
 use iotedge_model::DropReason;
 use iotedge_ports::{BrokerPort, Clock, HttpMount};
 use iotedge_registry::Registry;
-use iotedge_rules::Engine;
+use iotedge_rules::{Catalog, Engine};
 use iotedge_shadow::{ShadowHttp, ShadowService};
 use iotedge_store::{Opened, Options as StoreOptions, Store, TakerKind};
 use iotedge_telemetry::event;
@@ -47,6 +47,7 @@ pub struct Rooms {
     pub registry: Arc<Registry>,
     pub authority: Arc<Authority>,
     pub engine: Arc<Engine>,
+    pub rules: Arc<Catalog>,
     pub shadow: Arc<ShadowService>,
     pub bridge: Arc<Bridge>,
     devices: Mutex<Vec<SerialPort>>,
@@ -122,7 +123,8 @@ impl House {
             registry.clone(),
             configured(&config),
         );
-        install(&identity, &engine, documents)?;
+        let rules = Arc::new(Catalog::new(&store, engine.clone()));
+        install(&identity, &rules, &engine, documents)?;
         if dev {
             dev::prepare(&config, &identity, &registry).map_err(problem)?;
         }
@@ -157,6 +159,7 @@ impl House {
             registry,
             authority,
             engine,
+            rules,
             shadow,
             bridge: Arc::new(bridge),
             devices: Mutex::new(devices),
@@ -272,7 +275,7 @@ impl Rooms {
             .await
             .map_err(problem)??;
         let policies = documents.policies.len();
-        let rules = install(&self.identity, &self.engine, documents)?;
+        let rules = install(&self.identity, &self.rules, &self.engine, documents)?;
         for (slot, server) in self.tls.iter().zip(tls) {
             slot.put(server);
         }
@@ -409,13 +412,15 @@ fn report_salvage(opened: &Opened) {
 /// Puts policies and rules in force.
 fn install(
     identity: &Identity,
+    catalog: &Catalog,
     engine: &Engine,
     documents: Documents,
 ) -> Result<iotedge_rules::Changes, Problems> {
+    catalog.check(&documents.rules).map_err(problem)?;
     identity
         .set_file_policies(documents.policies)
         .map_err(problem)?;
-    let changes = engine.replace(documents.rules);
+    let changes = catalog.install(documents.rules).map_err(problem)?;
     for rule in engine.rules() {
         for warning in rule.warnings() {
             tracing::warn!(rule = %rule.name(), "{warning}");

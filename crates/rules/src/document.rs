@@ -267,6 +267,7 @@ impl<'t> Reader<'t> {
             actions: Vec::new(),
             error_action: None,
             source: self.text.to_owned(),
+            file: self.file.to_owned(),
         };
         for (key, node) in members {
             match key.as_str() {

@@ -1,9 +1,10 @@
 //! Topic rules: documents, the set of them that is in force, and their actions.
 //!
 //! A rule's JSON is AWS's `topicRulePayload`. [`load_dir`] reads `rules.d`; [`Engine`] is what the
-//! broker asks for each message it accepts; [`rule_test`] tries a statement out without one.
+//! broker asks for each message it accepts; [`Catalog`] keeps rules made by command beside the files; [`rule_test`] tries a statement out without one.
 #![forbid(unsafe_code)]
 
+mod catalog;
 mod document;
 mod engine;
 mod failure;
@@ -13,6 +14,7 @@ mod load;
 mod rule;
 mod try_out;
 
+pub use catalog::{Catalog, CatalogError, RuleOrigin};
 pub use document::{RuleError, RuleProblem, parse_rule};
 pub use engine::{Changes, Engine};
 pub use load::{load_dir, load_file};

@@ -31,6 +31,8 @@ pub(crate) struct RuleDefinition {
     pub(crate) error_action: Option<Action>,
     /// The document's text.
     pub(crate) source: String,
+    /// The file it stands in, or what stands for one.
+    pub(crate) file: String,
 }
 
 /// What a rule does with its output.
@@ -65,6 +67,16 @@ impl Rule {
     /// Its name.
     pub fn name(&self) -> &Arc<str> {
         &self.definition.name
+    }
+
+    /// The document it was read from.
+    pub fn document(&self) -> &str {
+        &self.definition.source
+    }
+
+    /// The file it was read from, or what stands for one.
+    pub fn file(&self) -> &str {
+        &self.definition.file
     }
 
     /// `description`.

@@ -1,6 +1,5 @@
-//! Status, bridge, rules, reload.
+//! Status, bridge, reload.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use iotedge_ports::UpstreamPort as _;
@@ -8,8 +7,8 @@ use iotedge_telemetry::METRICS;
 
 use super::Answer;
 use crate::ctl::protocol::{
-    BridgeStatus, Failure, ListenerStatus, Reloaded, Reply, RuleInfo, SerialStatus, Status,
-    StoreStatus, UpstreamStatus,
+    BridgeStatus, Failure, ListenerStatus, Reloaded, Reply, SerialStatus, Status, StoreStatus,
+    UpstreamStatus,
 };
 use crate::house::Rooms;
 
@@ -106,34 +105,6 @@ pub(super) fn pause(rooms: &Rooms, upstream: &str, pause: bool) -> Answer {
             format!("there is no upstream {upstream:?}"),
         ))
     }
-}
-
-pub(super) fn rules(rooms: &Rooms) -> Reply {
-    let rules: Vec<RuleInfo> = rooms
-        .engine
-        .rules()
-        .iter()
-        .map(|rule| {
-            let counts = rule.counts();
-            RuleInfo {
-                rule_name: rule.name().to_string(),
-                sql: rule.sql().to_owned(),
-                topic_pattern: rule.topic_pattern().unwrap_or_default().to_owned(),
-                rule_disabled: !rule.is_enabled(),
-                origin: "file".into(),
-                actions: rule.action_names(),
-                counts: BTreeMap::from([
-                    ("topic_matched".to_owned(), counts.topic_matched),
-                    ("executed".to_owned(), counts.executed),
-                    ("succeeded".to_owned(), counts.succeeded),
-                    ("failed_sql".to_owned(), counts.failed_sql),
-                    ("failed_template".to_owned(), counts.failed_template),
-                    ("failed_topic".to_owned(), counts.failed_topic),
-                ]),
-            }
-        })
-        .collect();
-    Reply::ok(&rules)
 }
 
 pub(super) async fn reload(rooms: &Arc<Rooms>) -> Answer {

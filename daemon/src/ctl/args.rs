@@ -159,10 +159,38 @@ pub(super) struct ShadowArg {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Rule {
+    /// Make a rule of a topicRulePayload document
+    Create {
+        /// Its name
+        name: String,
+        /// The document; `-` reads standard input
+        file: PathBuf,
+    },
+    /// Replace a rule that was made by command
+    Replace {
+        /// Its name
+        name: String,
+        /// The document; `-` reads standard input
+        file: PathBuf,
+    },
     /// All rules
     List,
+    /// A rule's document
+    Show(RuleArg),
+    /// Let a rule run
+    Enable(RuleArg),
+    /// Keep a rule, but do not let it run
+    Disable(RuleArg),
+    /// Delete a rule that was made by command
+    Delete(RuleArg),
     /// Evaluate a statement for one message, without a daemon and without side effects
     Test(RuleTest),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RuleArg {
+    /// Its name
+    pub(super) name: String,
 }
 
 #[derive(Debug, Args)]

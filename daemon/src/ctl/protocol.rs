@@ -135,8 +135,18 @@ pub enum Request {
     ShadowDelete(Shadow),
     /// → a list of [`ShadowInfo`], sorted.
     ShadowList(ShadowList),
-    /// → a list of [`RuleInfo`].
+    /// → a list of [`RuleInfo`], without documents.
     RuleList,
+    /// → [`RuleInfo`].
+    RuleShow(Rule),
+    /// Makes or replaces a rule. → [`RuleInfo`], without document.
+    RuleCreate(RuleCreate),
+    /// → [`RuleInfo`], without document.
+    RuleEnable(Rule),
+    /// → [`RuleInfo`], without document.
+    RuleDisable(Rule),
+    /// → `null`.
+    RuleDelete(Rule),
     /// → [`BridgeStatus`].
     BridgeStatus,
     /// → `null`.
@@ -288,6 +298,21 @@ arguments! {
         /// Those behind this one: `thing` or `thing/shadow`.
         #[serde(default)]
         after: Option<String>,
+    }
+    /// Names a rule.
+    Rule {
+        /// Its name.
+        name: String,
+    }
+    /// Of [`Request::RuleCreate`].
+    RuleCreate {
+        /// Its name.
+        name: String,
+        /// The rule's document: `topicRulePayload`.
+        document: String,
+        /// Whether it must be there already and is replaced; else it must not.
+        #[serde(default)]
+        replace: bool,
     }
     /// Names an upstream.
     Upstream {

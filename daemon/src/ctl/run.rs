@@ -11,9 +11,10 @@ use iotedge_model::{QoS, ThingName, TopicFilter};
 use serde_json::{Value, json};
 
 mod policy;
+mod rules;
 mod things;
 
-use super::args::{Arguments, Bridge, Cert, Command, Publish, Rule, Shadow, ShadowArg, Subscribe};
+use super::args::{Arguments, Bridge, Cert, Command, Publish, Shadow, ShadowArg, Subscribe};
 use super::certificates::Files;
 use super::client::{Client, read_as};
 use super::protocol::{self as p, Base64, Request};
@@ -39,8 +40,7 @@ pub(super) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), CtlE
         Command::Thing(command) => session.thing(command),
         Command::ThingType(command) => session.thing_type(command),
         Command::Shadow(command) => session.shadow(command),
-        Command::Rule(Rule::List) => session.ask_and_list(&Request::RuleList, show::rules),
-        Command::Rule(Rule::Test(test)) => offline::test_rule(test, session.json, session.out),
+        Command::Rule(command) => session.rule(command),
         Command::Bridge(command) => session.bridge(command),
         Command::Publish(publish) => session.publish(publish),
         Command::Subscribe(subscribe) => session.subscribe(subscribe),

@@ -370,6 +370,7 @@ pub(super) fn rules(all: &[RuleInfo], out: &mut dyn Write) -> io::Result<()> {
             };
             [
                 rule.rule_name.clone(),
+                rule.origin.clone(),
                 state.to_owned(),
                 rule.topic_pattern.clone(),
                 list(&rule.actions),
@@ -377,8 +378,27 @@ pub(super) fn rules(all: &[RuleInfo], out: &mut dyn Write) -> io::Result<()> {
             ]
         })
         .collect();
-    let header = ["RULE", "STATE", "TOPICS", "ACTIONS", "COUNTS"];
+    let header = ["RULE", "ORIGIN", "STATE", "TOPICS", "ACTIONS", "COUNTS"];
     table(out, header, &rows, "no rules")
+}
+
+/// The document alone, so that it can be sent into a file.
+pub(super) fn rule(rule: &RuleInfo, out: &mut dyn Write) -> io::Result<()> {
+    let text = rule.topic_rule_payload.as_deref().unwrap_or_default();
+    writeln!(out, "{}", text.trim_end())
+}
+
+/// That a rule is in force, or kept out of it.
+pub(super) fn rule_state(rule: &RuleInfo, out: &mut dyn Write) -> io::Result<()> {
+    let state = if rule.rule_disabled {
+        "disabled"
+    } else {
+        "enabled"
+    };
+    writeln!(out, "{} {state}", plain(&rule.rule_name))?;
+    rule.warnings
+        .iter()
+        .try_for_each(|warning| writeln!(out, "remark: {}", plain(warning)))
 }
 
 pub(super) fn reloaded(reloaded: &Reloaded, out: &mut dyn Write) -> io::Result<()> {

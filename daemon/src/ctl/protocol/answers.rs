@@ -168,6 +168,20 @@ answers! { "camelCase"
         rule_disabled: bool,
         /// `file` or `store`.
         origin: String,
+        /// The file, where it is of one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        file: Option<String>,
+        /// `awsIotSqlVersion`.
+        aws_iot_sql_version: String,
+        /// Its description.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        description: Option<String>,
+        /// The document's text, where it was asked for.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        topic_rule_payload: Option<String>,
+        /// What its author should look at again.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        warnings: Vec<String>,
         /// Names of its actions.
         actions: Vec<String>,
         /// What it has done since start, by name (`executed`, `failed`, ...).
