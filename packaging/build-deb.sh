@@ -41,7 +41,7 @@ compressed() {
 
 fill() {
     sed -e "s/@VERSION@/$version/g" -e "s/@ARCH@/$arch/g" -e "s/@TRIPLET@/$triplet/g" \
-        -e "s/@SIZE@/${size:-0}/g" "$1"
+        -e "s/@SIZE@/${size:-0}/g" -e "s/@LIBC@/${libc:-2.34}/g" "$1"
 }
 
 begin() {
@@ -70,6 +70,9 @@ begin iotedge
 put 755 "$bin/iotedged" /usr/bin/iotedged
 $strip --remove-section=.comment "$root/usr/bin/iotedged"
 ln -s iotedged "$root/usr/bin/iotedgectl"
+# Where the linker could pack the relocations, only a C library that knows them starts it.
+libc=2.34
+! objdump -p "$root/usr/bin/iotedged" | grep -q GLIBC_ABI_DT_RELR || libc=2.36
 put 644 etc/iotedge.toml /etc/iotedge/iotedge.toml
 for dir in conf.d rules.d policies.d; do
     mkdir -p "$root/etc/iotedge/$dir"

@@ -1,6 +1,6 @@
 //! What connections ask: attach, detach, subscribe.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use iotedge_model::{Now, TraceId};
@@ -157,21 +157,23 @@ impl Shared {
 
     fn new_session(&self, core: &mut Core, request: &ConnectRequest) -> usize {
         let identifier = TraceId::unique().0;
-        let record = (request.session_expiry > 0).then(|| SessionRecord {
-            client_id: request.client_id.clone(),
-            taker: self
-                .store
-                .create_taker(TakerKind::Session, request.client_id.as_str()),
-            principal: request.principal.clone(),
-            protocol_level: request.protocol_level,
-            expiry: request.session_expiry,
-            identifier,
-            created_at: self.clock.now().wall,
-            ended_at: None,
-            ended_trusted: false,
-            waited: 0,
-            subscriptions: Vec::new(),
-            unreleased: Vec::new(),
+        let record = (request.session_expiry > 0).then(|| {
+            Box::new(SessionRecord {
+                client_id: request.client_id.clone(),
+                taker: self
+                    .store
+                    .create_taker(TakerKind::Session, request.client_id.as_str()),
+                principal: request.principal.clone(),
+                protocol_level: request.protocol_level,
+                expiry: request.session_expiry,
+                identifier,
+                created_at: self.clock.now().wall,
+                ended_at: None,
+                ended_trusted: false,
+                waited: 0,
+                subscriptions: Vec::new(),
+                unreleased: Vec::new(),
+            })
         });
         let mailbox = SessionBox::new(
             core.env.clone(),
@@ -191,7 +193,7 @@ impl Shared {
             expiry: request.session_expiry,
             record,
             mailbox: Arc::new(mailbox),
-            subscriptions: HashMap::new(),
+            subscriptions: BTreeMap::new(),
             live: None,
             deadline: None,
             delayed_will: None,

@@ -1,6 +1,6 @@
 //! The state behind the lock.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use iotedge_model::{
@@ -181,7 +181,7 @@ impl Core {
         }
         for record in opened.sessions.drain(..) {
             let wills = wills.remove(record.client_id.as_str()).unwrap_or_default();
-            core.load_session(record, wills, &now, limits);
+            core.load_session(Box::new(record), wills, &now, limits);
         }
         let over = wills.into_values().flatten();
         core.due_wills
@@ -204,7 +204,7 @@ impl Core {
     /// A session comes back. The time it waited counts where both ends of it are known.
     fn load_session(
         &mut self,
-        mut record: SessionRecord,
+        mut record: Box<SessionRecord>,
         mut wills: Vec<WillRecord>,
         now: &iotedge_model::Now,
         limits: &Limits,
@@ -252,7 +252,7 @@ impl Core {
             expiry: record.expiry,
             record: Some(record),
             mailbox: Arc::new(mailbox),
-            subscriptions: HashMap::new(),
+            subscriptions: BTreeMap::new(),
             live: None,
             deadline,
             delayed_will: will,

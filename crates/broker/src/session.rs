@@ -1,6 +1,6 @@
 //! A session: what a client id owns.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -22,9 +22,10 @@ pub(crate) struct Session {
     pub(crate) identifier: u128,
     /// Seconds that it outlives its connection; 0 ends with it.
     pub(crate) expiry: u32,
-    pub(crate) record: Option<SessionRecord>,
+    /// Of a session that outlives its connection.
+    pub(crate) record: Option<Box<SessionRecord>>,
     pub(crate) mailbox: Arc<SessionBox>,
-    pub(crate) subscriptions: HashMap<Arc<str>, (TopicFilter, SubscribeOptions)>,
+    pub(crate) subscriptions: BTreeMap<Arc<str>, (TopicFilter, SubscribeOptions)>,
     pub(crate) live: Option<Live>,
     /// Monotonic milliseconds at which it is over, while nobody is attached.
     pub(crate) deadline: Option<u64>,

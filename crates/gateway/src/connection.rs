@@ -6,6 +6,7 @@ mod connack;
 mod drive;
 mod end;
 mod handle;
+mod live;
 mod open;
 mod outgoing;
 mod output;
@@ -34,6 +35,7 @@ use tokio::time::Instant;
 pub(crate) use open::FIRST_READ;
 
 use self::end::Detach;
+use self::live::Live;
 use self::pump::Pump;
 use crate::authenticate::GrantSlot;
 use crate::stage::Stage;
@@ -63,8 +65,6 @@ pub(crate) struct Peer {
     pub(crate) listener: Arc<Listener>,
     /// The label of metrics.
     pub(crate) protocol: Protocol,
-    /// When CONNECT must have come.
-    pub(crate) deadline: Instant,
     /// Ties together what the log says of the connection.
     pub(crate) trace: TraceId,
     /// The server name of the TLS handshake.
@@ -76,18 +76,12 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    pub(crate) fn new(
-        remote: Remote,
-        principal: Arc<Principal>,
-        listener: Arc<Listener>,
-        deadline: Instant,
-    ) -> Self {
+    pub(crate) fn new(remote: Remote, principal: Arc<Principal>, listener: Arc<Listener>) -> Self {
         Self {
             remote,
             principal,
             listener,
             protocol: Protocol::Mqtt,
-            deadline,
             trace: TraceId::unique(),
             server_name: None,
             grant: None,
@@ -145,11 +139,12 @@ impl fmt::Display for Remote {
     }
 }
 
-/// Up to CONNACK; `buffer` is what has been read already.
+/// Up to CONNACK; `buffer` is what has been read already, and CONNECT must have come by `deadline`.
 pub(crate) async fn open<S>(
     mut stream: S,
     mut buffer: BytesMut,
     mut peer: Peer,
+    deadline: Instant,
     context: Arc<Context>,
     mut stopped: watch::Receiver<bool>,
 ) -> Option<Stage>
@@ -162,7 +157,7 @@ where
     let timeout = context.limits.connect_timeout;
     let first = tokio::select! {
         first = tokio::time::timeout_at(
-            peer.deadline,
+            deadline,
             open::read_connect(&mut stream, &mut decoder, &mut buffer),
         ) => first,
         _ = stopped.changed() => return None,
@@ -187,7 +182,7 @@ where
     let terms = terms::Terms::of(&connect, &context.limits);
     match open::attach(connect, terms, &mut peer, &context).await {
         Ok(attached) => {
-            if let Err(refusal) = open::promise_is_kept(&attached, peer.deadline).await {
+            if let Err(refusal) = open::promise_is_kept(&attached, deadline).await {
                 drop(Detach::lost(&attached, &context));
                 open::refuse(&mut stream, &peer, &refusal, &terms).await;
                 return None;
@@ -195,25 +190,11 @@ where
             // As a rule empty: its memory must not be held by a client that has come to wait.
             let input = BytesMut::from(&buffer[..]);
             let pump = Pump::new(attached, peer, context, decoder, input);
-            Some(Stage::new(live(Box::new((pump, stream)))))
+            Some(Stage::new(Live::new(pump, stream)))
         }
         Err(refusal) => {
             open::refuse(&mut stream, &peer, &refusal, &terms).await;
             None
         }
     }
-}
-
-/// From CONNACK to the client's end.
-async fn live<S>(mut client: Box<(Pump, S)>) -> Option<Stage>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (pump, stream) = &mut *client;
-    let end = pump.drive(stream).await;
-    Some(Stage::new(async move {
-        let (pump, stream) = &mut *client;
-        pump.finish(end, stream).await;
-        None
-    }))
 }

@@ -111,7 +111,7 @@ impl Bound {
                                 Stage::new(serve::local(socket, config, context, stopped))
                             }
                         };
-                        connections.spawn(first.go());
+                        connections.spawn(first);
                     }
                     Ok(_) => {}
                     Err(error) => {

@@ -1,6 +1,6 @@
 //! The receiver's side of QoS 1 and 2 (MQTT 3.1.1 and MQTT 5, 4.3, 4.6).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use iotedge_model::QoS;
 
@@ -45,6 +45,8 @@ struct Slot {
     ready: bool,
     /// It ends an exchange that [`Inbound::unanswered`] counts.
     counts: bool,
+    /// What [`Inbound::hold`] was told.
+    bytes: u32,
 }
 
 /// Keeps acknowledgements in the order of receipt ([MQTT-4.6.0-2], [MQTT-4.6.0-3]), though the
@@ -56,8 +58,9 @@ pub struct Inbound {
     /// The token of the first slot.
     first: u64,
     /// QoS 2 ids between PUBLISH and PUBREL, and whether the PUBLISH came on this connection.
-    unreleased: HashMap<PacketId, bool>,
+    unreleased: BTreeMap<PacketId, bool>,
     unanswered: usize,
+    held: usize,
 }
 
 impl Inbound {
@@ -67,8 +70,9 @@ impl Inbound {
             limit,
             slots: VecDeque::new(),
             first: 0,
-            unreleased: HashMap::new(),
+            unreleased: BTreeMap::new(),
             unanswered: 0,
+            held: 0,
         }
     }
 
@@ -126,6 +130,8 @@ impl Inbound {
     pub fn ready(&mut self, token: u64) -> bool {
         if let Some(slot) = self.slot(token) {
             slot.ready = true;
+            let held = std::mem::take(&mut slot.bytes);
+            self.let_go(held);
         }
         self.is_ready()
     }
@@ -133,9 +139,10 @@ impl Inbound {
     /// [`Inbound::ready`] with the reason code that version 5 says. An error in a PUBREC frees the
     /// id ([MQTT-4.3.3-9]).
     pub fn ready_with(&mut self, token: u64, result: ReasonCode) -> bool {
-        let mut refused = None;
+        let (mut refused, mut held) = (None, 0);
         if let Some(slot) = self.slot(token) {
             slot.ready = true;
+            held = std::mem::take(&mut slot.bytes);
             match &mut slot.receipt {
                 Receipt::PubRec(id, reason) => {
                     *reason = result;
@@ -144,10 +151,31 @@ impl Inbound {
                 Receipt::PubAck(_, reason) | Receipt::PubComp(_, reason) => *reason = result,
             }
         }
+        self.let_go(held);
         if let Some(id) = refused {
             self.unreleased.remove(&id);
         }
         self.is_ready()
+    }
+
+    /// Notes that the work behind `token` holds so many bytes of memory until it is done.
+    pub fn hold(&mut self, token: u64, bytes: usize) {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let before = match self.slot(token) {
+            Some(slot) => std::mem::replace(&mut slot.bytes, bytes),
+            None => return,
+        };
+        self.let_go(before);
+        self.held += bytes as usize;
+    }
+
+    /// Bytes of memory that work holds which is not done.
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
+    fn let_go(&mut self, bytes: u32) {
+        self.held = self.held.saturating_sub(bytes as usize);
     }
 
     fn slot(&mut self, token: u64) -> Option<&mut Slot> {
@@ -216,6 +244,7 @@ impl Inbound {
             receipt,
             ready: false,
             counts,
+            bytes: 0,
         });
         token
     }

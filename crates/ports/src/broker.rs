@@ -39,6 +39,8 @@ pub enum CloseReason {
 pub trait ClientHandle: Wake {
     /// Ends the connection. Must not block and must not call back.
     fn close(&self, reason: CloseReason);
+    /// Itself, as what is woken. (Rust 1.85 does not make one trait object of the other.)
+    fn into_wake(self: Arc<Self>) -> Arc<dyn Wake>;
 }
 
 /// A will (MQTT 3.1.1, 3.1.2.5), already checked against the policies.

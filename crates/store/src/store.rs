@@ -415,9 +415,9 @@ impl Store {
     }
 
     /// Writes a session's record (not its subscriptions and unreleased packet ids).
-    pub fn put_session(&self, session: SessionRecord, done: Option<Done>) {
+    pub fn put_session(&self, session: impl Into<Box<SessionRecord>>, done: Option<Done>) {
         let mirror = self.mirror();
-        self.push(mirror, Op::PutSession(Box::new(session)), done);
+        self.push(mirror, Op::PutSession(session.into()), done);
     }
 
     /// Removes a session with its subscriptions, its unreleased packet ids and its taker (kind

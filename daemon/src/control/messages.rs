@@ -74,6 +74,10 @@ impl ClientHandle for Ears {
     fn close(&self, _reason: CloseReason) {
         self.change(|heard| heard.closed = true);
     }
+
+    fn into_wake(self: Arc<Self>) -> Arc<dyn Wake> {
+        self
+    }
 }
 
 impl AckSink for Ears {

@@ -38,15 +38,6 @@ pub(crate) struct SessionBox {
     pub(super) membership: OnceLock<Box<Membership>>,
 }
 
-/// A connection's handle as what is woken. (Rust 1.85 does not make one trait object of the other.)
-struct Waker(Arc<dyn ClientHandle>);
-
-impl Wake for Waker {
-    fn wake(&self) {
-        self.0.wake();
-    }
-}
-
 /// News from the store.
 pub(super) enum Told {
     /// A commit of packet ids.
@@ -116,7 +107,7 @@ impl SessionBox {
         let mut flight = self.flight();
         flight.receive_maximum = receive_maximum.get();
         flight.restart();
-        let epoch = self.feed.attach(Arc::new(Waker(handle.clone())));
+        let epoch = self.feed.attach(handle.clone().into_wake());
         if let Some(membership) = self.membership.get() {
             membership.set_window(flight.free(self.feed.env.max_bytes));
             drop(flight);

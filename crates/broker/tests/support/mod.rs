@@ -84,6 +84,10 @@ impl ClientHandle for Ears {
     fn close(&self, reason: CloseReason) {
         self.change(|heard| heard.closed = Some(reason));
     }
+
+    fn into_wake(self: Arc<Self>) -> Arc<dyn Wake> {
+        self
+    }
 }
 
 impl AckSink for Ears {

@@ -31,8 +31,10 @@ pub(crate) enum Naming {
     Known(NonZeroU16),
 }
 
-/// The first topics of a connection have aliases, and keep them.
-pub(crate) struct AliasesOut {
+/// The first topics of a connection have aliases, and keep them. Nothing for a client that takes none.
+pub(crate) struct AliasesOut(Option<Box<Named>>);
+
+struct Named {
     known: BTreeMap<Topic, NonZeroU16>,
     maximum: u16,
 }
@@ -40,28 +42,32 @@ pub(crate) struct AliasesOut {
 impl AliasesOut {
     /// For a client that takes aliases up to `maximum`.
     pub(crate) fn new(maximum: u16) -> Self {
-        Self {
-            known: BTreeMap::new(),
-            maximum,
-        }
+        Self((maximum > 0).then(|| {
+            Box::new(Named {
+                known: BTreeMap::new(),
+                maximum,
+            })
+        }))
     }
 
     pub(crate) fn name(&self, topic: &Topic) -> Naming {
-        if self.maximum == 0 {
+        let Some(named) = &self.0 else {
             return Naming::Name;
-        }
-        if let Some(alias) = self.known.get(topic) {
+        };
+        if let Some(alias) = named.known.get(topic) {
             return Naming::Known(*alias);
         }
-        let next = u16::try_from(self.known.len() + 1).unwrap_or(u16::MAX);
+        let next = u16::try_from(named.known.len() + 1).unwrap_or(u16::MAX);
         match NonZeroU16::new(next) {
-            Some(alias) if next <= self.maximum => Naming::New(alias),
+            Some(alias) if next <= named.maximum => Naming::New(alias),
             _ => Naming::Name,
         }
     }
 
     /// The client has been told.
     pub(crate) fn said(&mut self, topic: &Topic, alias: NonZeroU16) {
-        self.known.insert(topic.clone(), alias);
+        if let Some(named) = &mut self.0 {
+            named.known.insert(topic.clone(), alias);
+        }
     }
 }

@@ -8,7 +8,7 @@
 //! 3. Whatever can be done is done before it waits; each of the four that may wake it has its turn
 //!    each time.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
@@ -90,26 +90,29 @@ impl Course {
 
 impl Pump {
     /// To the connection's end.
-    pub(super) async fn drive<S>(&mut self, stream: &mut S) -> End
+    pub(super) fn poll_drive<S>(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut S,
+        timer: &mut Option<Pin<Box<Sleep>>>,
+    ) -> Poll<End>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let mut timer = pin!(tokio::time::sleep_until(self.course.received));
         loop {
             // What is left of an earlier read is worked on before more is read.
             if let Err(end) = self.work() {
-                return end;
+                return Poll::Ready(end);
             }
             if let Some(end) = self.ending {
-                return end;
+                return Poll::Ready(end);
             }
             // Asked again now, so that its relief wakes this connection.
             if self.pressed.is_some() && !self.is_pressed() {
                 continue;
             }
-            let happened = poll_fn(|cx| self.poll(cx, stream, timer.as_mut()));
-            if let Err(end) = happened.await {
-                return end;
+            if let Err(end) = ready!(self.poll(cx, stream, timer)) {
+                return Poll::Ready(end);
             }
         }
     }
@@ -119,7 +122,7 @@ impl Pump {
         &mut self,
         cx: &mut Context<'_>,
         stream: &mut S,
-        timer: Pin<&mut Sleep>,
+        timer: &mut Option<Pin<Box<Sleep>>>,
     ) -> Poll<Result<(), End>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -263,7 +266,7 @@ impl Pump {
             .stuck
             .map(|since| since + self.context.limits.write_timeout);
         let keep_alive = self.silence().map(|silence| course.received + silence);
-        let pressed = self.pressed.as_ref().map(|(_, until)| *until);
+        let pressed = self.pressed.as_ref().map(|pressed| pressed.1);
         let rates = self.rates.as_ref().and_then(|rates| rates.opens());
         [
             write,
@@ -271,7 +274,7 @@ impl Pump {
             pressed,
             course.look,
             rates,
-            self.closes_at.map(|(at, _)| at),
+            self.closes_at().map(|(at, _)| at),
         ]
         .into_iter()
         .flatten()
@@ -282,12 +285,13 @@ impl Pump {
     fn poll_deadlines(
         &mut self,
         cx: &mut Context<'_>,
-        mut timer: Pin<&mut Sleep>,
+        timer: &mut Option<Pin<Box<Sleep>>>,
     ) -> Result<bool, End> {
         loop {
             let Some(next) = self.next_deadline() else {
                 return Ok(false);
             };
+            let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(next)));
             if next < timer.deadline() {
                 timer.as_mut().reset(next);
             }
@@ -321,7 +325,7 @@ impl Pump {
                 ReasonCode::KeepAliveTimeout,
             ));
         }
-        if let Some((_, reason)) = self.closes_at.filter(|(at, _)| now >= *at) {
+        if let Some((_, reason)) = self.closes_at().filter(|(at, _)| now >= *at) {
             return Err(End::lost(reason, ReasonCode::MaximumConnectTime));
         }
         let patience = self.context.limits.write_timeout;
@@ -347,7 +351,7 @@ impl Pump {
             || self
                 .pressed
                 .as_ref()
-                .is_some_and(|(_, until)| now >= *until))
+                .is_some_and(|pressed| now >= pressed.1))
     }
 
     /// `true`: a rate that was at its end goes on.

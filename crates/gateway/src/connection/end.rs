@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use iotedge_mqtt::{Disconnect, DisconnectProperties, Packet, ReasonCode, Str};
-use iotedge_ports::{BrokerPort, CloseReason, ConnectionId, Detached, DisconnectReason, EndKind};
+use iotedge_ports::{CloseReason, ConnectionId, Detached, DisconnectReason, EndKind};
 
 use super::open::Opened;
 use crate::Context;
@@ -120,16 +120,16 @@ pub(super) fn reason_string(what: &str) -> Option<Str> {
 
 /// Gives the session back however the connection ends, a panic included.
 pub(super) struct Detach {
-    pub(super) broker: Arc<dyn BrokerPort>,
+    pub(super) context: Arc<Context>,
     pub(super) connection: ConnectionId,
     pub(super) end: End,
 }
 
 impl Detach {
     /// For a connection of which nobody has said yet how it ends.
-    pub(super) fn lost(opened: &Opened, context: &Context) -> Self {
+    pub(super) fn lost(opened: &Opened, context: &Arc<Context>) -> Self {
         Self {
-            broker: context.broker.clone(),
+            context: context.clone(),
             connection: opened.connected.connection,
             end: End::lost(DisconnectReason::ServerError, ReasonCode::UnspecifiedError),
         }
@@ -138,7 +138,7 @@ impl Detach {
 
 impl Drop for Detach {
     fn drop(&mut self) {
-        self.broker.detach(Detached {
+        self.context.broker.detach(Detached {
             connection: self.connection,
             end: self.end.kind,
             session_expiry: self.end.session_expiry,

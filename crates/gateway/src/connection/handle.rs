@@ -1,6 +1,6 @@
 //! What others hold of a connection: to wake it, to close it, to tell it of commits.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
 use iotedge_ports::{AckSink, ClientHandle, CloseReason, Failure, Wake};
@@ -76,6 +76,10 @@ impl ClientHandle for Handle {
         self.notify(|inbox| {
             inbox.close.get_or_insert(reason);
         });
+    }
+
+    fn into_wake(self: Arc<Self>) -> Arc<dyn Wake> {
+        self
     }
 }
 

@@ -18,21 +18,28 @@ const SEGMENTS: usize = 32;
 #[derive(Default)]
 pub(super) struct Output {
     buffer: BytesMut,
-    /// Each with how many bytes of the buffer come before it, counted from `written`.
-    shared: VecDeque<(u64, Bytes)>,
-    shared_len: usize,
-    /// Bytes of the buffer that were written ever.
+    /// From the first one on.
+    shared: Option<Box<Shared>>,
+}
+
+/// Payloads that are not copied.
+#[derive(Default)]
+struct Shared {
+    /// Each with how many bytes of the buffer come before it, counted with those that are `written`.
+    payloads: VecDeque<(u64, Bytes)>,
+    bytes: usize,
+    /// Bytes of the buffer that were written since there are any.
     written: u64,
 }
 
 impl Output {
     /// Bytes to write.
     pub(super) fn len(&self) -> usize {
-        self.buffer.len() + self.shared_len
+        self.buffer.len() + self.shared.as_ref().map_or(0, |shared| shared.bytes)
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.buffer.is_empty() && self.shared.is_empty()
+        self.len() == 0
     }
 
     /// Where a packet is written, behind all that is there.
@@ -42,9 +49,13 @@ impl Output {
 
     /// Puts a payload behind all that is there.
     pub(super) fn share(&mut self, payload: Bytes) {
-        let at = self.written + self.buffer.len() as u64;
-        self.shared_len += payload.len();
-        self.shared.push_back((at, payload));
+        if payload.is_empty() {
+            return;
+        }
+        let shared = self.shared.get_or_insert_default();
+        let at = shared.written + self.buffer.len() as u64;
+        shared.bytes += payload.len();
+        shared.payloads.push_back((at, payload));
     }
 
     /// Gives memory back; for when it is empty.
@@ -64,18 +75,19 @@ impl Output {
     where
         S: AsyncWrite + Unpin,
     {
-        let written = if self.shared.is_empty() {
-            let all = &self.buffer[..];
-            Pin::new(stream).poll_write(cx, all.get(..most).unwrap_or(all))
-        } else {
+        let shared = self.shared.as_deref();
+        let written = if let Some(shared) = shared.filter(|shared| shared.bytes > 0) {
             let mut slices = [IoSlice::new(&[]); SEGMENTS];
-            let count = self.slices(&mut slices, most);
+            let count = self.slices(shared, &mut slices, most);
             let slices = slices.get(..count).unwrap_or_default();
             if stream.is_write_vectored() {
                 Pin::new(stream).poll_write_vectored(cx, slices)
             } else {
                 Pin::new(stream).poll_write(cx, slices.first().map_or(&[], |slice| slice))
             }
+        } else {
+            let all = &self.buffer[..];
+            Pin::new(stream).poll_write(cx, all.get(..most).unwrap_or(all))
         };
         if let Poll::Ready(Ok(n)) = &written {
             self.advance(*n);
@@ -84,9 +96,14 @@ impl Output {
     }
 
     /// The first segments, none of them empty, at most `most` bytes.
-    fn slices<'a>(&'a self, out: &mut [IoSlice<'a>; SEGMENTS], mut most: usize) -> usize {
+    fn slices<'a>(
+        &'a self,
+        shared: &'a Shared,
+        out: &mut [IoSlice<'a>; SEGMENTS],
+        mut most: usize,
+    ) -> usize {
         let mut rest = &self.buffer[..];
-        let mut before = self.written;
+        let mut before = shared.written;
         let mut count = 0;
         let mut push = |bytes: &'a [u8]| match out.get_mut(count) {
             Some(_) if bytes.is_empty() => true,
@@ -99,7 +116,7 @@ impl Output {
             }
             _ => false,
         };
-        for (at, payload) in &self.shared {
+        for (at, payload) in &shared.payloads {
             let len = usize::try_from(at - before).unwrap_or(rest.len());
             let (packets, behind) = rest.split_at(len.min(rest.len()));
             (rest, before) = (behind, *at);
@@ -112,16 +129,20 @@ impl Output {
     }
 
     fn advance(&mut self, mut n: usize) {
+        let Some(shared) = &mut self.shared else {
+            self.buffer.advance(n.min(self.buffer.len()));
+            return;
+        };
         while n > 0 {
-            let front = self.shared.front_mut();
+            let front = shared.payloads.front_mut();
             let packets = match &front {
-                Some((at, _)) => usize::try_from(*at - self.written).unwrap_or(usize::MAX),
+                Some((at, _)) => usize::try_from(*at - shared.written).unwrap_or(usize::MAX),
                 None => self.buffer.len(),
             };
             if packets > 0 {
                 let step = packets.min(n).min(self.buffer.len());
                 self.buffer.advance(step);
-                self.written += step as u64;
+                shared.written += step as u64;
                 n -= step;
                 if step == 0 {
                     return;
@@ -133,10 +154,10 @@ impl Output {
             };
             let step = payload.len().min(n);
             payload.advance(step);
-            self.shared_len -= step;
+            shared.bytes -= step;
             n -= step;
             if payload.is_empty() {
-                self.shared.pop_front();
+                shared.payloads.pop_front();
             }
         }
     }

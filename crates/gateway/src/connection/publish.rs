@@ -17,18 +17,14 @@ use tokio::time::Instant;
 
 use super::auth::Asker;
 use super::end::End;
-use super::pump::{PATIENCE, Pump};
+use super::pump::{Batch, PATIENCE, Pump};
 
 /// Publications handed to the broker under one lock.
 const BATCH: usize = 256;
 
-/// Tokens of a batch's publishes, and their bytes.
-type Tokens = Vec<Option<(u64, usize)>>;
-
 thread_local! {
     /// Room for one batch: used between two waits, so that no connection needs its own.
-    static BATCHES: Cell<(Vec<Publication>, Tokens)> =
-        const { Cell::new((Vec::new(), Vec::new())) };
+    static BATCHES: Cell<Option<Box<Batch>>> = const { Cell::new(None) };
 }
 
 /// Why a message is not taken.
@@ -99,13 +95,13 @@ impl Pump {
         publication.inbound = publish
             .packet_id
             .filter(|_| publish.qos == QoS::ExactlyOnce);
-        if self.batch.capacity() == 0 {
-            (self.batch, self.batch_tokens) = BATCHES.take();
-        }
-        self.batch.push(publication);
-        self.batch_tokens.push(token);
-        self.batch_bytes += token.map_or(0, |(_, bytes)| bytes);
-        if self.batch.len() >= BATCH {
+        let batch = self
+            .batch
+            .get_or_insert_with(|| BATCHES.take().unwrap_or_default());
+        batch.publications.push(publication);
+        batch.tokens.push(token);
+        batch.bytes += token.map_or(0, |(_, bytes)| bytes);
+        if batch.publications.len() >= BATCH {
             self.flush_batch()
         } else {
             Ok(())
@@ -114,7 +110,7 @@ impl Pump {
 
     /// The token of its acknowledgement; `None` for a QoS 2 message that was taken before.
     fn note_id(&mut self, id: PacketId, qos: QoS) -> Result<Option<u64>, End> {
-        if self.inbound.unanswered() >= self.receive_maximum {
+        if self.inbound.unanswered() >= self.receive_maximum as usize {
             // 5: 3.3.4
             let what = "more publishes without their last answer than the receive maximum";
             return Err(self.protocol_error(what, ReasonCode::ReceiveMaximumExceeded));
@@ -156,7 +152,7 @@ impl Pump {
             return Err(self.protocol_error(&what, ReasonCode::TopicAliasInvalid));
         }
         if text.is_empty() {
-            return match self.aliases_in.get(alias) {
+            return match self.aliases_in().get(alias) {
                 Some(topic) => Ok(topic.clone()),
                 None => {
                     let what = format!("topic alias {alias} stands for no topic");
@@ -165,7 +161,7 @@ impl Pump {
             };
         }
         let topic = self.topic(text)?;
-        self.aliases_in.set(alias, topic.clone());
+        self.aliases_in().set(alias, topic.clone());
         Ok(topic)
     }
 
@@ -173,7 +169,8 @@ impl Pump {
     fn topic(&mut self, text: &str) -> Result<Topic, End> {
         let last = self
             .batch
-            .last()
+            .as_ref()
+            .and_then(|batch| batch.publications.last())
             .and_then(|p| p.message.as_ref())
             .map(|m| &m.topic);
         match last {
@@ -261,7 +258,7 @@ impl Pump {
         }
         Err(if objection.denied {
             // As AWS IoT does; 3.1.1 has no way to say no ([MQTT-3.3.5-2]).
-            self.explanation = Some(objection.what);
+            self.explain_end(objection.what);
             End::lost(DisconnectReason::AuthError, objection.code)
         } else {
             self.protocol_error(&objection.what, objection.code)
@@ -320,17 +317,20 @@ impl Pump {
 
     /// Publishes what has been collected, in order.
     pub(super) fn flush_batch(&mut self) -> Result<(), End> {
-        if self.batch.is_empty() {
+        let Some(mut batch) = self.batch.take() else {
             return Ok(());
-        }
-        self.batch_bytes = 0;
-        let mut batch = std::mem::take(&mut self.batch);
-        let mut tokens = std::mem::take(&mut self.batch_tokens);
-        self.context.broker.publish(&mut batch);
+        };
+        batch.bytes = 0;
+        self.context.broker.publish(&mut batch.publications);
         let mut refused = None;
-        for (publication, token) in batch.drain(..).zip(tokens.drain(..)) {
+        let Batch {
+            publications,
+            tokens,
+            ..
+        } = &mut *batch;
+        for (publication, token) in publications.drain(..).zip(tokens.drain(..)) {
             if let Some(pressure) = publication.pressure {
-                self.pressed = Some((pressure, Instant::now() + PATIENCE));
+                self.pressed = Some(Box::new((pressure, Instant::now() + PATIENCE)));
             }
             match (publication.outcome, token) {
                 (PublishOutcome::Done { matched }, token) => {
@@ -342,7 +342,7 @@ impl Pump {
                 (PublishOutcome::Pending, token) => {
                     METRICS.count(Metric::PublishInSuccess, self.peer.protocol);
                     if let Some((token, bytes)) = token {
-                        self.hold(token, bytes);
+                        self.inbound.hold(token, bytes);
                     }
                 }
                 (PublishOutcome::Refused(reason), token) => {
@@ -355,7 +355,7 @@ impl Pump {
                 }
             }
         }
-        BATCHES.set((batch, tokens));
+        BATCHES.set(Some(batch));
         self.send_acks();
         match refused {
             None => Ok(()),

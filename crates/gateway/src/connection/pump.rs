@@ -68,41 +68,53 @@ pub(crate) struct Pump {
     pub(super) handle: Arc<Handle>,
     pub(super) inbound: Inbound,
     pub(super) output: Output,
-    pub(super) batch: Vec<Publication>,
-    /// Tokens of the batch's QoS 1 and 2 publishes, and their bytes.
-    pub(super) batch_tokens: Vec<Option<(u64, usize)>>,
-    /// The sum of their bytes.
-    pub(super) batch_bytes: usize,
+    /// Publications on their way to the broker.
+    pub(super) batch: Option<Box<Batch>>,
     pub(super) terms: Terms,
-    pub(super) aliases_in: AliasesIn,
     pub(super) aliases_out: AliasesOut,
     /// Version 5: unacknowledged publishes of the client beyond which it breaks its promise.
-    pub(super) receive_maximum: usize,
-    /// What the end is about, in words.
-    pub(super) explanation: Option<String>,
+    pub(super) receive_maximum: u32,
     /// How it ends when what was said has gone out: an answer was larger than the client takes, or
     /// was its last.
     pub(super) ending: Option<End>,
-    /// Words that go with the refusal of a publish, by its token (MQTT 5, 3.4.2.2.2).
-    reasons: BTreeMap<u64, Str>,
     pub(super) mailbox: Arc<dyn SessionMailbox>,
     decoder: Decoder,
     pub(super) input: BytesMut,
-    answers: BTreeMap<u64, Answer>,
-    next_answer: u64,
-    pending_bytes: BTreeMap<u64, usize>,
-    pending_total: usize,
+    /// With its token. There is at most one: no packet is looked at before it is given.
+    answer: Option<Box<(u64, Answer)>>,
+    last_answer: u32,
     pub(super) more: bool,
     /// A taker that this client's publishes wait for, and until when.
-    pub(super) pressed: Option<(Arc<dyn Pressure>, Instant)>,
+    pub(super) pressed: Option<Box<(Arc<dyn Pressure>, Instant)>>,
     pub(super) course: Course,
-    /// When it has lasted long enough, and why.
-    pub(super) closes_at: Option<(Instant, DisconnectReason)>,
-    /// Asks the authenticator again, as long as this is here.
-    _refresher: Option<Refresher>,
     /// How much there may be in a second, where the configuration says so.
     pub(super) rates: Option<Box<Rates>>,
     detach: Option<Detach>,
+    seldom: Option<Box<Seldom>>,
+}
+
+/// Publications on their way to the broker: there are none while the connection waits.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub(super) publications: Vec<Publication>,
+    /// Tokens of the QoS 1 and 2 publishes, and their bytes.
+    pub(super) tokens: Vec<Option<(u64, usize)>>,
+    /// The sum of their bytes.
+    pub(super) bytes: usize,
+}
+
+/// What few connections have, or only at their end.
+#[derive(Default)]
+struct Seldom {
+    /// What the end is about, in words.
+    explanation: Option<String>,
+    /// Words that go with the refusal of a publish, by its token (MQTT 5, 3.4.2.2.2).
+    reasons: BTreeMap<u64, Str>,
+    /// When it has lasted long enough, and why.
+    closes_at: Option<(Instant, DisconnectReason)>,
+    /// Asks the authenticator again, as long as this is here.
+    _refresher: Option<Refresher>,
+    aliases: AliasesIn,
 }
 
 /// When the connection has lasted long enough: the first of what is set.
@@ -143,16 +155,23 @@ impl Pump {
         let refresher = opened
             .stay
             .and_then(|stay| stay.refresher(&peer, &opened.handle));
+        let seldom = (closes_at.is_some() || refresher.is_some()).then(|| {
+            Box::new(Seldom {
+                closes_at,
+                _refresher: refresher,
+                ..Seldom::default()
+            })
+        });
         let alias_maximum = terms
             .topic_alias_maximum
             .min(context.limits.max_topic_alias);
         // One more than is allowed, or the one that is too many could not be seen. 3.1.1 has no
         // such promise: its client is read no further.
         let (receive_maximum, limit) = if terms.is_v5() {
-            let maximum = usize::from(receive_maximum(&context.limits).get());
-            (maximum, maximum + 1)
+            let maximum = receive_maximum(&context.limits).get();
+            (u32::from(maximum), usize::from(maximum) + 1)
         } else {
-            (usize::MAX, context.limits.max_inflight)
+            (u32::MAX, context.limits.max_inflight)
         };
         let decisions = Decisions::new(&*context.authorizer, &peer);
         let mut pump = Self {
@@ -165,29 +184,21 @@ impl Pump {
             connection: connected.connection,
             handle: opened.handle,
             output: Output::default(),
-            batch: Vec::new(),
-            batch_tokens: Vec::new(),
-            batch_bytes: 0,
+            batch: None,
             terms,
-            aliases_in: AliasesIn::default(),
             aliases_out: AliasesOut::new(alias_maximum),
             receive_maximum,
-            explanation: None,
             ending: None,
-            reasons: BTreeMap::new(),
             mailbox: connected.mailbox,
             decoder,
             input,
-            answers: BTreeMap::new(),
-            next_answer: ANSWER,
-            pending_bytes: BTreeMap::new(),
-            pending_total: 0,
+            answer: None,
+            last_answer: 0,
             more: true,
             pressed: None,
             course: Course::new(),
-            closes_at,
-            _refresher: refresher,
             rates,
+            seldom,
         };
         pump.inbound.resume(connected.unreleased);
         pump.send(&hello);
@@ -242,7 +253,7 @@ impl Pump {
             "disconnected"
         );
         if self.terms.is_v5() {
-            if let Some(packet) = end.disconnect(self.explanation.as_deref()) {
+            if let Some(packet) = end.disconnect(self.explanation()) {
                 self.send(&packet);
             }
         }
@@ -269,7 +280,7 @@ impl Pump {
     pub(super) fn may_read(&mut self) -> bool {
         self.may_read_now()
             && self.pressed.is_none()
-            && self.answers.is_empty()
+            && self.answer.is_none()
             && !self.more
             && !self.inbound.is_full()
             && self.has_room_for_bytes()
@@ -294,12 +305,13 @@ impl Pump {
 
     /// Whether unacknowledged bytes leave room for more.
     fn has_room_for_bytes(&self) -> bool {
-        self.pending_total + self.batch_bytes < self.context.limits.max_inflight_bytes
+        let batch = self.batch.as_ref().map_or(0, |batch| batch.bytes);
+        self.inbound.held() + batch < self.context.limits.max_inflight_bytes
     }
 
     /// Whether the taker that publishes wait for still needs time.
     pub(super) fn is_pressed(&mut self) -> bool {
-        let Some((pressure, until)) = &self.pressed else {
+        let Some((pressure, until)) = self.pressed.as_deref() else {
             return false;
         };
         let waiter: Arc<dyn Wake> = self.handle.clone();
@@ -341,7 +353,7 @@ impl Pump {
     fn handle_packets(&mut self, packets: &mut u64) -> Result<(), End> {
         while self.pressed.is_none()
             // A subscription's retained messages go before the next packet is looked at.
-            && self.answers.is_empty()
+            && self.answer.is_none()
             && !self.more
             && !self.inbound.is_full()
             && self.has_room_for_bytes()
@@ -368,7 +380,7 @@ impl Pump {
 
     /// `code` is what version 5 says of it.
     pub(super) fn protocol_error(&mut self, what: &str, code: ReasonCode) -> End {
-        self.explanation = Some(what.to_owned());
+        self.explain_end(what.to_owned());
         tracing::warn!(
             event = event::PROTOCOL_ERROR,
             remote = %self.peer.remote,
@@ -401,10 +413,27 @@ impl Pump {
         }
     }
 
-    /// Notes what a pending publish holds.
-    pub(super) fn hold(&mut self, token: u64, bytes: usize) {
-        self.pending_bytes.insert(token, bytes);
-        self.pending_total += bytes;
+    fn seldom(&mut self) -> &mut Seldom {
+        self.seldom.get_or_insert_default()
+    }
+
+    /// What the end is about, in words.
+    pub(super) fn explain_end(&mut self, what: String) {
+        self.seldom().explanation = Some(what);
+    }
+
+    /// What the client calls its topics.
+    pub(super) fn aliases_in(&mut self) -> &mut AliasesIn {
+        &mut self.seldom().aliases
+    }
+
+    fn explanation(&self) -> Option<&str> {
+        self.seldom.as_ref()?.explanation.as_deref()
+    }
+
+    /// When it has lasted long enough, and why.
+    pub(super) fn closes_at(&self) -> Option<(Instant, DisconnectReason)> {
+        self.seldom.as_ref()?.closes_at
     }
 
     pub(super) fn send_acks(&mut self) {
@@ -414,7 +443,8 @@ impl Pump {
                 return;
             };
             let mut packet = receipt.into();
-            if let Some(words) = self.reasons.remove(&token) {
+            let seldom = self.seldom.as_mut();
+            if let Some(words) = seldom.and_then(|seldom| seldom.reasons.remove(&token)) {
                 explain(&mut packet, words);
             }
             if matches!(receipt, Receipt::PubComp(_, reason) if reason.is_error()) {
@@ -434,7 +464,7 @@ impl Pump {
     /// Refuses the publish behind `token`, with words for people where the client takes them.
     pub(super) fn refuse(&mut self, token: u64, code: ReasonCode, what: &str) {
         if let Some(words) = self.words(what) {
-            self.reasons.insert(token, words);
+            self.seldom().reasons.insert(token, words);
         }
         self.inbound.ready_with(token, code);
     }
@@ -455,12 +485,12 @@ impl Pump {
     }
 
     pub(super) fn answer_token(&mut self) -> u64 {
-        self.next_answer += 1;
-        self.next_answer
+        self.last_answer = self.last_answer.wrapping_add(1);
+        ANSWER | u64::from(self.last_answer)
     }
 
     pub(super) fn await_answer(&mut self, token: u64, answer: Answer) {
-        self.answers.insert(token, answer);
+        self.answer = Some(Box::new((token, answer)));
     }
 
     pub(super) fn give_answer(&mut self, answer: Answer) {
@@ -498,11 +528,10 @@ impl Pump {
                 continue;
             }
             if token >= ANSWER {
-                if let Some(answer) = self.answers.remove(&token) {
-                    self.give_answer(answer);
+                if let Some(answer) = self.answer.take_if(|answer| answer.0 == token) {
+                    self.give_answer(answer.1);
                 }
             } else {
-                self.pending_total -= self.pending_bytes.remove(&token).unwrap_or(0);
                 self.inbound.ready(token);
             }
         }

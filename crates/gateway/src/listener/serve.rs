@@ -46,8 +46,10 @@ pub(super) async fn tcp(
                 return None;
             }
         };
-        let peer = Peer::new(remote, principal, config, deadline);
-        return Some(Stage::new(speak(socket, None, peer, context, stopped)));
+        let peer = Peer::new(remote, principal, config);
+        return Some(Stage::new(speak(
+            socket, None, peer, deadline, context, stopped,
+        )));
     };
     let stream = handshake(socket, tls, remote, deadline, &config, &context, &stopped).await?;
     let Some(principal) = principal(&config, &stream) else {
@@ -57,9 +59,11 @@ pub(super) async fn tcp(
     let session = stream.get_ref().1;
     let chosen = session.alpn_protocol().map(protocol_of);
     let server_name = session.server_name().map(Arc::from);
-    let mut peer = Peer::new(remote, principal, config, deadline);
+    let mut peer = Peer::new(remote, principal, config);
     peer.server_name = server_name;
-    Some(Stage::new(speak(stream, chosen, peer, context, stopped)))
+    Some(Stage::new(speak(
+        stream, chosen, peer, deadline, context, stopped,
+    )))
 }
 
 /// A connection of a process of this machine.
@@ -90,8 +94,10 @@ pub(super) async fn local(
             return None;
         }
     };
-    let peer = Peer::new(remote, principal, config, deadline);
-    Some(Stage::new(speak(socket, None, peer, context, stopped)))
+    let peer = Peer::new(remote, principal, config);
+    Some(Stage::new(speak(
+        socket, None, peer, deadline, context, stopped,
+    )))
 }
 
 /// Who a client is that has not shown its credentials yet. Nothing is asked of the policies for it.
@@ -181,6 +187,7 @@ async fn speak<S>(
     mut stream: S,
     chosen: Option<First>,
     peer: Peer,
+    deadline: Instant,
     context: Arc<Context>,
     mut stopped: watch::Receiver<bool>,
 ) -> Option<Stage>
@@ -196,12 +203,12 @@ where
         None => {
             let bytes = first_bytes(&mut stream, &mut read);
             let outcome = tokio::select! {
-                outcome = tokio::time::timeout_at(peer.deadline, bytes) => outcome,
+                outcome = tokio::time::timeout_at(deadline, bytes) => outcome,
                 _ = stopped.changed() => return None,
             };
             let why = match outcome {
                 Ok(Ok(Some(first))) => {
-                    return Some(first.stage(stream, read, peer, context, stopped));
+                    return Some(first.stage(stream, read, peer, deadline, context, stopped));
                 }
                 Ok(Ok(None)) => "the connection begins with neither MQTT's CONNECT nor HTTP".into(),
                 Ok(Err(error)) => error.to_string(),
@@ -211,7 +218,7 @@ where
             return None;
         }
     };
-    Some(first.stage(stream, read, peer, context, stopped))
+    Some(first.stage(stream, read, peer, deadline, context, stopped))
 }
 
 impl First {
@@ -221,6 +228,7 @@ impl First {
         stream: S,
         read: BytesMut,
         peer: Peer,
+        deadline: Instant,
         context: Arc<Context>,
         stopped: watch::Receiver<bool>,
     ) -> Stage
@@ -228,8 +236,17 @@ impl First {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         match self {
-            Self::Mqtt => Stage::new(connection::open(stream, read, peer, context, stopped)),
-            Self::Http => Stage::new(speak_http(stream, read.freeze(), peer, context, stopped)),
+            Self::Mqtt => Stage::new(connection::open(
+                stream, read, peer, deadline, context, stopped,
+            )),
+            Self::Http => Stage::new(speak_http(
+                stream,
+                read.freeze(),
+                peer,
+                deadline,
+                context,
+                stopped,
+            )),
         }
     }
 }
@@ -252,6 +269,7 @@ async fn speak_http<S>(
     stream: S,
     read: Bytes,
     mut peer: Peer,
+    mut deadline: Instant,
     context: Arc<Context>,
     mut stopped: watch::Receiver<bool>,
 ) -> Option<Stage>
@@ -263,9 +281,9 @@ where
     let served = if peer.listener.speaks.http {
         // Requests may come for as long as the client likes.
         let served = serving.await;
-        peer.deadline = Instant::now() + context.limits.connect_timeout;
+        deadline = Instant::now() + context.limits.connect_timeout;
         served
-    } else if let Ok(served) = tokio::time::timeout_at(peer.deadline, serving).await {
+    } else if let Ok(served) = tokio::time::timeout_at(deadline, serving).await {
         served
     } else {
         let why = format!("no WebSocket within {:?}", context.limits.connect_timeout);
@@ -288,7 +306,7 @@ where
     let stream = websocket::Stream::new(stream, early, most);
     let read = BytesMut::new();
     Some(Stage::new(connection::open(
-        stream, read, peer, context, stopped,
+        stream, read, peer, deadline, context, stopped,
     )))
 }
 

@@ -195,3 +195,22 @@ fn a_message_that_comes_again_counts_once_against_the_receive_maximum() {
     all_ready(&mut inbound);
     assert_eq!(inbound.unanswered(), 0);
 }
+
+#[test]
+fn memory_is_held_until_the_work_is_done() {
+    let mut inbound = Inbound::new(10);
+    let a = token(inbound.received(id(1), QoS::AtLeastOnce));
+    let b = token(inbound.received(id(2), QoS::ExactlyOnce));
+    inbound.hold(a, 100);
+    inbound.hold(b, 30);
+    assert_eq!(inbound.held(), 130);
+    inbound.ready(b);
+    inbound.ready(b);
+    assert_eq!(inbound.held(), 100);
+    inbound.ready_with(a, ReasonCode::QuotaExceeded);
+    assert_eq!(inbound.held(), 0);
+    all_ready(&mut inbound);
+    // What has been answered holds nothing any more.
+    inbound.hold(a, 50);
+    assert_eq!(inbound.held(), 0);
+}

@@ -1,0 +1,198 @@
+#!/usr/bin/env python3
+"""Renews daemon/link-order.txt: which functions iotedged runs, so that they lie side by side.
+
+    IOTEDGE_LINK_ORDER=off CARGO_PROFILE_RELEASE_STRIP=none \\
+        cargo build --release -p iotedge -p iotedge-benches && benches/link_order.py
+
+(valgrind knows no functions outside the section .text, which the order takes them out of.)
+
+It runs target/release/iotedged under valgrind's callgrind: started and left alone, with clients that
+come, subscribe, ping and go; then with messages. `--keep` adds to the list there is instead of
+replacing it: for another version of Rust, whose own functions have other names.
+"""
+
+import argparse
+import bisect
+import collections
+import pathlib
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+LIST = HERE.parent / "daemon" / "link-order.txt"
+sys.path[:0] = [str(HERE), str(HERE.parent / "tests")]
+
+import run  # noqa: E402
+
+# How often the daemon looks around is counted in seconds: each of its ticks comes once.
+QUIET = 25
+HEAD = """\
+# Functions that every gateway runs, by the names of their sections without ".text."; `*` stands for
+# what each compilation names anew. The further down, the more of what a name stands for does not run.
+# Made by benches/link_order.py.
+"""
+
+
+class Callgrind(run.Broker):
+    def __init__(self, out):
+        def command(folder, port):
+            daemon = run.iotedged(folder, port)
+            return ["valgrind", "--tool=callgrind", "--dump-instr=yes", f"--callgrind-out-file={out}", *daemon]
+
+        run.PEERS["callgrind"] = command
+        super().__init__("callgrind")
+
+
+def connect(name, version):
+    """CONNECT with a clean session; in version 5 without properties."""
+    properties = b"\0" if version == 5 else b""
+    body = b"\0\4MQTT" + bytes([version, 2]) + b"\0\x3c" + properties + len(name).to_bytes(2, "big") + name
+    return bytes([0x10, len(body)]) + body
+
+
+def subscribe(topic, version):
+    properties = b"\0" if version == 5 else b""
+    body = b"\0\1" + properties + len(topic).to_bytes(2, "big") + topic + b"\1"
+    return bytes([0x82, len(body)]) + body
+
+
+def clients(port):
+    """They come, subscribe, ping, and stay until they are dropped."""
+    links = []
+    for n in range(20):
+        version = 4 + n % 2
+        link = socket.create_connection(("127.0.0.1", port))
+        link.settimeout(60)
+        name, topic = b"bench-%d" % n, b"bench/%d" % n
+        for packet, answer in (
+            (connect(name, version), 0x20), (subscribe(topic, version), 0x90), (b"\xc0\0", 0xD0),
+        ):
+            link.sendall(packet)
+            assert link.recv(100)[0] == answer
+        links.append(link)
+    return links
+
+
+def profile(out, work):
+    with Callgrind(out) as broker:
+        work(broker)
+        # Without the functions of a stop: they are seldom needed.
+        subprocess.run(["callgrind_control", "--dump", str(broker.process.pid)], check=True,
+                       stdout=subprocess.DEVNULL)
+        time.sleep(2)
+
+
+def quiet(broker):
+    links = clients(broker.port)
+    time.sleep(QUIET)
+    for link in links:
+        link.sendall(b"\xc0\0\xe0\0")
+        link.close()
+    time.sleep(1)
+
+
+def busy(broker):
+    for qos in "0", "1":
+        options = ["--seconds", "2", "--payload", "64", "--publishers", "2", "--subscribers", "2", "--qos", qos]
+        account = broker.load("flow", *options)
+        assert "failed" not in account, account
+
+
+def addresses(out, binary):
+    """The addresses of all instructions of `binary` that ran."""
+    found = set()
+    for path in out.parent.glob(out.name + "*"):
+        names, current, address = {}, None, 0
+        with path.open() as lines:
+            for line in lines:
+                if m := re.match(r"(c?ob)=\((\d+)\)(?: (.*))?", line):
+                    if m[3]:
+                        names[m[2]] = m[3].strip()
+                    if m[1] == "ob":
+                        current = m[2]
+                elif m := re.match(r"(0x[0-9a-f]+|\+\d+|-\d+|\*) ", line):
+                    if m[1].startswith("0x"):
+                        address = int(m[1], 16)
+                    elif m[1] != "*":
+                        address += int(m[1])
+                    if names.get(current) == str(binary):
+                        found.add(address)
+    return found
+
+
+class Functions:
+    def __init__(self, binary):
+        self.all = []
+        listed = subprocess.run(["nm", "-S", "-n", binary], capture_output=True, text=True, check=True)
+        for line in listed.stdout.splitlines():
+            part = line.split(" ", 3)
+            if len(part) == 4 and part[1] and part[2] in "tTwW":
+                self.all.append((int(part[0], 16), int(part[1], 16), part[3]))
+        if not self.all:
+            sys.exit(f"{binary} has no symbols: build it with CARGO_PROFILE_RELEASE_STRIP=none")
+        if ".text.used" in subprocess.run(["readelf", "-SW", binary], capture_output=True, text=True).stdout:
+            sys.exit(f"{binary} is in order already: build it with IOTEDGE_LINK_ORDER=off")
+        self.starts = [start for start, _, _ in self.all]
+
+    def at(self, addresses):
+        """The indices of the functions that the addresses are in, with their other names."""
+        found = set()
+        for address in addresses:
+            i = bisect.bisect_right(self.starts, address) - 1
+            if i < 0 or address >= self.all[i][0] + self.all[i][1]:
+                continue
+            found.add(i)
+            while i > 0 and self.starts[i - 1] == self.starts[i]:
+                i -= 1
+                found.add(i)
+        return found
+
+    def bytes(self, indices):
+        return sum({self.all[i][0]: self.all[i][1] for i in indices}.values())
+
+
+def pattern(name):
+    """A function's section in every compilation: without hashes."""
+    # The legacy mangling ends in a hash, the new one has one in each crate's name.
+    name = re.sub(r"17h[0-9a-f]{16}E.*$", "17h*", name)
+    name = re.sub(r"Cs[0-9A-Za-z]{5,13}_", "Cs*_", name)
+    # Parts and variants that the C compiler makes of a function.
+    return re.sub(r"\.(constprop|isra|part|cold|llvm)\..*$", ".*", name)
+
+
+def in_order(functions, used):
+    """The patterns of the functions at those indices. What stands for others, too, comes last."""
+    whole, ran = collections.Counter(), collections.Counter()
+    for i, (_, size, name) in enumerate(functions.all):
+        whole[pattern(name)] += size
+        if i in used:
+            ran[pattern(name)] += size
+    return sorted(ran, key=lambda p: (-(ran[p] * 10 // whole[p]), p))
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    options.add_argument("--keep", action="store_true")
+    args = options.parse_args()
+    binary = run.BIN / "iotedged"
+    functions = Functions(binary)
+    used = set()
+    with tempfile.TemporaryDirectory() as folder:
+        for work in quiet, busy:
+            out = pathlib.Path(folder, work.__name__)
+            profile(out, work)
+            used |= functions.at(addresses(out, binary))
+    patterns = in_order(functions, used)
+    if args.keep:
+        there = [line for line in LIST.read_text().splitlines() if not line.startswith("#")]
+        patterns = there + [p for p in patterns if p not in set(there)]
+    LIST.write_text(HEAD + "".join(f"{p}\n" for p in patterns))
+    print(f"{len(used)} functions of {functions.bytes(used)} bytes, {len(patterns)} patterns")
+
+
+if __name__ == "__main__":
+    main()
