@@ -189,6 +189,30 @@ def test_rule_test_needs_no_daemon(binaries, tmp_path):
     assert done.returncode == 1 and done.stdout + done.stderr
 
 
+def test_rule_test_explains_each_part(binaries, tmp_path):
+    payload = a_file(tmp_path, "payload.json", {"t": 25, "unit": "c"})
+    argv = [binaries.iotedgectl, "rule", "test", "--sql-version", "2016-03-23", "--topic", "a/b"]
+    argv += ["--payload", payload, "--explain", "--sql"]
+    done = run([*argv, "SET @d = t * 2 SELECT @d AS d FROM 'a/+' WHERE t > 20 AND unit = 'f'"])
+    assert done.returncode == 0, done
+    values = {" ".join(line.split()[:-1]): line.split()[-1] for line in done.stdout.splitlines() if line}
+    assert values["FROM 'a/+'"] == "true"
+    assert values["SET @d = t * 2"] == "50"
+    assert values["t > 20"] == "true" and values["unit = 'f'"] == "false"
+    assert values["WHERE t > 20 AND unit = 'f'"] == "false"
+    assert done.stdout.splitlines()[-1] == "no match"
+    answer = json.loads(run([*argv, "SELECT t FROM 'a/+'", "--json"]).stdout)
+    assert answer["match"] is True and answer["payload"] == '{"t":25}'
+    assert answer["explain"][1] == {"clause": "SELECT", "depth": 0, "text": "t", "value": "25"}
+    # What fails is explained too.
+    failing = [*argv, "SELECT *, get_secret('s', 'SecretString', 'r') AS s FROM 'a/+'"]
+    done = run(failing)
+    assert done.returncode == 1 and "AWS Secrets Manager" in done.stderr
+    assert "error: get_secret() asks AWS Secrets Manager" in done.stdout
+    done = run([*failing, "--json"])
+    assert done.returncode == 1 and "AWS Secrets Manager" in json.loads(done.stdout)["error"]
+
+
 def test_publish_and_subscribe(gateway):
     hears = Process(
         [gateway.binaries.iotedgectl, "--socket", gateway.socket,

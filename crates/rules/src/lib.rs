@@ -17,6 +17,7 @@ mod try_out;
 pub use catalog::{Catalog, CatalogError, RuleOrigin};
 pub use document::{RuleError, RuleProblem, parse_rule};
 pub use engine::{Changes, Engine};
+pub use iotedge_sql::Clause;
 pub use load::{load_dir, load_file};
 pub use rule::{Rule, RuleCounts};
-pub use try_out::{RuleTest, RuleTestError, RuleTestOutcome, rule_test};
+pub use try_out::{Explained, RuleTest, RuleTestError, RuleTestOutcome, rule_explain, rule_test};

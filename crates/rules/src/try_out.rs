@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use iotedge_model::{Properties, Topic, TopicError, TraceId, UnixMillis};
 use iotedge_sql::{
-    EvalError, Host, Input, Payload, SqlError, SqlVersion, Statement, Template, Variables, Via,
+    Clause, EvalError, Host, Input, Payload, SqlError, SqlErrorKind, SqlVersion, Statement,
+    Template, Variables, Via,
 };
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
@@ -44,6 +45,15 @@ pub enum RuleTestOutcome {
     Output(Bytes),
     /// FROM or WHERE is not satisfied.
     NoMatch,
+}
+
+/// What is tried out, and what each of its parts is.
+#[derive(Debug)]
+pub struct Explained {
+    /// Every part of the statement with its value.
+    pub clauses: Vec<Clause>,
+    /// What came out.
+    pub outcome: Result<RuleTestOutcome, RuleTestError>,
 }
 
 /// Why nothing could come out.
@@ -118,6 +128,45 @@ impl Host for Context {
 
 /// Evaluates a statement, and a template where there is one, for one message.
 pub fn rule_test(test: &RuleTest<'_>) -> Result<RuleTestOutcome, RuleTestError> {
+    with_input(test, |tried, input| tried.evaluate(input))?
+}
+
+/// The same with the value of every part of the statement, where nothing comes out too.
+///
+/// # Errors
+/// Where there is nothing to evaluate: a mistake in the statement, the template or the context.
+pub fn rule_explain(test: &RuleTest<'_>) -> Result<Explained, RuleTestError> {
+    with_input(test, |tried, input| {
+        let clauses = iotedge_sql::explain(test.sql, tried.statement.version(), input)
+            .map_err(RuleTestError::Sql)?;
+        Ok(Explained {
+            clauses,
+            outcome: tried.evaluate(input),
+        })
+    })?
+}
+
+struct Tried {
+    statement: Statement,
+    template: Option<Template>,
+}
+
+impl Tried {
+    fn evaluate(&self, input: &Input<'_>) -> Result<RuleTestOutcome, RuleTestError> {
+        let Some(output) = self.statement.evaluate(input)? else {
+            return Ok(RuleTestOutcome::NoMatch);
+        };
+        Ok(RuleTestOutcome::Output(match &self.template {
+            Some(template) => Bytes::from(template.evaluate(input)?),
+            None => output,
+        }))
+    }
+}
+
+fn with_input<T>(
+    test: &RuleTest<'_>,
+    f: impl FnOnce(&Tried, &Input<'_>) -> T,
+) -> Result<T, RuleTestError> {
     let version = test
         .sql_version
         .map_or(Ok(SqlVersion::default()), SqlVersion::parse)
@@ -128,6 +177,13 @@ pub fn rule_test(test: &RuleTest<'_>) -> Result<RuleTestOutcome, RuleTestError> 
         .map(|t| Template::parse(t, version))
         .transpose()
         .map_err(RuleTestError::Template)?;
+    let used = template.iter().flat_map(Template::variables);
+    if let Some(name) = used.into_iter().find(|name| !statement.sets(name)) {
+        return Err(RuleTestError::Template(SqlError {
+            column: 1,
+            reason: SqlErrorKind::UnknownVariable(name.clone()),
+        }));
+    }
     Topic::check(test.topic)?;
     let context: Context = match test.context {
         Some(text) => serde_json::from_str(text).map_err(RuleTestError::Context)?,
@@ -152,11 +208,9 @@ pub fn rule_test(test: &RuleTest<'_>) -> Result<RuleTestOutcome, RuleTestError> 
         variables: &Variables::default(),
         host: &context,
     };
-    let Some(output) = statement.evaluate(&input)? else {
-        return Ok(RuleTestOutcome::NoMatch);
+    let tried = Tried {
+        statement,
+        template,
     };
-    Ok(RuleTestOutcome::Output(match template {
-        Some(template) => Bytes::from(template.evaluate(&input)?),
-        None => output,
-    }))
+    Ok(f(&tried, &input))
 }

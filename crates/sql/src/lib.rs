@@ -12,6 +12,7 @@ mod ast;
 pub mod decimal;
 mod error;
 mod eval;
+mod explain;
 mod functions;
 mod input;
 mod lexer;
@@ -23,6 +24,7 @@ mod version;
 
 pub use ast::Statement;
 pub use error::{EvalError, SqlError, SqlErrorKind};
+pub use explain::{Clause, explain};
 pub use input::{Host, Input, Payload, Via};
 pub use template::Template;
 pub use variables::Variables;

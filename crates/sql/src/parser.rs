@@ -3,6 +3,7 @@
 mod expression;
 mod statement;
 
+use crate::ast::Expr;
 use crate::lexer::{Lexer, Spanned, Token};
 use crate::{SqlError, SqlErrorKind, SqlVersion};
 
@@ -13,7 +14,7 @@ pub(crate) const MAX_DEPTH: usize = 64;
 
 /// An expression of a template.
 pub(crate) struct TemplateExpression {
-    pub(crate) expr: crate::ast::Expr,
+    pub(crate) expr: Expr,
     /// At which byte the text goes on.
     pub(crate) end: usize,
     /// The names of its variables.
@@ -36,6 +37,20 @@ pub(crate) struct Parser<'t> {
     used: Vec<String>,
     /// The last function that asks something outside.
     external: Option<&'static str>,
+    /// The clause that is read.
+    clause: &'static str,
+    /// Every part of the statement, for [`crate::explain`]; `None` if nobody asks.
+    traced: Option<Vec<Traced>>,
+}
+
+/// A part of a statement.
+#[derive(Debug, Clone)]
+pub(crate) struct Traced {
+    pub(crate) clause: &'static str,
+    /// Its first byte, and the one behind its last.
+    pub(crate) start: usize,
+    pub(crate) end: usize,
+    pub(crate) expr: Expr,
 }
 
 impl<'t> Parser<'t> {
@@ -56,7 +71,27 @@ impl<'t> Parser<'t> {
             variables: None,
             used: Vec::new(),
             external: None,
+            clause: "",
+            traced: None,
         })
+    }
+
+    /// Notes every part from here on.
+    pub(crate) fn trace(&mut self) {
+        self.traced = Some(Vec::new());
+    }
+
+    /// Notes a part that ends here.
+    fn note(&mut self, start: usize, expr: &Expr) {
+        let (clause, end) = (self.clause, self.last_end);
+        if let Some(traced) = &mut self.traced {
+            traced.push(Traced {
+                clause,
+                start,
+                end,
+                expr: expr.clone(),
+            });
+        }
     }
 
     fn peek(&self) -> &Token {

@@ -213,7 +213,11 @@ pub(super) struct RuleTest {
     /// Evaluate this substitution template and print its string
     #[arg(long)]
     pub(super) template: Option<String>,
-    /// JSON file: account_id, via, certificate_thumbprint, rule_name, shadows
+    /// Print what each part of the statement is for this message
+    #[arg(long)]
+    pub(super) explain: bool,
+    /// JSON file: account_id, via, certificate_thumbprint, rule_name, source_ip, properties,
+    /// shadows, things
     #[arg(long, value_name = "FILE")]
     pub(super) context: Option<PathBuf>,
 }

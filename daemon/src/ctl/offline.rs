@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use iotedge_model::{ArnScope, UnixMillis};
 use iotedge_policy::{Case, CaseOutcome, PolicyDocument};
-use iotedge_rules::{RuleTestOutcome, rule_test};
+use iotedge_rules::{Clause, Explained, RuleTestError, RuleTestOutcome, rule_explain, rule_test};
 use serde_json::json;
 
 use super::args::RuleTest;
@@ -97,7 +97,8 @@ pub(super) fn policy_lint(
     Ok(())
 }
 
-/// `rule test`: the outgoing payload with a line feed, or `no match`.
+/// `rule test`: the outgoing payload with a line feed, or `no match`; with `--explain` the value of
+/// each part before it.
 pub(super) fn test_rule(
     arguments: &RuleTest,
     as_json: bool,
@@ -107,7 +108,7 @@ pub(super) fn test_rule(
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_millis());
-    let outcome = rule_test(&iotedge_rules::RuleTest {
+    let test = iotedge_rules::RuleTest {
         sql: &arguments.sql,
         sql_version: arguments.sql_version.as_deref(),
         topic: &arguments.topic,
@@ -116,19 +117,69 @@ pub(super) fn test_rule(
         template: arguments.template.as_deref(),
         context: context.as_deref(),
         now: UnixMillis(u64::try_from(now).unwrap_or(u64::MAX)),
-    })
-    .map_err(|e| CtlError::Failed(e.to_string()))?;
-    match (outcome, as_json) {
-        (RuleTestOutcome::Output(payload), false) => {
-            out.write_all(&payload)?;
-            out.write_all(b"\n")?;
+    };
+    let failed = |e: RuleTestError| CtlError::Failed(e.to_string());
+    let explained = match arguments.explain {
+        true => rule_explain(&test).map_err(failed)?,
+        false => Explained {
+            clauses: Vec::new(),
+            outcome: rule_test(&test),
+        },
+    };
+    if !as_json {
+        show_clauses(&explained.clauses, out)?;
+        match explained.outcome.map_err(failed)? {
+            RuleTestOutcome::Output(payload) => {
+                out.write_all(&payload)?;
+                out.write_all(b"\n")?;
+            }
+            RuleTestOutcome::NoMatch => writeln!(out, "no match")?,
         }
-        (RuleTestOutcome::NoMatch, false) => writeln!(out, "no match")?,
-        (RuleTestOutcome::Output(payload), true) => {
-            let (key, value) = super::run::payload_member(&payload);
-            writeln!(out, "{}", json!({ "match": true, key: value }))?;
+        return Ok(());
+    }
+    let mut answer = match &explained.outcome {
+        Ok(RuleTestOutcome::Output(payload)) => {
+            let (key, value) = super::run::payload_member(payload);
+            json!({ "match": true, key: value })
         }
-        (RuleTestOutcome::NoMatch, true) => writeln!(out, "{}", json!({ "match": false }))?,
+        Ok(RuleTestOutcome::NoMatch) => json!({ "match": false }),
+        // Without an explanation the error alone is the answer.
+        Err(_) if !arguments.explain => json!({}),
+        Err(error) => json!({ "error": error.to_string() }),
+    };
+    if arguments.explain {
+        let clause = |c: &Clause| json!({ "clause": c.clause, "depth": c.depth, "text": c.text, "value": c.value });
+        answer["explain"] = explained.clauses.iter().map(clause).collect();
+        writeln!(out, "{answer}")?;
+        return explained.outcome.map(|_| ()).map_err(failed);
+    }
+    explained.outcome.map_err(failed)?;
+    Ok(writeln!(out, "{answer}")?)
+}
+
+/// One part a line, what is within it indented below it, the values in one column.
+fn show_clauses(clauses: &[Clause], out: &mut dyn Write) -> std::io::Result<()> {
+    let left: Vec<String> = clauses
+        .iter()
+        .map(|c| {
+            let text = c.text.split_whitespace().collect::<Vec<_>>().join(" ");
+            match c.depth {
+                0 => format!("{} {}", c.clause, text::plain(&text)),
+                depth => format!("{}{}", "  ".repeat(depth + 1), text::plain(&text)),
+            }
+        })
+        .collect();
+    let width = left
+        .iter()
+        .map(|l| l.chars().count())
+        .filter(|n| *n <= 60)
+        .max();
+    let width = width.unwrap_or(0);
+    for (left, clause) in left.iter().zip(clauses) {
+        writeln!(out, "{left:width$}  {}", text::plain(&clause.value))?;
+    }
+    if !clauses.is_empty() {
+        writeln!(out)?;
     }
     Ok(())
 }

@@ -45,21 +45,30 @@ impl<'t> Parser<'t> {
         next: Parse<'t>,
         build: fn(Vec<Expr>) -> Expr,
     ) -> Result<Expr, SqlError> {
+        let start = self.current.start;
         let first = next(self)?;
         if !self.peek().is_word(keyword) {
             return Ok(first);
         }
+        self.note(start, &first);
         let mut all = vec![first];
         while self.take_if_word(keyword)? {
-            all.push(next(self)?);
+            let start = self.current.start;
+            let operand = next(self)?;
+            self.note(start, &operand);
+            all.push(operand);
         }
-        Ok(build(all))
+        let whole = build(all);
+        self.note(start, &whole);
+        Ok(whole)
     }
 
     fn negation(&mut self) -> Result<Expr, SqlError> {
+        let start = self.current.start;
         if self.take_if_word("NOT")? {
-            let inner = self.nested(Self::negation)?;
-            return Ok(Expr::Not(Box::new(inner)));
+            let whole = Expr::Not(Box::new(self.nested(Self::negation)?));
+            self.note(start, &whole);
+            return Ok(whole);
         }
         self.chain(&COMPARISONS, |p| {
             p.chain(&SUMS, |p| p.chain(&PRODUCTS, Self::sign))
@@ -71,17 +80,19 @@ impl<'t> Parser<'t> {
         operators: &[(&str, Operator)],
         next: impl Fn(&mut Self) -> Result<Expr, SqlError>,
     ) -> Result<Expr, SqlError> {
+        let start = self.current.start;
         let first = next(self)?;
         let mut rest = Vec::new();
         while let Some(operator) = self.operator(operators) {
             self.take()?;
             rest.push((operator, next(self)?));
         }
-        Ok(if rest.is_empty() {
-            first
-        } else {
-            Expr::Chain(Box::new(first), rest)
-        })
+        if rest.is_empty() {
+            return Ok(first);
+        }
+        let whole = Expr::Chain(Box::new(first), rest);
+        self.note(start, &whole);
+        Ok(whole)
     }
 
     fn operator(&self, operators: &[(&str, Operator)]) -> Option<Operator> {
@@ -101,7 +112,21 @@ impl<'t> Parser<'t> {
                 inner => Expr::Negate(Box::new(inner)),
             });
         }
-        self.postfix()
+        let start = self.current.start;
+        let operand = self.postfix()?;
+        // What is written out is its own value, and a parenthesis has that of what stands in it.
+        if let Expr::Attribute(_)
+        | Expr::Variable(_)
+        | Expr::Path(..)
+        | Expr::Call(_)
+        | Expr::Cast(..)
+        | Expr::Default(..)
+        | Expr::Case { .. }
+        | Expr::Query(_) = operand
+        {
+            self.note(start, &operand);
+        }
+        Ok(operand)
     }
 
     pub(super) fn postfix(&mut self) -> Result<Expr, SqlError> {

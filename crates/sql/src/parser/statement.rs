@@ -2,7 +2,7 @@
 
 use iotedge_model::TopicFilter;
 
-use super::Parser;
+use super::{Parser, Traced};
 use crate::ast::{Expr, Item, Query, Select, Statement, Step};
 use crate::lexer::Token;
 use crate::variables::{MAX_NAME, MAX_VARIABLES};
@@ -14,7 +14,17 @@ const CLAUSES: [&str; 4] = ["SELECT", "FROM", "WHERE", "AS"];
 impl Statement {
     /// Parses a rule's `sql` for `version`. The error says at which column.
     pub fn parse(sql: &str, version: SqlVersion) -> Result<Self, SqlError> {
-        let mut parser = Parser::new(sql, 0, version)?;
+        let (statement, _) = Parser::new(sql, 0, version)?.statement()?;
+        Ok(statement)
+    }
+}
+
+impl Parser<'_> {
+    /// The whole statement, and its parts if they are traced.
+    pub(crate) fn statement(self) -> Result<(Statement, Vec<Traced>), SqlError> {
+        let mut parser = self;
+        let version = parser.version;
+        parser.clause = "SET";
         let variables = parser.set()?;
         let expected = if variables.is_empty() {
             "SELECT"
@@ -22,12 +32,14 @@ impl Statement {
             "',' or SELECT"
         };
         parser.require_word("SELECT", expected)?;
+        parser.clause = "SELECT";
         let select = parser.select()?;
         let filter = if parser.take_if_word("FROM")? {
             Some(parser.topic_filter()?)
         } else {
             None
         };
+        parser.clause = "WHERE";
         let condition = parser.condition()?;
         parser.take_if_symbol(";")?;
         if *parser.peek() != Token::End {
@@ -37,18 +49,17 @@ impl Statement {
                 _ => "an operator or the end",
             }));
         }
-        Ok(Self {
+        let statement = Statement {
             version,
             variables,
             select,
             filter,
             condition,
             warnings: parser.warnings,
-        })
+        };
+        Ok((statement, parser.traced.unwrap_or_default()))
     }
-}
 
-impl Parser<'_> {
     /// `SET @name = value, …`, if it is there (today's guide, "SET clause").
     fn set(&mut self) -> Result<Vec<(Box<str>, Expr)>, SqlError> {
         let mut variables: Vec<(Box<str>, Expr)> = Vec::new();
@@ -69,9 +80,11 @@ impl Parser<'_> {
             if variables.len() == MAX_VARIABLES {
                 return Err(self.error(SqlErrorKind::TooManyVariables(MAX_VARIABLES)));
             }
+            let start = self.current.start;
             self.take()?;
             self.require_symbol("=", "'='")?;
             let value = self.payload_or_expression()?;
+            self.note(start, &Expr::Variable(name.as_str().into()));
             variables.push((name.as_str().into(), value));
             // Only what follows can use it.
             self.variables.get_or_insert_default().push(name);
@@ -83,10 +96,13 @@ impl Parser<'_> {
 
     /// A nested query, behind its SELECT.
     pub(super) fn query(&mut self) -> Result<Query, SqlError> {
+        // Its parts have a value for each element.
+        let traced = self.traced.take();
         let select = self.select()?;
         self.require_word("FROM", "',' or FROM")?;
         let source = self.source()?;
         let condition = self.condition()?;
+        self.traced = traced;
         Ok(Query {
             select,
             source,
@@ -136,14 +152,16 @@ impl Parser<'_> {
     }
 
     fn item(&mut self) -> Result<Item, SqlError> {
+        let start = self.current.start;
         if self.take_if_symbol("*")? {
+            self.note(start, &Expr::Payload);
             return Ok(match self.alias()? {
                 Some(key) => Item::StarAs(key),
                 None => Item::Star,
             });
         }
-        let start = self.current.start;
         let expr = self.expression()?;
+        self.note(start, &expr);
         if self.spreads()? {
             self.take()?;
             self.take()?;
