@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use iotedge_model::{
-    ClientId, DropReason, MessageId, Principal, QoS, SharedFilter, Topic, TopicFilter, TraceId,
-    reserved,
+    ClientId, DropReason, MessageId, Principal, QoS, SharedFilter, SubscriptionIds, Topic,
+    TopicFilter, TraceId, reserved,
 };
 use iotedge_ports::{
     AttachRoute, Clock, CloseReason, ConnectionId, Mailbox, Service, SubscribeOptions,
@@ -46,7 +46,7 @@ impl Taker {
 pub(crate) struct Grant {
     pub(crate) qos: QoS,
     pub(crate) retain_as_published: bool,
-    pub(crate) identifiers: Arc<[u32]>,
+    pub(crate) identifiers: SubscriptionIds,
 }
 
 /// A taker of a topic.
@@ -529,7 +529,7 @@ impl Gathered {
         let nothing = Grant {
             qos: QoS::AtMostOnce,
             retain_as_published: false,
-            identifiers: Arc::from([]),
+            identifiers: SubscriptionIds::NONE,
         };
         Match {
             taker: self.taker,

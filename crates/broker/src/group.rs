@@ -21,7 +21,7 @@ mod registry;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use iotedge_model::{DropReason, Message, MessageId, QoS};
+use iotedge_model::{DropReason, Message, MessageId, QoS, SubscriptionIds};
 use iotedge_ports::{ClientHandle, CloseReason, Delivery, ShareId, SubscribeOptions};
 use iotedge_store::{QueuedRow, TakerId, TakerKind, TakerRow};
 use iotedge_telemetry::METRICS;
@@ -290,7 +290,7 @@ impl Group {
             taker: queue.taker,
             qos: message.qos,
             retain: message.retain,
-            identifiers: Arc::from([]),
+            identifiers: SubscriptionIds::NONE,
         };
         Offer::Row(row, mailbox)
     }

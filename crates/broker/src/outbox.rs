@@ -7,6 +7,7 @@ mod actions;
 mod attached;
 mod feed;
 mod flight;
+mod plain;
 mod route;
 mod session;
 mod share;

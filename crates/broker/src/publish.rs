@@ -3,6 +3,7 @@
 mod deferred;
 mod route;
 mod rules;
+mod run;
 
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -123,7 +124,16 @@ impl Shared {
         let mut handovers = Handovers::default();
         {
             let mut core = self.lock();
-            for (publication, derived) in batch.iter_mut().zip(derived) {
+            let (mut batch, mut derived) = (batch, derived.into_iter());
+            loop {
+                let together = self.give_run(&mut core, batch, derived.as_slice());
+                derived.by_ref().take(together).for_each(drop);
+                batch = batch.get_mut(together..).unwrap_or_default();
+                let Some((publication, rest)) = batch.split_first_mut() else {
+                    break;
+                };
+                batch = rest;
+                let derived = derived.next().unwrap_or_default();
                 let Some(message) = publication.message.take() else {
                     continue;
                 };

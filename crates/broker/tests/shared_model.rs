@@ -277,7 +277,7 @@ impl Model {
         let mailbox = &member.client().connected.mailbox;
         let next = match held {
             Held::Once => {
-                assert!(mailbox.puback(id));
+                assert_eq!(mailbox.puback(&[id]), 1);
                 None
             }
             Held::Sent => match mailbox.pubrec(id) {

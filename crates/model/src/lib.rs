@@ -7,6 +7,7 @@
 mod action;
 mod arn;
 mod drop_reason;
+mod identifiers;
 pub mod json;
 mod message;
 mod name;
@@ -19,6 +20,7 @@ mod topic;
 pub use action::Action;
 pub use arn::{Arn, ArnScope};
 pub use drop_reason::DropReason;
+pub use identifiers::SubscriptionIds;
 pub use message::{
     Message, MessageId, PayloadFormat, Properties, Protocol, QoS, Source, TraceId, UserProperty,
 };

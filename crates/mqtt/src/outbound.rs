@@ -198,6 +198,11 @@ impl<T> Outbound<T> {
         self.entries.iter()
     }
 
+    /// The last that was put in flight.
+    pub fn last(&self) -> Option<&InFlight<T>> {
+        self.entries.back()
+    }
+
     /// Takes all out, in the order of sending.
     pub fn drain(&mut self) -> impl Iterator<Item = InFlight<T>> + '_ {
         self.entries.drain(..)

@@ -10,7 +10,9 @@ mod broker;
 mod clock;
 mod completion;
 mod http;
+mod mailbox;
 mod rules;
+mod run;
 mod things;
 mod upstream;
 
@@ -21,14 +23,18 @@ pub use authenticate::{
 };
 pub use broker::{
     AttachRoute, BrokerPort, ClientHandle, CloseReason, ConnectFailed, ConnectRefused,
-    ConnectRequest, Connected, ConnectionId, Delivery, Detached, DisconnectReason, DrainLimit,
-    DrainState, EndKind, Mailbox, Outgoing, OutgoingPublish, Pressure, PubRecOutcome, Publication,
-    PublishOutcome, Refusal, RetainHandling, Service, SessionMailbox, ShareId, SubscribeOptions,
+    ConnectRequest, Connected, ConnectionId, Detached, DisconnectReason, EndKind, Pressure,
+    Publication, PublishOutcome, Refusal, RetainHandling, Service, SubscribeOptions,
     SubscribeResult, Subscription, Wake, Will,
 };
 pub use clock::Clock;
 pub use completion::{AckSink, Completion, Failure, Part};
 pub use http::{BoxFuture, HttpBody, HttpLink, HttpMount, HttpRequest, HttpResponse, Method};
+pub use mailbox::{
+    Delivery, DrainLimit, DrainState, Mailbox, Outgoing, OutgoingPublish, Outlet, PubRecOutcome,
+    Sending, SessionMailbox, ShareId,
+};
 pub use rules::{AttachOutbox, OutboxId, RuleEngine, RuleOutput, Target};
+pub use run::{Frames, Run, RunPart};
 pub use things::{ShadowReader, ThingFacts, ThingRecord};
 pub use upstream::{LinkState, OnFull, RouteStatus, UpstreamPort, UpstreamStatus};

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use iotedge_model::{ClientId, DropReason, Message, MessageId, Principal, QoS, UnixMillis};
+use iotedge_model::{
+    ClientId, DropReason, Message, MessageId, Principal, QoS, SubscriptionIds, UnixMillis,
+};
 
 use crate::StoreError;
 
@@ -87,7 +89,7 @@ pub struct TakerRow {
     /// RETAIN flag of the delivery.
     pub retain: bool,
     /// Subscription identifiers of the delivery.
-    pub identifiers: Arc<[u32]>,
+    pub identifiers: SubscriptionIds,
 }
 
 /// What a message does to the retained message of its topic.
@@ -169,7 +171,7 @@ pub struct QueuedRow {
     /// RETAIN flag of the delivery.
     pub retain: bool,
     /// Subscription identifiers.
-    pub identifiers: Arc<[u32]>,
+    pub identifiers: SubscriptionIds,
     /// How far a QoS 2 delivery has come.
     pub state: RowState,
     /// Its packet id, from [`RowState::Sent`] on.

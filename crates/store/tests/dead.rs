@@ -36,7 +36,7 @@ fn a_buried_row_leaves_its_queue_and_comes_back_whole_under_a_new_id() {
         taker,
         qos: QoS::AtMostOnce,
         retain: true,
-        identifiers: Arc::from([3u32, 9]),
+        identifiers: vec![3, 9].into(),
     };
     append(&store, &[(sent.clone(), vec![taken, row(other)])]).unwrap();
     let (done, told) = wait();

@@ -32,7 +32,7 @@ fn a_committed_message_comes_back_whole_after_reopening() {
         ..Default::default()
     }));
     let mut taken = row(taker);
-    taken.identifiers = Arc::from([1u32, 268_435_455]);
+    taken.identifiers = vec![1, 268_435_455].into();
     append(&store, &[(sent.clone(), vec![taken])]).unwrap();
     store.close();
 

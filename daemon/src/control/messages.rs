@@ -231,7 +231,7 @@ async fn stream(
     rooms
         .broker
         .send_retained(attached.connection, &subscriptions);
-    let mut drained = Vec::new();
+    let mut drained: Vec<Outgoing> = Vec::new();
     let mut ignored = [0_u8; 64];
     loop {
         connected.mailbox.drain(DRAIN, &mut drained);
@@ -253,7 +253,7 @@ async fn stream(
             }
             if let Some(id) = outgoing.packet_id {
                 // One of these is what the delivery waits for.
-                connected.mailbox.puback(id);
+                connected.mailbox.puback(&[id]);
                 connected.mailbox.pubrec(id);
                 connected.mailbox.pubcomp(id);
             }

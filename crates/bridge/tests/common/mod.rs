@@ -8,7 +8,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use iotedge_bridge::{Backoff, Bridge, Config, Direction, Route};
-use iotedge_model::{DropReason, Message, MessageId, Now, Principal, QoS, Topic, UnixMillis};
+use iotedge_model::{
+    DropReason, Message, MessageId, Now, Principal, QoS, SubscriptionIds, Topic, UnixMillis,
+};
 use iotedge_ports::*;
 use iotedge_store::{Options, Store};
 
@@ -81,7 +83,7 @@ impl MemoryMailbox {
             dup: false,
             durable: true,
             share: None,
-            identifiers: Arc::from([]),
+            identifiers: SubscriptionIds::NONE,
         };
         state.rows.insert(id, delivery);
         drop(state);

@@ -166,10 +166,9 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
 
     use bytes::Bytes;
-    use iotedge_model::{Message, QoS, Topic};
+    use iotedge_model::{Message, QoS, SubscriptionIds, Topic};
     use iotedge_store::RowState;
 
     use super::*;
@@ -191,7 +190,7 @@ mod tests {
                 message,
                 qos: QoS::AtLeastOnce,
                 retain: false,
-                identifiers: Arc::from([]),
+                identifiers: SubscriptionIds::NONE,
                 state: RowState::Queued,
                 packet_id: None,
                 claimant: None,

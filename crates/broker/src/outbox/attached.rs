@@ -1,18 +1,20 @@
 //! What the connection of a session does with it.
 
+use std::cell::Cell;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use iotedge_model::{DropReason, MessageId, QoS};
 use iotedge_mqtt::PubRec;
 use iotedge_ports::{
-    AckSink, Delivery, DrainLimit, DrainState, Failure, Outgoing, OutgoingPublish, PubRecOutcome,
+    AckSink, Delivery, DrainLimit, DrainState, Failure, Outlet, PubRecOutcome, Sending,
     SessionMailbox,
 };
 use iotedge_store::{Done, TakerId};
 use iotedge_telemetry::METRICS;
 
 use super::flight::{Again, Flight, Flying, Wait, is_marked};
+use super::plain::Taken;
 use super::session::{SessionBox, Told};
 use super::share::Membership;
 
@@ -45,6 +47,11 @@ impl Marks {
     }
 }
 
+thread_local! {
+    /// Room for what one drain takes, so that no session needs its own.
+    static TAKEN: Cell<Vec<Taken>> = const { Cell::new(Vec::new()) };
+}
+
 /// The session as one connection sees it.
 pub(crate) struct Attached {
     pub(super) epoch: u64,
@@ -56,10 +63,15 @@ impl Attached {
         self.session.feed.lock().epoch != self.epoch
     }
 
-    fn outgoing(&self, packet_id: Option<NonZeroU16>, delivery: Delivery) -> Outgoing {
+    fn publish(
+        &self,
+        packet_id: Option<NonZeroU16>,
+        delivery: &Delivery,
+        out: &mut dyn Outlet,
+    ) -> Result<(), DropReason> {
         let message = &delivery.message;
         let now = || self.session.feed.env.clock.now();
-        Outgoing::Publish(OutgoingPublish {
+        out.publish(Sending {
             packet_id,
             expiry: message
                 .expiry
@@ -68,8 +80,28 @@ impl Attached {
         })
     }
 
+    /// Sends what has its packet id, if it needs one. What will not be sent is dropped, and its
+    /// packet id is free again: `false`.
+    fn send(
+        &self,
+        flight: &mut Flight,
+        packet_id: Option<NonZeroU16>,
+        delivery: &Delivery,
+        out: &mut dyn Outlet,
+    ) -> bool {
+        let Err(reason) = self.publish(packet_id, delivery, out) else {
+            return true;
+        };
+        if let Some(id) = packet_id {
+            let flying = flight.window.forget(id);
+            flight.finish(flying);
+        }
+        self.session.drop_one(delivery, reason);
+        false
+    }
+
     /// What the store has said.
-    fn hear(&self, flight: &mut Flight, out: &mut Vec<Outgoing>) {
+    fn hear(&self, flight: &mut Flight, out: &mut dyn Outlet) {
         loop {
             let Some(news) = self.session.told().pop_front() else {
                 return;
@@ -78,7 +110,7 @@ impl Attached {
                 Told::Marked(mark, kept) => flight.marked(mark, kept),
                 Told::Received(id) => {
                     if flight.released(id) {
-                        out.push(Outgoing::Release(id));
+                        out.release(id);
                     }
                 }
             }
@@ -121,62 +153,96 @@ impl Attached {
         &self,
         flight: &mut Flight,
         limit: &mut DrainLimit,
-        out: &mut Vec<Outgoing>,
+        out: &mut dyn Outlet,
     ) -> bool {
         while limit.messages > 0 && limit.bytes > 0 && flight.may_send() {
             let Some(again) = flight.resend.pop_front() else {
                 break;
             };
             limit.messages -= 1;
-            out.push(match again {
+            match again {
                 Again::Publish(id, delivery) => {
                     limit.bytes = limit.bytes.saturating_sub(delivery.message.cost());
-                    self.outgoing(Some(id), delivery)
+                    self.send(flight, Some(id), &delivery, out);
                 }
-                Again::Release(id) => Outgoing::Release(id),
-            });
+                Again::Release(id) => out.release(id),
+            }
         }
         flight.resend.is_empty() || !flight.may_send()
     }
 
-    /// Sends new deliveries on their way: at once, or when the store has their packet ids.
-    fn launch(&self, flight: &mut Flight, taken: Vec<Delivery>, out: &mut Vec<Outgoing>) {
+    /// Sends new deliveries on their way: at once, or when the store has their packet ids. `false`:
+    /// of some the packet id is free again.
+    fn launch(&self, flight: &mut Flight, taken: &mut Vec<Taken>, out: &mut dyn Outlet) -> bool {
         let mut marks: Vec<Marks> = Vec::new();
-        for delivery in taken {
-            if delivery.share.is_some() && self.is_expired(&delivery) {
-                self.session.drop_one(&delivery, DropReason::Expired);
-                continue;
-            }
-            let packet_id = match delivery.qos {
-                QoS::AtMostOnce => None,
-                _ => match flight.launch(&delivery) {
-                    Some(id) => Some(id),
-                    None => {
-                        // The window had room when it was asked; a row is found again at a restart.
-                        tracing::error!("the in-flight window had no packet id left");
-                        continue;
+        let mut all = true;
+        for taken in taken.drain(..) {
+            match taken {
+                Taken::One(delivery) => all &= self.launch_one(flight, delivery, &mut marks, out),
+                Taken::Run(part) if flight.is_staging() => {
+                    for delivery in part.deliveries() {
+                        flight.stage(None, delivery, None);
                     }
-                },
-            };
-            let queue = if is_marked(&delivery) {
-                self.session.queue_of(delivery.share)
-            } else {
-                None
-            };
-            let mut mark = None;
-            if let (Some(queue), Some(id)) = (queue, packet_id) {
-                let number = Marks::note(&mut marks, queue, flight, delivery.message.id, id);
-                mark = Some(number);
-            }
-            if mark.is_some() || flight.is_staging() {
-                flight.stage(packet_id, delivery, mark);
-            } else {
-                out.push(self.outgoing(packet_id, delivery));
+                }
+                Taken::Run(part) => out.run(&part, &mut |reason| METRICS.dropped(reason, 1)),
             }
         }
         for marks in marks {
             self.mark(marks);
         }
+        all
+    }
+
+    /// `false`: it had a packet id, which is free again.
+    fn launch_one(
+        &self,
+        flight: &mut Flight,
+        delivery: Delivery,
+        marks: &mut Vec<Marks>,
+        out: &mut dyn Outlet,
+    ) -> bool {
+        if delivery.share.is_some() && self.is_expired(&delivery) {
+            self.session.drop_one(&delivery, DropReason::Expired);
+            return true;
+        }
+        let queue = if is_marked(&delivery) {
+            self.session.queue_of(delivery.share)
+        } else {
+            None
+        };
+        let staged = queue.is_some() || flight.is_staging();
+        if delivery.qos == QoS::AtMostOnce {
+            if staged {
+                flight.stage(None, delivery, None);
+            } else {
+                self.send(flight, None, &delivery, out);
+            }
+            return true;
+        }
+        let waiting = staged.then(|| delivery.clone());
+        let Some(packet_id) = flight.launch(delivery) else {
+            // The window had room when it was asked; a row is found again at a restart.
+            tracing::error!("the in-flight window had no packet id left");
+            return true;
+        };
+        if let Some(delivery) = waiting {
+            let id = delivery.message.id;
+            let mark = queue.map(|queue| Marks::note(marks, queue, flight, id, packet_id));
+            flight.stage(Some(packet_id), delivery, mark);
+            return true;
+        }
+        let sent = match flight.launched() {
+            Some(delivery) => self.publish(Some(packet_id), delivery, out),
+            None => Ok(()),
+        };
+        if let Err(reason) = sent {
+            let flying = flight.window.forget(packet_id);
+            let delivery = flight.finish(flying).and_then(Flying::into_delivery);
+            if let Some(delivery) = delivery {
+                self.session.drop_one(&delivery, reason);
+            }
+        }
+        sent.is_ok()
     }
 
     /// Under the lock of the flight: marks reach the store in their order.
@@ -197,18 +263,21 @@ impl Attached {
         membership: &Membership,
         limit: DrainLimit,
         free: usize,
-        taken: &mut Vec<Delivery>,
+        taken: &mut Vec<Taken>,
     ) -> DrainState {
-        let kept = taken.iter().filter(|d| d.qos > QoS::AtMostOnce).count();
-        let free = free.saturating_sub(kept);
+        let is_kept = |taken: &&Taken| matches!(taken, Taken::One(d) if d.qos > QoS::AtMostOnce);
+        let free = free.saturating_sub(taken.iter().filter(is_kept).count());
         if free == 0 {
             // The next acknowledgement drains again.
             return DrainState::Empty;
         }
-        let before = taken.len();
+        let before: usize = taken.iter().map(Taken::len).sum();
         let most = free.min(limit.messages.saturating_sub(before));
-        let more = membership.pull(most, limit.bytes, taken);
-        if more && taken.len() - before < free {
+        let mut pulled = Vec::new();
+        let more = membership.pull(most, limit.bytes, &mut pulled);
+        let count = pulled.len();
+        taken.extend(pulled.into_iter().map(Taken::One));
+        if more && count < free {
             DrainState::More
         } else {
             DrainState::Empty
@@ -252,7 +321,7 @@ impl Attached {
 }
 
 impl SessionMailbox for Attached {
-    fn drain(&self, limit: DrainLimit, out: &mut Vec<Outgoing>) -> DrainState {
+    fn drain(&self, limit: DrainLimit, out: &mut dyn Outlet) -> DrainState {
         let session = &self.session;
         let mut limit = limit;
         let mut flight = session.flight();
@@ -267,13 +336,14 @@ impl SessionMailbox for Attached {
         if !self.send_again(&mut flight, &mut limit, out) {
             return DrainState::More;
         }
+        let mut all = true;
         while limit.messages > 0 && limit.bytes > 0 {
             let Some(staged) = flight.unstaged() else {
                 break;
             };
             limit.messages -= 1;
             limit.bytes = limit.bytes.saturating_sub(staged.delivery.message.cost());
-            out.push(self.outgoing(staged.packet_id, staged.delivery));
+            all &= self.send(&mut flight, staged.packet_id, &staged.delivery, out);
         }
         if limit.messages == 0 || limit.bytes == 0 {
             return DrainState::More;
@@ -284,7 +354,7 @@ impl SessionMailbox for Attached {
         }
         let mut state = DrainState::Empty;
         if limit.messages > 0 {
-            let mut taken = Vec::new();
+            let mut taken = TAKEN.take();
             let free = flight.free(max_bytes);
             let took = session.feed.take(self.epoch, limit, free, &mut taken);
             state = match (took, session.membership.get()) {
@@ -293,23 +363,54 @@ impl SessionMailbox for Attached {
                 }
                 (took, _) => took.unwrap_or(DrainState::Empty),
             };
-            self.launch(&mut flight, taken, out);
+            all &= self.launch(&mut flight, &mut taken, out);
+            TAKEN.set(taken);
         } else {
             // Its commit wakes.
             session.feed.rest(self.epoch);
         }
         session.note_window(&flight);
-        // What was told before the feed came to rest has not woken anyone.
-        if session.told().is_empty() {
+        // What was told before the feed came to rest has not woken anyone, and what was dropped has
+        // made room in the window.
+        if session.told().is_empty() && all {
             state
         } else {
             DrainState::More
         }
     }
 
-    fn puback(&self, packet_id: NonZeroU16) -> bool {
-        let flying = self.end(packet_id, |flight| flight.window.puback(packet_id));
-        self.settle(flying)
+    fn puback(&self, packet_ids: &[NonZeroU16]) -> usize {
+        if self.is_over() {
+            return 0;
+        }
+        let (mut known, mut rows, mut shared) = (0, Vec::new(), Vec::new());
+        let mut flight = self.session.flight();
+        for id in packet_ids {
+            // The client cannot know an id that is staged.
+            if flight.is_staged(*id) {
+                continue;
+            }
+            flight.answered(*id);
+            let flying = flight.window.puback(*id);
+            let Some(flying) = flight.finish(flying) else {
+                continue;
+            };
+            known += 1;
+            match flying.share {
+                _ if !flying.durable => {}
+                Some(_) => shared.push(flying),
+                None => rows.push(flying.id),
+            }
+        }
+        self.session.note_window(&flight);
+        drop(flight);
+        if let (Some(taker), false) = (self.session.feed.taker, rows.is_empty()) {
+            self.session.feed.env.store.acknowledge(taker, &rows);
+        }
+        shared
+            .iter()
+            .for_each(|flying| self.session.acknowledge(flying));
+        known
     }
 
     fn pubrec(&self, packet_id: NonZeroU16) -> PubRecOutcome {
@@ -382,17 +483,5 @@ impl SessionMailbox for Attached {
         // Though nothing is known of it: its release may be on the way to the store.
         store.release_inbound(&durable.client_id, packet_id, done);
         waits
-    }
-
-    fn discard(&self, outgoing: &OutgoingPublish, reason: DropReason) {
-        match outgoing.packet_id {
-            Some(id) => {
-                let forget = |flight: &mut Flight| flight.window.forget(id);
-                if self.end(id, forget).is_some() {
-                    self.session.drop_one(&outgoing.delivery, reason);
-                }
-            }
-            None => METRICS.dropped(reason, 1),
-        }
     }
 }

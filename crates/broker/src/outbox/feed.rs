@@ -1,14 +1,18 @@
 //! The queue of one taker.
 
-use std::collections::{BTreeSet, VecDeque};
+mod state;
+
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use iotedge_model::{DropReason, MessageId, QoS};
-use iotedge_ports::{Clock, Delivery, DrainLimit, DrainState, Pressure, ShareId, Wake};
+use iotedge_model::{DropReason, Message, MessageId, QoS, SubscriptionIds};
+use iotedge_ports::{Clock, Delivery, DrainLimit, DrainState, Pressure, RunPart, ShareId, Wake};
 use iotedge_store::{RowState, Store, TakerId};
 use iotedge_telemetry::METRICS;
 
+use super::plain::Taken;
 use crate::group::Shares;
+use state::State;
 
 /// What every queue uses.
 pub(crate) struct Env {
@@ -34,6 +38,16 @@ pub(crate) enum Push {
     Absent,
 }
 
+/// What became of deliveries handed to a queue together.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Pushed {
+    /// For so many there is no room in memory, and they have no row: they are lost unless the taker
+    /// is closed.
+    pub(crate) dropped: usize,
+    /// Their publisher should wait before it sends more.
+    pub(crate) pressed: bool,
+}
+
 /// Publishers wait when one part in so many of a queue is filled.
 pub(crate) const PRESSED_PART: usize = 8;
 /// Rows read from the store at once.
@@ -46,42 +60,6 @@ pub(crate) struct Feed {
     /// Where the taker's rows are; `None` for a session that ends with its connection.
     pub(crate) taker: Option<TakerId>,
     state: Mutex<State>,
-}
-
-#[derive(Default)]
-pub(crate) struct State {
-    /// Grows with each attachment: a drain of an older one gets nothing.
-    pub(crate) epoch: u64,
-    wake: Option<Arc<dyn Wake>>,
-    /// The consumer knows that there is something.
-    woken: bool,
-    /// QoS 0, with the order of arrival.
-    plain: VecDeque<(u64, Delivery)>,
-    /// QoS 1 and 2, and all of a route.
-    kept: VecDeque<(u64, Delivery)>,
-    /// Those of `kept` that come out when their row is committed, and not before.
-    held: VecDeque<MessageId>,
-    /// The arrival of the first whose row the store does not have: nobody sees it, or its packet id
-    /// could reach the store before the row, and be lost.
-    unhanded: Option<u64>,
-    arrivals: u64,
-    bytes: usize,
-    /// Every row that is committed is behind the cursor, and new ones come to `kept`. Otherwise
-    /// the consumer reads on from the cursor.
-    caught_up: bool,
-    cursor: Option<MessageId>,
-    /// Rows handed to the store and not committed.
-    pending: usize,
-    /// Rows handed to the store ever.
-    appended: u64,
-    /// The newest id that was ever taken out.
-    newest_out: Option<MessageId>,
-    /// Ids that were dropped while the consumer reads the store: it may have read them already.
-    dropped: Option<BTreeSet<MessageId>>,
-    /// Publishers that wait for room.
-    waiters: Vec<Arc<dyn Wake>>,
-    /// A publisher has waited in vain: no other one does before there is room again.
-    given_up: bool,
 }
 
 impl Feed {
@@ -167,10 +145,57 @@ impl Feed {
             return Push::Full;
         }
         state.enqueue(delivery);
-        if state.is_pressed(&self.env) && !state.given_up {
+        if state.presses(&self.env) {
             Push::Pressed
         } else {
             Push::Queued
+        }
+    }
+
+    /// Deliveries of QoS 0, none of which has a row.
+    pub(crate) fn push_run(&self, mut part: RunPart) -> Pushed {
+        let mut state = self.lock();
+        if state.wake.is_none() {
+            return Pushed::default();
+        }
+        let (messages, bytes) = state.room(&self.env);
+        let front = part.split(messages, bytes);
+        if !front.is_empty() {
+            state.put_plain(Taken::Run(front));
+            state.rouse();
+        }
+        Pushed {
+            dropped: part.len(),
+            pressed: state.presses(&self.env),
+        }
+    }
+
+    /// Deliveries of these messages without a row.
+    pub(crate) fn push_all(
+        &self,
+        messages: &[Arc<Message>],
+        qos: QoS,
+        identifiers: &SubscriptionIds,
+    ) -> Pushed {
+        let mut state = self.lock();
+        if state.wake.is_none() {
+            return Pushed::default();
+        }
+        let mut dropped = messages.len();
+        for message in messages {
+            if state.is_full(&self.env) {
+                break;
+            }
+            dropped -= 1;
+            state.put(Delivery {
+                qos,
+                ..Delivery::live(message.clone(), identifiers.clone())
+            });
+        }
+        state.rouse();
+        Pushed {
+            dropped,
+            pressed: state.presses(&self.env),
         }
     }
 
@@ -256,7 +281,7 @@ impl Feed {
         epoch: u64,
         limit: DrainLimit,
         kept: usize,
-        out: &mut Vec<Delivery>,
+        out: &mut Vec<Taken>,
     ) -> Option<DrainState> {
         let mut taking = Taking {
             left: limit.messages,
@@ -335,7 +360,7 @@ impl Feed {
         state: &mut State,
         rows: Vec<iotedge_store::QueuedRow>,
         taking: &mut Taking,
-        out: &mut Vec<Delivery>,
+        out: &mut Vec<Taken>,
     ) {
         let dropped = state.dropped.take().unwrap_or_default();
         for row in rows {
@@ -360,25 +385,39 @@ impl Feed {
         }
     }
 
-    fn take_live(&self, state: &mut State, taking: &mut Taking, out: &mut Vec<Delivery>) {
+    fn take_live(&self, state: &mut State, taking: &mut Taking, out: &mut Vec<Taken>) {
         while !taking.is_full() {
-            let plain = state.plain.front().map(|(n, _)| *n);
+            let plain = state.plain.first();
             let kept = if taking.kept > 0 && !state.is_held() {
                 state.first_handed()
             } else {
                 None
             };
-            let queue = match (plain, kept) {
+            let is_plain = match (plain, kept) {
                 (None, None) => return,
-                (Some(p), Some(k)) if p < k => &mut state.plain,
-                (Some(_), None) => &mut state.plain,
-                _ => &mut state.kept,
+                (Some(p), Some(k)) => p < k,
+                (Some(_), None) => true,
+                (None, Some(_)) => false,
             };
-            let Some((_, delivery)) = queue.pop_front() else {
+            let next = if is_plain {
+                state.plain.pop(taking.left, taking.bytes)
+            } else {
+                let kept = state.kept.pop_front();
+                kept.map(|(_, delivery)| Taken::One(delivery))
+            };
+            let Some(next) = next else {
                 return;
             };
-            state.bytes = state.bytes.saturating_sub(delivery.message.cost());
-            self.hand_out(state, delivery, taking, out);
+            let cost = next.cost();
+            state.bytes = state.bytes.saturating_sub(cost);
+            match next {
+                Taken::One(delivery) => self.hand_out(state, delivery, taking, out),
+                Taken::Run(part) => {
+                    taking.left = taking.left.saturating_sub(part.len());
+                    taking.bytes = taking.bytes.saturating_sub(cost);
+                    out.push(Taken::Run(part));
+                }
+            }
         }
     }
 
@@ -387,7 +426,7 @@ impl Feed {
         state: &mut State,
         delivery: Delivery,
         taking: &mut Taking,
-        out: &mut Vec<Delivery>,
+        out: &mut Vec<Taken>,
     ) {
         let message = &delivery.message;
         // What is shared is not this taker's to drop: its session looks at it.
@@ -404,7 +443,7 @@ impl Feed {
                 state.newest_out = state.newest_out.max(Some(message.id));
             }
         }
-        out.push(delivery);
+        out.push(Taken::One(delivery));
     }
 
     /// Counts a drop and gives the row up.
@@ -420,7 +459,7 @@ impl Feed {
     /// Whether publishers should wait for it.
     pub(crate) fn is_pressed(&self) -> bool {
         let state = self.lock();
-        state.wake.is_some() && state.is_pressed(&self.env) && !state.given_up
+        state.wake.is_some() && state.presses(&self.env)
     }
 
     /// Messages in memory.
@@ -461,125 +500,6 @@ impl Taking {
     fn is_full(&self) -> bool {
         self.left == 0 || self.bytes == 0
     }
-}
-
-impl State {
-    fn is_full(&self, env: &Env) -> bool {
-        self.plain.len() + self.kept.len() >= env.max_messages || self.bytes >= env.max_bytes
-    }
-
-    /// Filled to a part that leaves room for what other publishers are about to add.
-    fn is_pressed(&self, env: &Env) -> bool {
-        (self.plain.len() + self.kept.len()) * PRESSED_PART >= env.max_messages
-            || self.bytes * PRESSED_PART >= env.max_bytes
-    }
-
-    fn relieve(&mut self) {
-        self.given_up = false;
-        for waiter in self.waiters.drain(..) {
-            waiter.wake();
-        }
-    }
-
-    fn enqueue(&mut self, delivery: Delivery) {
-        self.put(delivery);
-        self.rouse();
-    }
-
-    fn put(&mut self, delivery: Delivery) {
-        self.bytes += delivery.message.cost();
-        let entry = (self.arrivals, delivery);
-        self.arrivals += 1;
-        if entry.1.durable || u8::from(entry.1.qos) > 0 {
-            self.kept.push_back(entry);
-        } else {
-            self.plain.push_back(entry);
-        }
-    }
-
-    fn put_unhanded(&mut self, delivery: Delivery) {
-        self.unhanded.get_or_insert(self.arrivals);
-        self.put(delivery);
-    }
-
-    /// The arrival of the first of `kept`, if the store has its row.
-    fn first_handed(&self) -> Option<u64> {
-        let first = self.kept.front().map(|(n, _)| *n)?;
-        self.unhanded.is_none_or(|n| first < n).then_some(first)
-    }
-
-    pub(crate) fn rouse(&mut self) {
-        if !self.woken {
-            if let Some(wake) = &self.wake {
-                self.woken = true;
-                wake.wake();
-            }
-        }
-    }
-
-    /// What was held takes its place behind the QoS 0 deliveries that came while it was.
-    fn arrive(&mut self, id: MessageId) {
-        if let Some((arrival, _)) = self.kept.iter_mut().find(|(_, d)| d.message.id == id) {
-            *arrival = self.arrivals;
-            self.arrivals += 1;
-        }
-    }
-
-    /// The next of `kept` waits for its commit.
-    fn is_held(&self) -> bool {
-        match (self.held.front(), self.kept.front()) {
-            (Some(held), Some((_, next))) => *held == next.message.id,
-            _ => false,
-        }
-    }
-
-    /// Lets go of what has a row; it is read again from the store.
-    pub(crate) fn forget_kept(&mut self) {
-        if let Some((_, first)) = self.kept.iter().find(|(_, d)| d.share.is_none()) {
-            self.cursor = before(first.message.id);
-            self.caught_up = false;
-        }
-        self.kept.clear();
-        self.held.clear();
-        self.bytes = self.plain.iter().map(|(_, d)| d.message.cost()).sum();
-    }
-
-    fn take_shared(&mut self, of: impl Fn(ShareId) -> bool) -> Vec<Delivery> {
-        let mut taken = Vec::new();
-        self.kept.retain(|(_, delivery)| {
-            let found = delivery.share.is_some_and(&of);
-            if found {
-                self.bytes = self.bytes.saturating_sub(delivery.message.cost());
-                taken.push(delivery.clone());
-            }
-            !found
-        });
-        taken
-    }
-
-    /// Reads again from `id` on.
-    pub(crate) fn rewind_to(&mut self, id: MessageId) {
-        self.cursor = before(id);
-        self.caught_up = false;
-    }
-
-    /// A row that was given up is not to come out any more; the store hides it from reads from now
-    /// on.
-    pub(crate) fn forget(&mut self, id: MessageId) {
-        if let Some(dropped) = &mut self.dropped {
-            dropped.insert(id);
-        }
-        if let Some(at) = self.kept.iter().position(|(_, d)| d.message.id == id) {
-            if let Some((_, delivery)) = self.kept.remove(at) {
-                self.bytes = self.bytes.saturating_sub(delivery.message.cost());
-            }
-        }
-        self.held.retain(|held| *held != id);
-    }
-}
-
-fn before(id: MessageId) -> Option<MessageId> {
-    id.0.checked_sub(1).map(MessageId)
 }
 
 #[cfg(test)]

@@ -26,6 +26,13 @@ pub(super) struct Flying {
     pub(super) wait: Wait,
 }
 
+impl Flying {
+    /// What was sent, where it may have to be sent again.
+    pub(super) fn into_delivery(self) -> Option<Delivery> {
+        self.delivery
+    }
+}
+
 /// What keeps the next packet of an exchange from leaving.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wait {
@@ -217,17 +224,23 @@ impl Flight {
     }
 
     /// Gives a packet id; `None` when there is none, which [`Flight::free`] rules out.
-    pub(super) fn launch(&mut self, delivery: &Delivery) -> Option<NonZeroU16> {
+    pub(super) fn launch(&mut self, delivery: Delivery) -> Option<NonZeroU16> {
+        let (qos, cost) = (delivery.qos, delivery.message.cost());
         let flying = Flying {
             id: delivery.message.id,
             durable: delivery.durable,
             share: delivery.share,
-            delivery: Some(delivery.clone()),
+            delivery: Some(delivery),
             wait: Wait::No,
         };
-        let id = self.window.push(delivery.qos, flying)?;
-        self.bytes += delivery.message.cost();
+        let id = self.window.push(qos, flying)?;
+        self.bytes += cost;
         Some(id)
+    }
+
+    /// The last that was launched.
+    pub(super) fn launched(&self) -> Option<&Delivery> {
+        self.window.last()?.item.delivery.as_ref()
     }
 
     /// Whether deliveries have to queue behind what waits.

@@ -137,11 +137,14 @@ impl RouteBox {
 impl Mailbox for RouteBox {
     fn drain(&self, limit: DrainLimit, out: &mut Vec<Delivery>) -> DrainState {
         let epoch = *self.epoch.lock().unwrap_or_else(PoisonError::into_inner);
-        let from = out.len();
-        let state = self.feed.take(epoch, limit, limit.messages, out);
+        let mut taken = Vec::new();
+        let state = self.feed.take(epoch, limit, limit.messages, &mut taken);
         let mut in_flight = self.out();
-        for delivery in out.iter().skip(from) {
-            in_flight.insert(delivery.message.id);
+        for taken in taken {
+            taken.each(|delivery| {
+                in_flight.insert(delivery.message.id);
+                out.push(delivery);
+            });
         }
         state.unwrap_or(DrainState::Empty)
     }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use iotedge_model::{DropReason, Message, QoS, Source};
+use iotedge_model::{DropReason, Message, QoS, Source, SubscriptionIds};
 use iotedge_ports::{Delivery, OnFull, Refusal, Target};
 use iotedge_store::TakerRow;
 use iotedge_telemetry::METRICS;
@@ -72,7 +72,7 @@ pub(super) fn give_to_route(
 static WHOLE: LazyLock<Grant> = LazyLock::new(|| Grant {
     qos: QoS::ExactlyOnce,
     retain_as_published: true,
-    identifiers: Arc::from([]),
+    identifiers: SubscriptionIds::NONE,
 });
 
 /// A message for one queue. `false`: the queue has gone since the message was made for it.

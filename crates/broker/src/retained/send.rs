@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use iotedge_model::{DropReason, Message, QoS, Source};
+use iotedge_model::{DropReason, Message, QoS, Source, SubscriptionIds};
 use iotedge_ports::{CloseReason, ConnectionId, Delivery, RetainHandling, Subscription};
 use iotedge_store::{Append, Done, TakerRow};
 use iotedge_telemetry::METRICS;
@@ -71,7 +71,7 @@ impl Shared {
         message: Arc<Message>,
     ) {
         let qos = message.qos.min(subscription.options.qos);
-        let identifiers: Arc<[u32]> = subscription
+        let identifiers: SubscriptionIds = subscription
             .options
             .identifier
             .iter()

@@ -254,12 +254,8 @@ fn what_its_member_may_not_have_is_given_to_nobody_else() {
     let members = ["a", "b"].map(|id| house.client(id).persistent().connect());
     members.iter().for_each(|m| m.subscribe(FILTER, ONE));
     publish(&house, 0..1, ONE);
-    let denied = members[0].drain().remove(0);
-    members[0]
-        .connected
-        .mailbox
-        .discard(&denied, DropReason::Policy);
-    assert!(members[1].drain().is_empty());
+    members[0].refuse(DropReason::Policy);
+    assert!(members.iter().all(|m| m.drain().is_empty()));
     let account = queue(&house).unwrap().account;
     assert_eq!(account.queued, 0);
     assert_eq!(account.dropped.get(&DropReason::Policy), Some(&1));

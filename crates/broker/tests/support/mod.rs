@@ -10,13 +10,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use iotedge_broker::{Broker, Limits};
 use iotedge_model::{
-    ClientId, Message, MessageId, Now, Principal, PrincipalKind, QoS, SharedFilter, Source, Topic,
-    TraceId, UnixMillis,
+    ClientId, DropReason, Message, MessageId, Now, Principal, PrincipalKind, QoS, SharedFilter,
+    Source, Topic, TraceId, UnixMillis,
 };
 use iotedge_ports::{
     AckSink, BrokerPort, ClientHandle, Clock, CloseReason, ConnectRefused, ConnectRequest,
     Connected, Detached, DisconnectReason, DrainLimit, DrainState, EndKind, Failure, Outgoing,
-    OutgoingPublish, Publication, PublishOutcome, SubscribeOptions, Subscription, Wake, Will,
+    OutgoingPublish, Outlet, Publication, PublishOutcome, Sending, SubscribeOptions, Subscription,
+    Wake, Will,
 };
 use iotedge_store::{Options, Store};
 
@@ -358,9 +359,26 @@ impl Client {
         self.drain_all().into_iter().filter_map(publish).collect()
     }
 
+    /// Sends nothing of what is there now.
+    pub fn refuse(&self, reason: DropReason) {
+        struct Refusing(DropReason);
+        impl Outlet for Refusing {
+            fn publish(&mut self, _: Sending<'_>) -> Result<(), DropReason> {
+                Err(self.0)
+            }
+            fn release(&mut self, _: NonZeroU16) {}
+        }
+        let limit = DrainLimit {
+            messages: 1_000,
+            bytes: 1 << 20,
+        };
+        let mailbox = &self.connected.mailbox;
+        while mailbox.drain(limit, &mut Refusing(reason)) == DrainState::More {}
+    }
+
     /// What is there now.
     pub fn drain_all(&self) -> Vec<Outgoing> {
-        let mut out = Vec::new();
+        let mut out: Vec<Outgoing> = Vec::new();
         let limit = DrainLimit {
             messages: 1_000,
             bytes: 1 << 20,
@@ -385,9 +403,8 @@ impl Client {
     }
 
     pub fn acknowledge(&self, outgoing: &OutgoingPublish) -> bool {
-        self.connected
-            .mailbox
-            .puback(outgoing.packet_id.expect("has a packet id"))
+        let id = outgoing.packet_id.expect("has a packet id");
+        self.connected.mailbox.puback(&[id]) == 1
     }
 
     pub fn disconnect(self, end: EndKind) {

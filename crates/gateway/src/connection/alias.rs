@@ -50,6 +50,11 @@ impl AliasesOut {
         }))
     }
 
+    /// Whether the client takes any.
+    pub(crate) fn are_used(&self) -> bool {
+        self.maximum > 0
+    }
+
     pub(crate) fn name(&self, topic: &Topic) -> Naming {
         let Some(named) = &self.0 else {
             return Naming::Name;

@@ -1,7 +1,7 @@
 //! What each packet does.
 
 use iotedge_model::QoS;
-use iotedge_mqtt::{Disconnect, Packet, ReasonCode};
+use iotedge_mqtt::{Disconnect, Packet, PacketId, ReasonCode};
 use iotedge_ports::{DisconnectReason, EndKind};
 use iotedge_telemetry::{METRICS, Metric};
 
@@ -9,15 +9,17 @@ use super::end::End;
 use super::pump::Pump;
 
 impl Pump {
-    pub(super) fn packet(&mut self, packet: Packet) -> Result<(), End> {
-        if !matches!(packet, Packet::Publish(_)) {
-            // Everything else comes after what was published before it.
+    /// `acked`: PUBACKs that are noted together, before any other packet but PUBLISH.
+    pub(super) fn packet(&mut self, packet: Packet, acked: &mut Vec<PacketId>) -> Result<(), End> {
+        if !matches!(packet, Packet::Publish(_) | Packet::PubAck(_)) {
+            // Everything else comes after what was said before it.
+            self.pubacks(acked);
             self.flush_batch()?;
         }
         match packet {
             Packet::Publish(publish) => self.publish(publish)?,
             // A version 5 client that refuses a message has it all the same (5: 4.3.2).
-            Packet::PubAck(ack) => self.puback(ack.packet_id),
+            Packet::PubAck(ack) => acked.push(ack.packet_id),
             Packet::Subscribe(subscribe) => self.subscribe(&subscribe)?,
             Packet::Unsubscribe(unsubscribe) => self.unsubscribe(&unsubscribe)?,
             Packet::PingReq => {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use iotedge_model::{Action, ClientId, Protocol};
-use iotedge_mqtt::{AckProperties, Decoder, Inbound, Packet, ReasonCode, Receipt, Str};
+use iotedge_mqtt::{AckProperties, Decoder, Inbound, Packet, PacketId, ReasonCode, Receipt, Str};
 use iotedge_ports::{
     ConnectionId, DisconnectReason, Failure, Pressure, Publication, SessionMailbox, Subscription,
     Wake,
@@ -57,6 +57,8 @@ thread_local! {
     /// Room for the notices of one wake: used between two waits, so that no connection needs its
     /// own.
     static ACKED: Cell<Vec<(u64, Result<(), Failure>)>> = const { Cell::new(Vec::new()) };
+    /// Room for the PUBACKs of one read.
+    static PUBACKS: Cell<Vec<PacketId>> = const { Cell::new(Vec::new()) };
 }
 
 pub(crate) struct Pump {
@@ -351,6 +353,17 @@ impl Pump {
     }
 
     fn handle_packets(&mut self, packets: &mut u64) -> Result<(), End> {
+        let mut acked = PUBACKS.take();
+        let done = self.handle_each(packets, &mut acked);
+        // What came before an end was well said.
+        self.pubacks(&mut acked);
+        PUBACKS.set(acked);
+        self.flush_batch()?;
+        done
+    }
+
+    /// Leaves a batch to publish, and PUBACKs to be noted.
+    fn handle_each(&mut self, packets: &mut u64, acked: &mut Vec<PacketId>) -> Result<(), End> {
         while self.pressed.is_none()
             // A subscription's retained messages go before the next packet is looked at.
             && self.answer.is_none()
@@ -362,11 +375,7 @@ impl Pump {
             match self.decoder.decode(&mut self.input) {
                 Ok(Some(packet)) => {
                     *packets += 1;
-                    if let Err(end) = self.packet(packet) {
-                        // What came before it was well said.
-                        self.flush_batch()?;
-                        return Err(end);
-                    }
+                    self.packet(packet, acked)?;
                 }
                 Ok(None) => break,
                 Err(error) => {
@@ -375,7 +384,7 @@ impl Pump {
                 }
             }
         }
-        self.flush_batch()
+        Ok(())
     }
 
     /// `code` is what version 5 says of it.

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use iotedge_model::{DropReason, Message, MessageId, QoS, UnixMillis};
+use iotedge_model::{DropReason, Message, MessageId, QoS, SubscriptionIds, UnixMillis};
 use iotedge_telemetry::event;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use thiserror::Error;
@@ -45,7 +45,7 @@ pub struct DeadLetter {
     /// RETAIN flag of the delivery.
     pub retain: bool,
     /// Subscription identifiers of the delivery.
-    pub identifiers: Arc<[u32]>,
+    pub identifiers: SubscriptionIds,
 }
 
 /// Why a dead letter was not revived.

@@ -267,7 +267,7 @@ mod tests {
     use std::time::Instant;
 
     use bytes::Bytes;
-    use iotedge_model::{Message, MessageId, QoS, Topic};
+    use iotedge_model::{Message, MessageId, QoS, SubscriptionIds, Topic};
 
     use super::*;
     use crate::writer::Writer;
@@ -337,7 +337,7 @@ mod tests {
                 taker,
                 qos: QoS::AtLeastOnce,
                 retain: false,
-                identifiers: Arc::from([]),
+                identifiers: SubscriptionIds::NONE,
             };
             let entry = Append::new(Arc::new(message), vec![row], None);
             self.push(Op::Append(vec![entry]), true).unwrap()

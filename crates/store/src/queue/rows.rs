@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use iotedge_model::{
-    Message, MessageId, Principal, Properties, QoS, Source, Topic, TraceId, UnixMillis,
+    Message, MessageId, Principal, Properties, QoS, Source, SubscriptionIds, Topic, TraceId,
+    UnixMillis,
 };
 use rusqlite::{Connection, Row, Statement, ToSql, params};
 
@@ -191,7 +192,7 @@ pub(crate) fn identifiers_column(identifiers: &[u32]) -> Option<Vec<u8>> {
     (!identifiers.is_empty()).then(|| identifiers.iter().flat_map(|i| i.to_le_bytes()).collect())
 }
 
-pub(crate) fn identifiers(row: &Row<'_>, at: usize) -> Result<Arc<[u32]>, Bad> {
+pub(crate) fn identifiers(row: &Row<'_>, at: usize) -> Result<SubscriptionIds, Bad> {
     let bytes = row
         .get_ref(at)?
         .as_blob_or_null()

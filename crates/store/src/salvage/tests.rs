@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use iotedge_model::{DropReason, Message, MessageId, QoS, Topic};
+use iotedge_model::{DropReason, Message, MessageId, QoS, SubscriptionIds, Topic};
 
 use super::*;
 use crate::{Append, Options, Store, TakerKind, TakerRow};
@@ -31,7 +31,7 @@ fn damaged(dir: &Path) {
             taker,
             qos: QoS::AtLeastOnce,
             retain: false,
-            identifiers: Arc::from([]),
+            identifiers: SubscriptionIds::NONE,
         };
         Append::new(Arc::new(message), vec![row], None)
     });

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::{Arc, mpsc};
 
 use bytes::Bytes;
-use iotedge_model::{ClientId, Message, MessageId, Principal, QoS, Topic, UnixMillis};
+use iotedge_model::{
+    ClientId, Message, MessageId, Principal, QoS, SubscriptionIds, Topic, UnixMillis,
+};
 use iotedge_store::{
     Append, Done, Opened, Options, SessionRecord, Store, StoreError, TakerId, TakerKind, TakerRow,
 };
@@ -34,7 +36,7 @@ pub fn row(taker: TakerId) -> TakerRow {
         taker,
         qos: QoS::AtLeastOnce,
         retain: false,
-        identifiers: Arc::from([]),
+        identifiers: SubscriptionIds::NONE,
     }
 }
 

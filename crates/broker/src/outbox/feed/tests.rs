@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use iotedge_model::{Message, Now, QoS, Topic, UnixMillis};
+use iotedge_model::{Message, Now, QoS, SubscriptionIds, Topic, UnixMillis};
 use iotedge_store::{Options, TakerKind};
 
 use super::*;
@@ -38,7 +38,7 @@ fn delivery(id: u64, qos: QoS, durable: bool) -> Delivery {
         dup: false,
         durable,
         share: None,
-        identifiers: Arc::from([]),
+        identifiers: SubscriptionIds::NONE,
     }
 }
 
@@ -70,7 +70,11 @@ fn nothing_comes_out_before_the_store_has_its_row() {
             feed.take(epoch, limit, 100, &mut out),
             Some(DrainState::Empty)
         );
-        out.iter().map(|d| d.message.id.0).collect::<Vec<_>>()
+        let mut ids = Vec::new();
+        for taken in out {
+            taken.each(|delivery| ids.push(delivery.message.id.0));
+        }
+        ids
     };
     feed.append(delivery(1, QoS::ExactlyOnce, true), false);
     feed.appended();

@@ -1,0 +1,185 @@
+//! What a queue holds, behind its lock.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use iotedge_model::MessageId;
+use iotedge_ports::{Delivery, ShareId, Wake};
+
+use super::super::plain::{Plain, Taken};
+use super::{Env, PRESSED_PART};
+
+#[derive(Default)]
+pub(crate) struct State {
+    /// Grows with each attachment: a drain of an older one gets nothing.
+    pub(crate) epoch: u64,
+    pub(super) wake: Option<Arc<dyn Wake>>,
+    /// The consumer knows that there is something.
+    pub(super) woken: bool,
+    /// QoS 0, with the order of arrival.
+    pub(super) plain: Plain,
+    /// QoS 1 and 2, and all of a route.
+    pub(super) kept: VecDeque<(u64, Delivery)>,
+    /// Those of `kept` that come out when their row is committed, and not before.
+    pub(super) held: VecDeque<MessageId>,
+    /// The arrival of the first whose row the store does not have: nobody sees it, or its packet id
+    /// could reach the store before the row, and be lost.
+    pub(super) unhanded: Option<u64>,
+    pub(super) arrivals: u64,
+    pub(super) bytes: usize,
+    /// Every row that is committed is behind the cursor, and new ones come to `kept`. Otherwise
+    /// the consumer reads on from the cursor.
+    pub(super) caught_up: bool,
+    pub(super) cursor: Option<MessageId>,
+    /// Rows handed to the store and not committed.
+    pub(super) pending: u32,
+    /// Rows handed to the store ever.
+    pub(super) appended: u64,
+    /// The newest id that was ever taken out.
+    pub(super) newest_out: Option<MessageId>,
+    /// Ids that were dropped while the consumer reads the store: it may have read them already.
+    pub(super) dropped: Option<BTreeSet<MessageId>>,
+    /// Publishers that wait for room.
+    pub(super) waiters: Vec<Arc<dyn Wake>>,
+    /// A publisher has waited in vain: no other one does before there is room again.
+    pub(super) given_up: bool,
+}
+
+impl State {
+    pub(super) fn is_full(&self, env: &Env) -> bool {
+        let (messages, bytes) = self.room(env);
+        messages == 0 || bytes == 0
+    }
+
+    /// Messages and bytes that it still takes.
+    pub(super) fn room(&self, env: &Env) -> (usize, usize) {
+        let messages = self.plain.len() + self.kept.len();
+        (
+            env.max_messages.saturating_sub(messages),
+            env.max_bytes.saturating_sub(self.bytes),
+        )
+    }
+
+    /// Whether publishers should wait, and none has waited in vain.
+    pub(super) fn presses(&self, env: &Env) -> bool {
+        !self.given_up && self.is_pressed(env)
+    }
+
+    /// Filled to a part that leaves room for what other publishers are about to add.
+    pub(super) fn is_pressed(&self, env: &Env) -> bool {
+        (self.plain.len() + self.kept.len()) * PRESSED_PART >= env.max_messages
+            || self.bytes * PRESSED_PART >= env.max_bytes
+    }
+
+    pub(super) fn relieve(&mut self) {
+        self.given_up = false;
+        for waiter in self.waiters.drain(..) {
+            waiter.wake();
+        }
+    }
+
+    pub(super) fn enqueue(&mut self, delivery: Delivery) {
+        self.put(delivery);
+        self.rouse();
+    }
+
+    pub(super) fn put(&mut self, delivery: Delivery) {
+        if delivery.durable || u8::from(delivery.qos) > 0 {
+            self.bytes += delivery.message.cost();
+            self.kept.push_back((self.arrivals, delivery));
+            self.arrivals += 1;
+        } else {
+            self.put_plain(Taken::One(delivery));
+        }
+    }
+
+    pub(super) fn put_plain(&mut self, item: Taken) {
+        self.bytes += item.cost();
+        self.plain.push(self.arrivals, item);
+        self.arrivals += 1;
+    }
+
+    pub(super) fn put_unhanded(&mut self, delivery: Delivery) {
+        self.unhanded.get_or_insert(self.arrivals);
+        self.put(delivery);
+    }
+
+    /// The arrival of the first of `kept`, if the store has its row.
+    pub(super) fn first_handed(&self) -> Option<u64> {
+        let first = self.kept.front().map(|(n, _)| *n)?;
+        self.unhanded.is_none_or(|n| first < n).then_some(first)
+    }
+
+    pub(crate) fn rouse(&mut self) {
+        if !self.woken {
+            if let Some(wake) = &self.wake {
+                self.woken = true;
+                wake.wake();
+            }
+        }
+    }
+
+    /// What was held takes its place behind the QoS 0 deliveries that came while it was.
+    pub(super) fn arrive(&mut self, id: MessageId) {
+        if let Some((arrival, _)) = self.kept.iter_mut().find(|(_, d)| d.message.id == id) {
+            *arrival = self.arrivals;
+            self.arrivals += 1;
+        }
+    }
+
+    /// The next of `kept` waits for its commit.
+    pub(super) fn is_held(&self) -> bool {
+        match (self.held.front(), self.kept.front()) {
+            (Some(held), Some((_, next))) => *held == next.message.id,
+            _ => false,
+        }
+    }
+
+    /// Lets go of what has a row; it is read again from the store.
+    pub(crate) fn forget_kept(&mut self) {
+        if let Some((_, first)) = self.kept.iter().find(|(_, d)| d.share.is_none()) {
+            self.cursor = before(first.message.id);
+            self.caught_up = false;
+        }
+        self.kept.clear();
+        self.held.clear();
+        self.bytes = self.plain.cost();
+    }
+
+    pub(super) fn take_shared(&mut self, of: impl Fn(ShareId) -> bool) -> Vec<Delivery> {
+        let mut taken = Vec::new();
+        self.kept.retain(|(_, delivery)| {
+            let found = delivery.share.is_some_and(&of);
+            if found {
+                self.bytes = self.bytes.saturating_sub(delivery.message.cost());
+                taken.push(delivery.clone());
+            }
+            !found
+        });
+        taken
+    }
+
+    /// Reads again from `id` on.
+    pub(crate) fn rewind_to(&mut self, id: MessageId) {
+        self.cursor = before(id);
+        self.caught_up = false;
+    }
+
+    /// A row that was given up is not to come out any more; the store hides it from reads from now
+    /// on.
+    pub(crate) fn forget(&mut self, id: MessageId) {
+        if let Some(dropped) = &mut self.dropped {
+            dropped.insert(id);
+        }
+        if let Some(at) = self.kept.iter().position(|(_, d)| d.message.id == id) {
+            if let Some((_, delivery)) = self.kept.remove(at) {
+                self.bytes = self.bytes.saturating_sub(delivery.message.cost());
+            }
+        }
+        self.held.retain(|held| *held != id);
+    }
+}
+
+fn before(id: MessageId) -> Option<MessageId> {
+    id.0.checked_sub(1).map(MessageId)
+}
