@@ -411,3 +411,67 @@ async fn subscription_options_do_what_they_say() {
     subscribe(&mut d, &[("plain", options(|_| {}))], None).await;
     assert_eq!(message(&mut d).await.payload, "2");
 }
+
+#[tokio::test]
+async fn what_comes_together_is_written_for_each_client_as_it_has_it() {
+    let house = House::open(Limits::default()).await;
+    let mut old = house.client("old").await;
+    old.subscribe(&[("a", QoS::AtMostOnce)]).await;
+    let mut new = client(&house, "new").await;
+    let aliases = hello("aliases", |p| p.topic_alias_maximum = 5);
+    let mut aliased = open(&house, aliases).await.0;
+    let small = hello("small", |p| p.maximum_packet_size = NonZeroU32::new(100));
+    let mut small = open(&house, small).await.0;
+    let mut named = client(&house, "named").await;
+    for (client, id) in [
+        (&mut new, None),
+        (&mut aliased, None),
+        (&mut small, None),
+        (&mut named, Some(9)),
+    ] {
+        subscribe(client, &[("a", QoS::AtMostOnce.into())], id).await;
+    }
+    let mut publisher = client(&house, "pub").await;
+    let user = UserProperty {
+        name: "n".into(),
+        value: "v".into(),
+    };
+    // Few, which are copied, and many, which are shared.
+    for count in [3, 60] {
+        let text = |n: usize| format!("{n}{}", "x".repeat(if n == 1 { 90 } else { 60 }));
+        let packets: Vec<Packet> = (0..count)
+            .map(|n| {
+                with(publish("a", &text(n), None), |_, p| {
+                    let properties = p.message.get_or_insert_default();
+                    properties.user.push(user.clone());
+                })
+            })
+            .collect();
+        publisher.send_all(&packets).await;
+        for n in 0..count {
+            let Packet::Publish(got) = old.receive().await else {
+                panic!("no PUBLISH")
+            };
+            assert_eq!((got.payload, got.properties), (text(n).into(), None));
+            for (client, ids, alias) in [
+                (&mut new, &[][..], None),
+                (&mut named, &[9], None),
+                (&mut aliased, &[], Some(1)),
+            ] {
+                let got = message(client).await;
+                let properties = got.properties.unwrap();
+                assert_eq!((got.payload, got.qos), (text(n).into(), QoS::AtMostOnce));
+                assert_eq!(properties.subscription_ids, ids);
+                assert_eq!(properties.topic_alias.map(NonZeroU16::get), alias);
+                assert_eq!(properties.message.unwrap().user, [user.clone()]);
+            }
+            if n != 1 {
+                assert_eq!(
+                    message(&mut small).await.payload,
+                    text(n),
+                    "one is too large"
+                );
+            }
+        }
+    }
+}
