@@ -25,6 +25,7 @@ use crate::outbox::{Push, RouteBox, SessionBox};
 use crate::received::Known;
 use crate::sys::is_counter;
 use route::{admit_route, give_to_route, give_to_target, takes};
+use run::give_run;
 
 /// Bytes waiting for the writer above which QoS 0 is not queued any more.
 const SHED_BYTES: u64 = 16 << 20;
@@ -126,7 +127,7 @@ impl Shared {
             let mut core = self.lock();
             let (mut batch, mut derived) = (batch, derived.into_iter());
             loop {
-                let together = self.give_run(&mut core, batch, derived.as_slice());
+                let together = give_run(&mut core, batch, derived.as_slice());
                 derived.by_ref().take(together).for_each(drop);
                 batch = batch.get_mut(together..).unwrap_or_default();
                 let Some((publication, rest)) = batch.split_first_mut() else {

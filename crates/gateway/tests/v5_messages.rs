@@ -463,7 +463,10 @@ async fn what_comes_together_is_written_for_each_client_as_it_has_it() {
                 assert_eq!((got.payload, got.qos), (text(n).into(), QoS::AtMostOnce));
                 assert_eq!(properties.subscription_ids, ids);
                 assert_eq!(properties.topic_alias.map(NonZeroU16::get), alias);
-                assert_eq!(properties.message.unwrap().user, [user.clone()]);
+                assert_eq!(
+                    properties.message.unwrap().user,
+                    std::slice::from_ref(&user)
+                );
             }
             if n != 1 {
                 assert_eq!(

@@ -10,7 +10,6 @@ use iotedge_ports::{
 use iotedge_telemetry::METRICS;
 
 use super::grant;
-use crate::Shared;
 use crate::core::{Core, Match, Taker};
 use crate::outbox::Push;
 use crate::session::Session;
@@ -45,93 +44,91 @@ fn go_together(first: &Publication, next: &Publication) -> bool {
         && first.connection == next.connection
 }
 
-impl Shared {
-    /// Gives the first publications of a batch to their takers together; how many. None where the
-    /// first has to be looked at for itself: its takers are not sessions alone, one of them has a
-    /// row for it, or it waits for a commit.
-    pub(super) fn give_run(
-        &self,
-        core: &mut Core,
-        batch: &mut [Publication],
-        derived: &[RuleOutput],
-    ) -> usize {
-        let Some((first, matches, own)) = self.leader(core, batch, derived) else {
-            return 0;
-        };
-        let others = batch.iter().zip(derived).skip(1);
-        let count = 1 + others
-            .take_while(|(next, derived)| goes_along(next, derived) && go_together(first, next))
-            .count();
-        let mut qos = QoS::AtMostOnce;
-        let mut messages = Vec::with_capacity(count);
-        for publication in batch.iter_mut().take(count) {
-            if let Some(mut message) = publication.message.take() {
-                qos = message.qos;
-                message.id = core.next_message();
-                messages.push(Arc::new(message));
-            }
+/// Gives the first publications of a batch to their takers together; how many. None where the
+/// first has to be looked at for itself: its takers are not sessions alone, one of them has a
+/// row for it, or it waits for a commit.
+pub(super) fn give_run(
+    core: &mut Core,
+    batch: &mut [Publication],
+    derived: &[RuleOutput],
+) -> usize {
+    let Some((matches, own)) = takers(core, batch, derived) else {
+        return 0;
+    };
+    let Some(first) = batch.first() else {
+        return 0;
+    };
+    let others = batch.iter().zip(derived).skip(1);
+    let count = 1 + others
+        .take_while(|(next, derived)| goes_along(next, derived) && go_together(first, next))
+        .count();
+    let mut qos = QoS::AtMostOnce;
+    let mut messages = Vec::with_capacity(count);
+    for publication in batch.iter_mut().take(count) {
+        if let Some(mut message) = publication.message.take() {
+            qos = message.qos;
+            message.id = core.next_message();
+            messages.push(Arc::new(message));
         }
-        let mut together = Together {
-            messages,
-            run: None,
-            pressure: None,
-        };
-        let mut matched = false;
-        for entry in matches.iter() {
-            let Taker::Session(key) = entry.taker else {
-                continue;
-            };
-            let (Some(grant), Some(session)) =
-                (grant(entry, Some(key) == own), core.sessions.get(key))
-            else {
-                continue;
-            };
-            matched = true;
-            together.give(session, grant.qos.min(qos), &grant.identifiers);
-        }
-        for publication in batch.iter_mut().take(count) {
-            publication.ack = None;
-            publication.outcome = PublishOutcome::Done { matched };
-        }
-        if let Some(last) = batch.get_mut(count - 1) {
-            last.pressure = together.pressure;
-        }
-        count
     }
+    let mut together = Together {
+        messages,
+        run: None,
+        pressure: None,
+    };
+    let mut matched = false;
+    for entry in matches.iter() {
+        let Taker::Session(key) = entry.taker else {
+            continue;
+        };
+        let (Some(grant), Some(session)) = (grant(entry, Some(key) == own), core.sessions.get(key))
+        else {
+            continue;
+        };
+        matched = true;
+        together.give(session, grant.qos.min(qos), &grant.identifiers);
+    }
+    for publication in batch.iter_mut().take(count) {
+        publication.ack = None;
+        publication.outcome = PublishOutcome::Done { matched };
+    }
+    if let Some(last) = batch.get_mut(count - 1) {
+        last.pressure = together.pressure;
+    }
+    count
+}
 
-    /// The first of a batch, its takers and its own session, if it may lead others.
-    fn leader<'a>(
-        &self,
-        core: &mut Core,
-        batch: &'a [Publication],
-        derived: &[RuleOutput],
-    ) -> Option<(&'a Publication, Arc<[Match]>, Option<usize>)> {
-        let first = batch.first().filter(|_| !core.stopping)?;
-        let message = first.message.as_ref()?;
-        if !goes_along(first, derived.first()?) {
-            return None;
-        }
-        let own = match first.connection {
-            Some(connection) => Some(core.session_of(connection)?),
-            None => None,
-        };
-        let publisher = own.and_then(|key| core.sessions.get(key));
-        if publisher.is_some_and(|session| session.mailbox.received.is_waiting()) {
-            return None;
-        }
-        let matches = core.takers(&message.topic);
-        let is_live = |entry: &Match| match entry.taker {
-            Taker::Session(key) => {
-                let qos = grant(entry, Some(key) == own).map_or(QoS::AtMostOnce, |g| g.qos);
-                let session = core.sessions.get(key);
-                qos.min(message.qos) == QoS::AtMostOnce
-                    || session.is_some_and(|session| session.taker().is_none())
-            }
-            Taker::Group(_) | Taker::Route(_) | Taker::Service(_) => false,
-        };
-        let live = matches.iter().all(is_live);
-        live.then_some((first, matches, own))
+/// The takers of the first of a batch, and its own session, if others may go along with it.
+fn takers(
+    core: &mut Core,
+    batch: &[Publication],
+    derived: &[RuleOutput],
+) -> Option<(Arc<[Match]>, Option<usize>)> {
+    let first = batch.first().filter(|_| !core.stopping)?;
+    let message = first.message.as_ref()?;
+    if !goes_along(first, derived.first()?) {
+        return None;
     }
+    let own = match first.connection {
+        Some(connection) => Some(core.session_of(connection)?),
+        None => None,
+    };
+    let publisher = own.and_then(|key| core.sessions.get(key));
+    if publisher.is_some_and(|session| session.mailbox.received.is_waiting()) {
+        return None;
+    }
+    let matches = core.takers(&message.topic);
+    let is_live = |entry: &Match| match entry.taker {
+        Taker::Session(key) => {
+            let qos = grant(entry, Some(key) == own).map_or(QoS::AtMostOnce, |g| g.qos);
+            let session = core.sessions.get(key);
+            qos.min(message.qos) == QoS::AtMostOnce
+                || session.is_some_and(|session| session.taker().is_none())
+        }
+        Taker::Group(_) | Taker::Route(_) | Taker::Service(_) => false,
+    };
+    let live = matches.iter().all(is_live);
+    live.then_some((matches, own))
 }
 
 /// Messages that their takers get together.
