@@ -130,9 +130,9 @@ mod tests {
                 plain.push(arrival as u64, item);
             }
             let mut found = Vec::new();
-            let mut cuts = cuts.into_iter().chain(std::iter::repeat((4, usize::MAX)));
+            let cuts = cuts.into_iter().chain(std::iter::repeat((4, usize::MAX)));
             let mut cost = plain.cost();
-            while let Some((most, bytes)) = cuts.next() {
+            for (most, bytes) in cuts {
                 let Some(item) = plain.pop(most, bytes) else {
                     break;
                 };

@@ -52,7 +52,7 @@ impl AliasesOut {
 
     /// Whether the client takes any.
     pub(crate) fn are_used(&self) -> bool {
-        self.maximum > 0
+        self.0.is_some()
     }
 
     pub(crate) fn name(&self, topic: &Topic) -> Naming {
