@@ -1,10 +1,15 @@
 //! The gateway's own CA, its server certificate, and client certificates signed by it.
 
+mod names;
+mod request;
+mod rotation;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use iotedge_model::{CertificateId, Now};
 use rcgen::{
@@ -13,6 +18,9 @@ use rcgen::{
 };
 use rustls_pki_types::CertificateDer;
 
+use self::names::alternative_name;
+pub use self::names::{check_host_name, host_names};
+pub(crate) use self::request::Request;
 use crate::files::{self, Secrecy};
 use crate::x509;
 use crate::{CaError, CertificateError};
@@ -30,8 +38,20 @@ const RENEW_BEFORE: i64 = 30 * 24 * 3600;
 pub struct CertificateAuthority {
     directory: PathBuf,
     key: KeyPair,
-    pem: String,
+    id: CertificateId,
+    pem: Arc<str>,
     der: CertificateDer<'static>,
+    old: Option<OldCa>,
+}
+
+/// The CA that was there before a rotation, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct OldCa {
+    pub(crate) id: CertificateId,
+    pub(crate) der: CertificateDer<'static>,
+    /// The new CA, signed by this one: clients that know this one alone find the way by it. A CA
+    /// that may sign no other has none.
+    cross: Option<String>,
 }
 
 /// A client certificate just made. The key is nowhere else.
@@ -40,8 +60,8 @@ pub struct CreatedCertificate {
     pub id: CertificateId,
     /// The certificate.
     pub certificate_pem: String,
-    /// Its private key, PKCS #8.
-    pub key_pem: String,
+    /// Its private key, PKCS #8; none where the key stays with who asked.
+    pub key_pem: Option<String>,
     /// The CA that signed it, which also signed the gateway's server certificate.
     pub ca_pem: String,
 }
@@ -79,11 +99,15 @@ impl CertificateAuthority {
     /// signed before stays valid. A lost `ca.key` is an error.
     pub fn open(directory: &Path) -> Result<Self, CaError> {
         make_private_directory(directory)?;
+        rotation::finish(directory)?;
         let key_path = directory.join("ca.key");
         let pem_path = directory.join("ca.pem");
         let pem = files::read(&pem_path)?;
         let key = match files::read(&key_path)? {
-            Some(text) => read_key(&text, &key_path)?,
+            Some(text) => {
+                files::keep_private(&key_path)?;
+                read_key(&text, &key_path)?
+            }
             None if pem.is_some() => return Err(CaError::KeyMissing(key_path)),
             None => {
                 let key = new_key()?;
@@ -104,14 +128,25 @@ impl CertificateAuthority {
         Ok(Self {
             directory: directory.to_owned(),
             key,
-            pem,
+            id: x509::principal_of(&der),
+            pem: Arc::from(pem),
             der,
+            old: rotation::read_old(directory)?,
         })
     }
 
     /// The CA's certificate, which clients need to trust the gateway.
-    pub fn pem(&self) -> &str {
+    pub fn pem(&self) -> &Arc<str> {
         &self.pem
+    }
+
+    /// The SHA-256 of its certificate.
+    pub fn id(&self) -> &CertificateId {
+        &self.id
+    }
+
+    pub(crate) fn old(&self) -> Option<&OldCa> {
+        self.old.as_ref()
     }
 
     pub(crate) fn der(&self) -> &CertificateDer<'static> {
@@ -131,20 +166,29 @@ impl CertificateAuthority {
         Ok(CreatedCertificate {
             id: x509::principal_of(certificate.der()),
             certificate_pem: certificate.pem(),
-            key_pem: key.serialize_pem(),
-            ca_pem: self.pem.clone(),
+            key_pem: Some(key.serialize_pem()),
+            ca_pem: self.pem.to_string(),
         })
     }
 
     /// The gateway's server certificate (`server.pem`, `server.key`): made, or made again when it
-    /// does not hold exactly `names`, is not signed by this CA, or comes close to its end by a
-    /// clock that is trusted.
+    /// does not hold all of `names`, is not signed by this CA, or comes close to its end by a clock
+    /// that is trusted. Behind it comes what clients need that know the old CA alone.
     pub(crate) fn server(&self, names: &BTreeSet<String>, now: &Now) -> Result<ServerPem, CaError> {
+        let mut pem = self.server_alone(names, now)?;
+        if let Some(cross) = self.old.as_ref().and_then(|old| old.cross.as_ref()) {
+            pem.certificate.push_str(cross);
+        }
+        Ok(pem)
+    }
+
+    fn server_alone(&self, names: &BTreeSet<String>, now: &Now) -> Result<ServerPem, CaError> {
         let certificate_path = self.directory.join("server.pem");
         let key_path = self.directory.join("server.key");
         if let (Some(certificate), Some(key)) =
             (files::read(&certificate_path)?, files::read(&key_path)?)
         {
+            files::keep_private(&key_path)?;
             match self.why_renew(&certificate, &key, names, now) {
                 None => {
                     return Ok(ServerPem {
@@ -220,8 +264,9 @@ impl CertificateAuthority {
         for key in ["AlternativeName.DNSName", "AlternativeName.IPAddress"] {
             held.extend(facts.subject.get(key).into_iter().flatten().cloned());
         }
-        if held != *names {
-            return Some("the host's names have changed");
+        // A name too many does no harm: an address may come back.
+        if !held.is_superset(names) {
+            return Some("the host has a new name or address");
         }
         let seconds = i64::try_from(now.wall.seconds()).unwrap_or(i64::MAX);
         if now.trusted && facts.not_after.saturating_sub(seconds) < RENEW_BEFORE {
@@ -231,62 +276,13 @@ impl CertificateAuthority {
     }
 }
 
-/// What the gateway is called: `localhost`, its loopback addresses, the host's name, the same under
-/// `.local` as mDNS answers it, and `more`.
-pub fn host_names(more: &[String]) -> BTreeSet<String> {
-    let mut names: BTreeSet<String> = ["localhost", "127.0.0.1", "::1"]
-        .into_iter()
-        .map(str::to_owned)
-        .collect();
-    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host = host.trim().to_ascii_lowercase();
-    // A host may be called what no certificate can carry; it is then reached by other names.
-    if is_dns_name(&host) {
-        if !host.contains('.') {
-            names.insert(format!("{host}.local"));
-        }
-        names.insert(host);
-    }
-    names.extend(more.iter().cloned());
-    names
-}
-
-fn is_dns_name(text: &str) -> bool {
-    text.len() <= 253
-        && text.split('.').all(|label| {
-            (1..=63).contains(&label.len())
-                && !label.starts_with('-')
-                && !label.ends_with('-')
-                && label
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-        })
-}
-
-fn alternative_name(name: &str) -> Result<rcgen::SanType, CaError> {
-    if let Ok(address) = name.parse::<IpAddr>() {
-        return Ok(rcgen::SanType::IpAddress(address));
-    }
-    let bad = |reason: String| CaError::BadName {
-        name: name.to_owned(),
-        reason,
-    };
-    let plain = name.strip_prefix("*.").unwrap_or(name);
-    if !is_dns_name(plain) {
-        return Err(bad("not a host name and not an address".into()));
-    }
-    let text = name
-        .try_into()
-        .map_err(|e: rcgen::Error| bad(e.to_string()))?;
-    Ok(rcgen::SanType::DnsName(text))
-}
-
 fn ca_params(key: &KeyPair) -> Result<CertificateParams, CaError> {
     let mut params = CertificateParams::default();
     params.serial_number = Some(random_serial()?);
     params.not_before = rcgen::date_time_ymd(FIRST_YEAR, 1, 1);
     params.not_after = rcgen::date_time_ymd(LAST_YEAR, 12, 31);
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    // One level, for the CA that follows it.
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
     params.key_usages = vec![
         KeyUsagePurpose::KeyCertSign,
         KeyUsagePurpose::CrlSign,

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use iotedge_model::{CertificateId, UnixMillis};
 use iotedge_ports::PrincipalStatus;
 use serde::{Deserialize, Serialize};
-use x509_parser::certificate::X509Certificate;
 use x509_parser::public_key::PublicKey;
+use x509_parser::x509::SubjectPublicKeyInfo;
 
+use crate::x509::IssuedNumber;
 use crate::{CertificateError, CertificateFacts, x509};
 
 /// Where a certificate stands, in AWS IoT's words.
@@ -63,6 +64,8 @@ pub enum CertificateOrigin {
     Created,
     /// Made elsewhere, registered by an operator.
     Registered,
+    /// Made elsewhere, registered when its device first connected.
+    JustInTime,
 }
 
 /// A registered certificate as the snapshot holds it.
@@ -82,6 +85,9 @@ pub struct Certificate {
     pub facts: Arc<CertificateFacts>,
     /// When it was created or registered here.
     pub created_at: UnixMillis,
+    /// The CA that signed it: the gateway's own or a registered one.
+    pub ca: Option<CertificateId>,
+    pub(crate) number: IssuedNumber,
 }
 
 /// A certificate's document.
@@ -95,6 +101,9 @@ pub(crate) struct Record {
     pub(crate) created_at: UnixMillis,
     /// The certificate alone: files that operators hand in may hold its private key too.
     pub(crate) pem: String,
+    /// The CA that signed it, where it is known here. Older records do not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ca: Option<CertificateId>,
 }
 
 impl Record {
@@ -108,6 +117,7 @@ impl Record {
 
     pub(crate) fn certificate(&self) -> Result<Certificate, CertificateError> {
         let der = x509::certificate_of_pem(&self.pem)?;
+        let number = IssuedNumber::of(&x509::parse(&der)?);
         Ok(Certificate {
             id: x509::principal_of(&der),
             name: Arc::from(self.name.as_str()),
@@ -116,15 +126,16 @@ impl Record {
             policies: self.policies.clone(),
             facts: Arc::new(x509::facts(&der)?),
             created_at: self.created_at,
+            ca: self.ca.clone(),
+            number,
         })
     }
 }
 
 /// Whether handshakes with this certificate could ever be verified: better said when it is
 /// registered than in a handshake that fails.
-pub(crate) fn check_key(certificate: &X509Certificate<'_>) -> Result<(), CertificateError> {
-    let key = certificate
-        .public_key()
+pub(crate) fn check_key(public_key: &SubjectPublicKeyInfo<'_>) -> Result<(), CertificateError> {
+    let key = public_key
         .parsed()
         .map_err(|e| CertificateError::Key(e.to_string()))?;
     match key {
@@ -141,7 +152,7 @@ pub(crate) fn check_key(certificate: &X509Certificate<'_>) -> Result<(), Certifi
             ))),
         },
         _ => {
-            let oid = certificate.public_key().algorithm.algorithm.to_id_string();
+            let oid = public_key.algorithm.algorithm.to_id_string();
             // Ed25519 (RFC 8410, 3).
             if oid == "1.3.101.112" {
                 return Ok(());

@@ -5,16 +5,20 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use iotedge_model::CertificateId;
 use iotedge_ports::{Clock, PrincipalStatus};
 use iotedge_store::Store;
+use rustls::sign::CertifiedKey;
 
-use crate::ca::{CertificateAuthority, CreatedCertificate};
+use crate::ca::{CertificateAuthority, CreatedCertificate, Request};
+use crate::cas::RegisteredCa;
 use crate::certificate::{self, Certificate, CertificateOrigin, CertificateStatus, Record};
+use crate::crl::{Crls, Revoked};
 use crate::documents::Collection;
 use crate::policies::{self, Policy, PolicyOrigin, PolicyRecord};
-use crate::{CertificateError, IdentityError, x509};
+use crate::verifier::{self, TrustedCa, Validity};
+use crate::{CertificateError, IdentityError, own, x509};
 
 /// Everything that is asked while clients connect and publish. Immutable.
 #[derive(Debug, Clone, Default)]
@@ -22,6 +26,7 @@ pub struct Snapshot {
     generation: u64,
     certificates: HashMap<CertificateId, Arc<Certificate>>,
     policies: BTreeMap<Arc<str>, Arc<Policy>>,
+    pub(crate) cas: HashMap<CertificateId, Arc<RegisteredCa>>,
 }
 
 impl Snapshot {
@@ -62,10 +67,16 @@ impl Snapshot {
 /// Is told of each new snapshot, in their order. Must not change identities itself.
 pub type OnChange = Arc<dyn Fn(&Arc<Snapshot>) + Send + Sync>;
 
-/// What the handshake's verifier reads.
+/// What handshakes read.
 #[derive(Default)]
 pub(crate) struct Shared {
     snapshot: ArcSwap<Snapshot>,
+    /// The gateway's own CAs: the present one, and the old one until it is dropped.
+    pub(crate) own: ArcSwap<Vec<TrustedCa>>,
+    /// Who stands in a revocation list.
+    pub(crate) revoked: ArcSwap<Revoked>,
+    /// The gateway's own server certificate, once a listener uses it.
+    pub(crate) server: ArcSwapOption<CertifiedKey>,
 }
 
 impl Shared {
@@ -76,7 +87,7 @@ impl Shared {
 
 /// What only one change at a time may touch.
 #[derive(Default)]
-struct Changes {
+pub(crate) struct Changes {
     hook: Option<OnChange>,
 }
 
@@ -85,12 +96,17 @@ struct Changes {
 /// Calls that change something return when the change is durable: they block on the disk, so an
 /// async caller makes them on a blocking thread. Calls that read never block.
 pub struct Identity {
-    pub(crate) ca: CertificateAuthority,
+    pub(crate) ca: ArcSwap<CertificateAuthority>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) shared: Arc<Shared>,
-    certificates: Collection,
+    pub(crate) certificates: Collection,
+    pub(crate) cas: Collection,
+    pub(crate) settings: Collection,
     policies: Collection,
     changes: Mutex<Changes>,
+    pub(crate) crls: Mutex<Crls>,
+    /// Names beside the host's own in the server certificate, once a listener uses it.
+    pub(crate) names: Mutex<Option<Vec<String>>>,
 }
 
 impl Identity {
@@ -100,15 +116,23 @@ impl Identity {
         store: &Store,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, IdentityError> {
+        let ca = CertificateAuthority::open(ca_directory)?;
+        let shared = Shared::default();
+        shared.own.store(Arc::new(own::trusted(&ca)?));
         let identity = Self {
-            ca: CertificateAuthority::open(ca_directory)?,
+            ca: ArcSwap::from_pointee(ca),
             clock,
-            shared: Arc::new(Shared::default()),
+            shared: Arc::new(shared),
             certificates: Collection::new(store, "certificates"),
+            cas: Collection::new(store, "cas"),
+            settings: Collection::new(store, "identity"),
             policies: Collection::new(store, "policies"),
             changes: Mutex::default(),
+            crls: Mutex::default(),
+            names: Mutex::default(),
         };
         let mut snapshot = Snapshot::default();
+        identity.read_cas(&mut snapshot)?;
         for (key, record) in identity.certificates.all::<Record>()? {
             let certificate = identity.read_certificate(&key, record)?;
             snapshot
@@ -139,16 +163,21 @@ impl Identity {
         self.shared.snapshot().generation
     }
 
-    /// The CA's certificate, PEM.
-    pub fn ca_pem(&self) -> &str {
-        self.ca.pem()
-    }
-
-    /// The standing of a certificate.
+    /// The standing of a certificate, by its own status, the revocation lists and the clock. A resumed
+    /// handshake has asked none of them.
     pub fn status(&self, id: &CertificateId) -> PrincipalStatus {
-        match self.shared.snapshot().certificate(id) {
-            Some(certificate) => certificate.status.into(),
-            None => PrincipalStatus::Unknown,
+        let snapshot = self.shared.snapshot();
+        let Some(certificate) = snapshot.certificate(id) else {
+            return PrincipalStatus::Unknown;
+        };
+        if self.shared.revoked.load().contains(&certificate.number) {
+            return PrincipalStatus::Revoked;
+        }
+        let facts = &certificate.facts;
+        let in_time = verifier::validity(&*self.clock, facts.not_before, facts.not_after);
+        match certificate.status {
+            CertificateStatus::Active if in_time != Validity::Good => PrincipalStatus::Expired,
+            status => status.into(),
         }
     }
 
@@ -169,7 +198,39 @@ impl Identity {
         check_certificate_name(name)?;
         let changes = self.lock();
         let policies = self.known_policies(policies)?;
-        let created = self.ca.create_client(name)?;
+        let ca = self.ca.load_full();
+        let created = ca.create_client(name)?;
+        self.put_created(&changes, name, policies, &ca, &created)?;
+        Ok(created)
+    }
+
+    /// Makes an active certificate for the key and the subject of a certificate signing request (PEM).
+    /// `name` defaults to the subject's common name.
+    pub fn create_certificate_of_request(
+        &self,
+        request: &str,
+        name: Option<&str>,
+        policies: &[String],
+    ) -> Result<CreatedCertificate, IdentityError> {
+        let request = Request::of_pem(request)?;
+        let name = name.or(request.common_name.as_deref()).unwrap_or("-");
+        check_certificate_name(name)?;
+        let changes = self.lock();
+        let policies = self.known_policies(policies)?;
+        let ca = self.ca.load_full();
+        let created = ca.sign_request(&request)?;
+        self.put_created(&changes, name, policies, &ca, &created)?;
+        Ok(created)
+    }
+
+    fn put_created(
+        &self,
+        changes: &MutexGuard<'_, Changes>,
+        name: &str,
+        policies: BTreeSet<Arc<str>>,
+        ca: &CertificateAuthority,
+        created: &CreatedCertificate,
+    ) -> Result<(), IdentityError> {
         let record = Record {
             name: name.to_owned(),
             status: CertificateStatus::Active,
@@ -177,9 +238,9 @@ impl Identity {
             policies,
             created_at: self.clock.now().wall,
             pem: created.certificate_pem.clone(),
+            ca: Some(ca.id().clone()),
         };
-        self.put_certificate(&changes, &record)?;
-        Ok(created)
+        self.put_certificate(changes, &record)
     }
 
     /// Registers a certificate made elsewhere, whatever signed it. `name` defaults to the
@@ -191,21 +252,31 @@ impl Identity {
         status: CertificateStatus,
         policies: &[String],
     ) -> Result<CertificateId, IdentityError> {
+        self.register_certificate_of(None, pem, name, status, policies)
+    }
+
+    /// The same for a certificate of a registered CA, which must be active. `ca` says which it is; it
+    /// must where several have the key that signed it.
+    pub fn register_certificate_of(
+        &self,
+        ca: Option<&CertificateId>,
+        pem: &str,
+        name: Option<&str>,
+        status: CertificateStatus,
+        policies: &[String],
+    ) -> Result<CertificateId, IdentityError> {
         let der = x509::certificate_of_pem(pem)?;
-        certificate::check_key(&x509::parse(&der)?)?;
-        let facts = x509::facts(&der)?;
-        let common_name = facts.subject.get("CommonName").and_then(|all| all.first());
-        let name = match (name, common_name) {
-            (Some(given), _) => given,
-            (None, Some(common)) => common,
-            (None, None) => "-",
-        };
+        let parsed = x509::parse(&der)?;
+        certificate::check_key(parsed.public_key())?;
+        let common_name = x509::common_name(parsed.subject());
+        let name = name.or(common_name.as_deref()).unwrap_or("-");
         check_certificate_name(name)?;
         let id = x509::principal_of(&der);
         let changes = self.lock();
         if self.shared.snapshot().certificate(&id).is_some() {
             return Err(IdentityError::CertificateExists(id));
         }
+        let ca = self.ca_of(&der, ca)?;
         let record = Record {
             name: name.to_owned(),
             status,
@@ -213,6 +284,7 @@ impl Identity {
             policies: self.known_policies(policies)?,
             created_at: self.clock.now().wall,
             pem: x509::pem_of(&der),
+            ca,
         };
         self.put_certificate(&changes, &record)?;
         Ok(id)
@@ -232,6 +304,28 @@ impl Identity {
             record.status = status;
             Ok(())
         })
+    }
+
+    /// Forgets a certificate that cannot connect and has no policies.
+    pub fn delete_certificate(&self, id: &CertificateId) -> Result<(), IdentityError> {
+        let changes = self.lock();
+        let certificate = self.registered(id)?;
+        let in_use = |reason: String| IdentityError::StillInUse {
+            id: id.clone(),
+            reason,
+        };
+        if certificate.status == CertificateStatus::Active {
+            return Err(in_use("it is ACTIVE; deactivate or revoke it first".into()));
+        }
+        if let Some(policy) = certificate.policies.first() {
+            let reason = format!("policy {policy:?} is attached to it; detach it first");
+            return Err(in_use(reason));
+        }
+        self.certificates.delete(id.as_str())?;
+        self.swap(&changes, |snapshot| {
+            snapshot.certificates.remove(id);
+        });
+        Ok(())
     }
 
     /// A certificate with its PEM.
@@ -368,7 +462,7 @@ impl Identity {
 
     /// Changes are one after the other; a panic in one leaves nothing half done, because store and
     /// snapshot are each changed in one step.
-    fn lock(&self) -> MutexGuard<'_, Changes> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Changes> {
         self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -381,6 +475,11 @@ impl Identity {
     ) -> Result<Certificate, IdentityError> {
         let damaged = |e: CertificateError| self.certificates.damaged(key, e.to_string());
         let more = record.strip().map_err(damaged)?;
+        if record.ca.is_none() && record.origin == CertificateOrigin::Created {
+            // Older versions did not note it.
+            let der = x509::certificate_of_pem(&record.pem).map_err(damaged)?;
+            record.ca = self.own_ca_of(&der);
+        }
         let certificate = record.certificate().map_err(damaged)?;
         if certificate.id.as_str() != key {
             let reason = format!("it holds certificate {}", certificate.id);
@@ -464,7 +563,7 @@ impl Identity {
         self.put_certificate(&changes, &record)
     }
 
-    fn put_certificate(
+    pub(crate) fn put_certificate(
         &self,
         changes: &MutexGuard<'_, Changes>,
         record: &Record,
@@ -479,7 +578,7 @@ impl Identity {
         Ok(())
     }
 
-    fn swap(&self, changes: &MutexGuard<'_, Changes>, edit: impl FnOnce(&mut Snapshot)) {
+    pub(crate) fn swap(&self, changes: &MutexGuard<'_, Changes>, edit: impl FnOnce(&mut Snapshot)) {
         let mut next = Snapshot::clone(&self.shared.snapshot());
         edit(&mut next);
         next.generation += 1;

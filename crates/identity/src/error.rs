@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use iotedge_model::CertificateId;
 use thiserror::Error;
 
+use crate::cas::{MAX_CAS_OF_A_KEY, MAX_PENDING};
 use crate::policies::{MAX_ATTACHED_POLICIES, MAX_POLICY_VERSIONS};
 
 /// Why bytes are no certificate that the gateway can use.
@@ -17,6 +18,18 @@ pub enum CertificateError {
     /// Not X.509.
     #[error("it is not an X.509 certificate: {0}")]
     Malformed(String),
+    /// No `-----BEGIN CERTIFICATE REQUEST-----` block.
+    #[error("there is no PEM block CERTIFICATE REQUEST in it")]
+    NoRequest,
+    /// Not a certificate signing request.
+    #[error("it is not a certificate signing request: {0}")]
+    BadRequest(String),
+    /// A certificate that may not sign others.
+    #[error("it is not the certificate of a CA: its basic constraints do not say so")]
+    NotACa,
+    /// Not a revocation list.
+    #[error("it is not a certificate revocation list: {0}")]
+    BadCrl(String),
     /// A key that no handshake could be verified with.
     #[error("its public key cannot be used for TLS: {0}")]
     Key(String),
@@ -72,6 +85,14 @@ pub enum CaError {
         /// Why.
         reason: String,
     },
+    /// A rotation whose old CA is still there.
+    #[error(
+        "the CA from before the last rotation, {0}, is still there; drop it first (`iotedgectl ca drop`)"
+    )]
+    OldCaThere(CertificateId),
+    /// No old CA to drop.
+    #[error("there is no CA from before a rotation")]
+    NoOldCa,
     /// The random source or the signature failed.
     #[error("signing failed: {0}")]
     Signing(String),
@@ -122,6 +143,15 @@ pub enum ClientRefused {
     /// Registered and revoked.
     #[error("revoked")]
     Revoked,
+    /// Listed by its CA as revoked.
+    #[error("revoked by its CA: it stands in a revocation list")]
+    RevokedByCa,
+    /// A registered CA signed it, and does not let its certificates register themselves.
+    #[error("not registered here: its CA {0} is registered, without auto-registration")]
+    NotRegistered(CertificateId),
+    /// A registered CA that is switched off signed it.
+    #[error("not registered here, and its CA {0} is INACTIVE")]
+    InactiveCa(CertificateId),
     /// It names a known CA as its issuer, but the CA's key did not sign it.
     #[error("bad signature: not signed by the CA that it names as its issuer")]
     BadSignature,
@@ -213,6 +243,60 @@ pub enum IdentityError {
         /// The certificate.
         certificate: CertificateId,
     },
+    /// A certificate that has something left or may still connect cannot be deleted.
+    #[error("certificate {id} cannot be deleted: {reason}")]
+    StillInUse {
+        /// The certificate.
+        id: CertificateId,
+        /// What is in the way.
+        reason: String,
+    },
+    /// No such CA.
+    #[error("no CA certificate {0} is registered")]
+    NoCa(CertificateId),
+    /// It is registered already.
+    #[error("CA certificate {0} is registered already")]
+    CaExists(CertificateId),
+    /// As many as the guide allows are there.
+    #[error(
+        "{MAX_CAS_OF_A_KEY} CA certificates with this subject and public key are registered; delete one first"
+    )]
+    TooManyCas,
+    /// The verification certificate does not prove that the operator has the CA's key.
+    #[error("the verification certificate proves nothing: {0}")]
+    BadVerification(String),
+    /// The CA may not register certificates.
+    #[error("CA certificate {0} is INACTIVE: nothing that it signed can be registered")]
+    CaInactive(CertificateId),
+    /// The CA's validity is over.
+    #[error("CA certificate {0} has expired: nothing that it signed can be registered")]
+    CaExpired(CertificateId),
+    /// It must be inactive to be deleted.
+    #[error("CA certificate {0} is ACTIVE; deactivate it first")]
+    CaActive(CertificateId),
+    /// Not signed by the CA that was named.
+    #[error("CA certificate {0} did not sign it")]
+    NotSignedBy(CertificateId),
+    /// Several registered CAs with one key could have signed it.
+    #[error(
+        "several registered CA certificates have the key that signed it; say which one with --ca: {0}"
+    )]
+    WhichCa(String),
+    /// More certificates wait for their activation than may.
+    #[error(
+        "{MAX_PENDING} certificates wait for their activation; no more are registered by themselves"
+    )]
+    TooManyPending,
+    /// Certificates of the old CA are still in use.
+    #[error(
+        "{count} active certificates are signed by it (`iotedgectl cert list --ca {ca}`); replace them, or revoke them all with --revoke"
+    )]
+    OldCaInUse {
+        /// The old CA.
+        ca: CertificateId,
+        /// How many.
+        count: usize,
+    },
     /// The CA could not sign.
     #[error(transparent)]
     Ca(#[from] CaError),
@@ -238,11 +322,22 @@ impl IdentityError {
             Self::NoCertificate(_)
             | Self::NoPolicy(_)
             | Self::NoPolicyVersion { .. }
-            | Self::NotAttached { .. } => "not-found",
-            Self::CertificateExists(_) | Self::PolicyExists(_) | Self::PolicyInBothPlaces(_) => {
-                "exists"
-            }
-            Self::Revoked(_)
+            | Self::NotAttached { .. }
+            | Self::NoCa(_)
+            | Self::Ca(CaError::NoOldCa) => "not-found",
+            Self::CertificateExists(_)
+            | Self::CaExists(_)
+            | Self::PolicyExists(_)
+            | Self::PolicyInBothPlaces(_) => "exists",
+            Self::StillInUse { .. }
+            | Self::CaInactive(_)
+            | Self::CaExpired(_)
+            | Self::CaActive(_)
+            | Self::WhichCa(_)
+            | Self::TooManyPending
+            | Self::OldCaInUse { .. }
+            | Self::Ca(CaError::OldCaThere(_))
+            | Self::Revoked(_)
             | Self::PolicyAttached { .. }
             | Self::PolicyInFile(_)
             | Self::DefaultVersion { .. }
@@ -250,6 +345,9 @@ impl IdentityError {
             Self::BadCertificate(_)
             | Self::BadName(_)
             | Self::BadPolicyName(_)
+            | Self::TooManyCas
+            | Self::BadVerification(_)
+            | Self::NotSignedBy(_)
             | Self::TooManyPolicies { .. } => "invalid",
             Self::Ca(_) | Self::Store(_) | Self::DamagedRecord { .. } => "failed",
         }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use crate::CaError;
@@ -25,6 +25,42 @@ pub(crate) fn read(path: &Path) -> Result<Option<String>, CaError> {
     }
 }
 
+/// Takes a key's file from everyone but its owner, and says so: keys that were copied into place often
+/// come with the mode of a text.
+pub(crate) fn keep_private(path: &Path) -> Result<(), CaError> {
+    let mode = fs::metadata(path)
+        .map_err(|e| io(path, e))?
+        .permissions()
+        .mode();
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    tracing::warn!(
+        file = %path.display(),
+        "others could read this key (mode {:o}); it is the owner's alone now",
+        mode & 0o777
+    );
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(|e| io(path, e))
+}
+
+/// Renames a file for good; nothing happens when it is not there.
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), CaError> {
+    match fs::rename(from, to) {
+        Ok(()) => sync_directory(to),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(io(from, e)),
+    }
+}
+
+/// Removes a file for good; nothing happens when it is not there.
+pub(crate) fn remove(path: &Path) -> Result<(), CaError> {
+    match fs::remove_file(path) {
+        Ok(()) => sync_directory(path),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(io(path, e)),
+    }
+}
+
 /// Writes a file so that after a power cut either the old or the new one is there. A private file
 /// never exists with wider permissions, not even for a moment.
 pub(crate) fn write(path: &Path, text: &str, secrecy: Secrecy) -> Result<(), CaError> {
@@ -36,10 +72,7 @@ pub(crate) fn write(path: &Path, text: &str, secrecy: Secrecy) -> Result<(), CaE
     name.push(".new");
     let temporary = path.with_file_name(name);
     // A left-over of an interrupted write keeps the mode it was made with.
-    match fs::remove_file(&temporary) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io(&temporary, e)),
-        _ => {}
-    }
+    remove(&temporary)?;
     let mut file = fs::OpenOptions::new()
         .write(true)
         .create_new(true)

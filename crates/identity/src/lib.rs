@@ -3,26 +3,33 @@
 //!
 //! A client's identity is the SHA-256 of its certificate ([`principal_of`]). The gateway makes
 //! certificates itself ([`Identity::create_certificate`]) or takes foreign ones
-//! ([`Identity::register_certificate`]); which of them a handshake accepts stands in the module
+//! ([`Identity::register_certificate`]), also by the hundred, through the CA that signed them
+//! ([`Identity::register_ca`], [`Identity::introduce`]); which of them a handshake accepts stands in the module
 //! `verifier`. Policies are kept here as texts by name; what they mean is another room's knowledge.
 #![forbid(unsafe_code)]
 
 mod ca;
+mod cas;
 mod certificate;
+mod crl;
 mod directory;
 mod documents;
 mod error;
 mod files;
+mod own;
 mod policies;
 mod tls;
 mod verifier;
 mod versions;
 mod x509;
 
-pub use ca::{CertificateAuthority, CreatedCertificate, host_names};
+pub use ca::{CertificateAuthority, CreatedCertificate, check_host_name, host_names};
+pub use cas::{CaStatus, Introduced, RegisteredCa};
 pub use certificate::{Certificate, CertificateOrigin, CertificateStatus};
+pub use crl::{Crls, count_revoked};
 pub use directory::{Identity, OnChange, Snapshot};
 pub use error::{CaError, CertificateError, ClientRefused, IdentityError, TlsError};
+pub use own::OwnCa;
 pub use policies::{
     MAX_ATTACHED_POLICIES, MAX_POLICY_VERSIONS, Policy, PolicyOrigin, PolicyVersion,
     check_name as check_policy_name,

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
-use rustls::server::{ServerSessionMemoryCache, WebPkiClientVerifier};
+use rustls::server::{ResolvesServerCert, ServerSessionMemoryCache, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::ca::{self, ServerPem};
+use crate::own::OwnServer;
 use crate::verifier::{TrustedCa, Verifier};
 use crate::{CaError, Identity, TlsError, files, x509};
 
@@ -86,10 +87,10 @@ impl Identity {
     pub fn server_config(&self, options: &TlsOptions) -> Result<Arc<ServerConfig>, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let server = self.server_key(options, &provider)?;
-        let mut cas = vec![own_ca(self)?];
-        if let Some(path) = &options.client_ca {
-            cas.extend(read_cas(path)?);
-        }
+        let cas = match &options.client_ca {
+            Some(path) => read_cas(path)?,
+            None => Vec::new(),
+        };
         let builder = ServerConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
             .map_err(|e| TlsError::Rustls(e.to_string()))?;
@@ -105,7 +106,7 @@ impl Identity {
                 algorithms: provider.signature_verification_algorithms,
             })),
         };
-        let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(server)));
+        let mut config = builder.with_cert_resolver(server);
         config.alpn_protocols.clone_from(&options.alpn);
         config.session_storage = ServerSessionMemoryCache::new(REMEMBERED_SESSIONS);
         Ok(Arc::new(config))
@@ -115,11 +116,11 @@ impl Identity {
         &self,
         options: &TlsOptions,
         provider: &CryptoProvider,
-    ) -> Result<CertifiedKey, TlsError> {
+    ) -> Result<Arc<dyn ResolvesServerCert>, TlsError> {
         let pem = match (&options.certificate, &options.key) {
             (None, None) => {
-                let names = ca::host_names(&options.names);
-                self.ca.server(&names, &self.clock.now())?
+                self.renew_server(&options.names)?;
+                return Ok(Arc::new(OwnServer(self.shared.clone())));
             }
             (Some(certificate), Some(key)) => ServerPem {
                 certificate: must_read(certificate)?,
@@ -129,11 +130,15 @@ impl Identity {
             },
             _ => return Err(TlsError::HalfPair),
         };
-        certified_key(&pem, provider)
+        let key = certified_key(&pem, provider)?;
+        Ok(Arc::new(SingleCertAndKey::from(key)))
     }
 }
 
-fn certified_key(pem: &ServerPem, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
+pub(crate) fn certified_key(
+    pem: &ServerPem,
+    provider: &CryptoProvider,
+) -> Result<CertifiedKey, TlsError> {
     let chain = x509::certificates_of_pem(&pem.certificate)
         .map_err(|e| ca::bad(&pem.certificate_path, e))?;
     let bad_key = |reason: String| CaError::BadKey {
@@ -159,11 +164,7 @@ fn certified_key(pem: &ServerPem, provider: &CryptoProvider) -> Result<Certified
     Ok(CertifiedKey::new(chain, key))
 }
 
-fn own_ca(identity: &Identity) -> Result<TrustedCa, CaError> {
-    TrustedCa::new(identity.ca.der()).map_err(|e| ca::bad(Path::new("ca.pem"), e))
-}
-
-fn read_cas(path: &Path) -> Result<Vec<TrustedCa>, CaError> {
+pub(crate) fn read_cas(path: &Path) -> Result<Vec<TrustedCa>, CaError> {
     let text = must_read(path)?;
     let all: Vec<CertificateDer<'static>> =
         x509::certificates_of_pem(&text).map_err(|e| ca::bad(path, e))?;

@@ -10,7 +10,7 @@ use rustls_pki_types::{CertificateDer, SubjectPublicKeyInfoDer};
 use x509_parser::asn1_rs::{Any, FromDer as _, Oid, Tag};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
-use x509_parser::x509::{AttributeTypeAndValue, X509Name};
+use x509_parser::x509::{AttributeTypeAndValue, SubjectPublicKeyInfo, X509Name};
 
 use crate::CertificateError;
 
@@ -98,6 +98,53 @@ pub(crate) fn key_of<'a>(certificate: &X509Certificate<'a>) -> SubjectPublicKeyI
     SubjectPublicKeyInfoDer::from(certificate.tbs_certificate.subject_pki.raw)
 }
 
+pub(crate) fn public_key<'a>(key: &SubjectPublicKeyInfo<'a>) -> SubjectPublicKeyInfoDer<'a> {
+    SubjectPublicKeyInfoDer::from(key.raw)
+}
+
+/// The first common name of a name.
+pub(crate) fn common_name(name: &X509Name<'_>) -> Option<String> {
+    let mut names = name.iter_common_name();
+    names.find_map(text_of)
+}
+
+/// The elements of a SEQUENCE, each with its header.
+pub(crate) fn elements_of(sequence: &[u8]) -> Option<Vec<&[u8]>> {
+    let (_, outer) = Any::from_der(sequence).ok()?;
+    let mut left = outer.data;
+    let mut all = Vec::new();
+    while !left.is_empty() {
+        let (rest, _) = Any::from_der(left).ok()?;
+        all.push(left.get(..left.len() - rest.len())?);
+        left = rest;
+    }
+    Some(all)
+}
+
+/// A SEQUENCE of these bytes.
+pub(crate) fn sequence(contents: &[u8]) -> Vec<u8> {
+    element(0x30, contents)
+}
+
+/// An element with its header (X.690, 8.1.3).
+pub(crate) fn element(tag: u8, contents: &[u8]) -> Vec<u8> {
+    let mut out = vec![tag];
+    let length = contents.len().to_be_bytes();
+    let zeros = length.iter().take_while(|b| **b == 0).count();
+    let digits = length.get(zeros..).unwrap_or_default();
+    match digits {
+        [] => out.push(0),
+        [one] if *one < 0x80 => out.push(*one),
+        // At most eight digits.
+        _ => out.push(0x80 | u8::try_from(digits.len()).unwrap_or(8)),
+    }
+    if contents.len() >= 0x80 {
+        out.extend_from_slice(digits);
+    }
+    out.extend_from_slice(contents);
+    out
+}
+
 /// The inside of the outer `signatureAlgorithm`: OID and parameters, the form webpki's algorithms
 /// name themselves by.
 pub(crate) fn signature_algorithm(der: &[u8]) -> Option<&[u8]> {
@@ -139,6 +186,28 @@ pub(crate) fn allows_client_auth(certificate: &X509Certificate<'_>) -> bool {
         Ok(None) => true,
         Ok(Some(usage)) => usage.value.client_auth || usage.value.any,
         Err(_) => false,
+    }
+}
+
+/// Names a certificate by its issuer and serial number, as revocation lists do (RFC 5280, 5.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct IssuedNumber([u8; 32]);
+
+impl IssuedNumber {
+    /// Of the issuer's name in DER and the contents of the serial number.
+    pub(crate) fn new(issuer: &[u8], serial: &[u8]) -> Self {
+        let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+        context.update(issuer);
+        context.update(serial);
+        let mut bytes = [0; 32];
+        for (to, from) in bytes.iter_mut().zip(context.finish().as_ref()) {
+            *to = *from;
+        }
+        Self(bytes)
+    }
+
+    pub(crate) fn of(certificate: &X509Certificate<'_>) -> Self {
+        Self::new(certificate.issuer().as_raw(), certificate.raw_serial())
     }
 }
 

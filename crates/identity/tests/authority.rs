@@ -68,7 +68,7 @@ fn clients_that_trust_the_ca_find_the_gateway_by_each_of_its_names() {
         })
         .unwrap();
     for version in [&TLS12, &TLS13] {
-        let config = client(gateway.identity.ca_pem(), None, &[version]);
+        let config = client(&gateway.identity.ca_pem(), None, &[version]);
         handshake(&server, config).unwrap();
     }
     let der = certificate_of_pem(&server_certificate(gateway.directory.path())).unwrap();
@@ -122,10 +122,10 @@ fn what_a_pi_in_1970_makes_is_valid_today() {
     clock.set(NEW_YEAR_2026, true);
     let pair = Pair {
         certificate: made.certificate_pem,
-        key: made.key_pem,
+        key: made.key_pem.unwrap(),
     };
     // The client's clock is the machine's, which is later than 2020.
-    let config = client(identity.ca_pem(), Some(&pair), &[&TLS13]);
+    let config = client(&identity.ca_pem(), Some(&pair), &[&TLS13]);
     handshake(&server, config).unwrap();
 }
 
@@ -158,9 +158,9 @@ fn a_lost_ca_certificate_is_made_again_and_old_clients_still_verify() {
     let server = again.server_config(&TlsOptions::default()).unwrap();
     let pair = Pair {
         certificate: made.certificate_pem,
-        key: made.key_pem,
+        key: made.key_pem.unwrap(),
     };
-    for ca in [old_ca.as_str(), again.ca_pem()] {
+    for ca in [&*old_ca, &*again.ca_pem()] {
         handshake(&server, client(ca, Some(&pair), &[&TLS13])).unwrap();
     }
 }

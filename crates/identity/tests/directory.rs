@@ -399,7 +399,7 @@ fn a_private_key_in_an_old_record_goes_at_start() {
     let records = gateway.identity.store.documents("certificates");
     let body = records.get(made.id.as_str()).unwrap().unwrap().body;
     let mut record: serde_json::Value = serde_json::from_slice(&body).unwrap();
-    record["pem"] = format!("{}{}", made.certificate_pem, made.key_pem).into();
+    record["pem"] = format!("{}{}", made.certificate_pem, made.key_pem.unwrap()).into();
     let body = record.to_string();
     assert!(body.contains("PRIVATE"));
     records

@@ -36,7 +36,7 @@ fn server_with_ca(gateway: &Gateway, ca: &ForeignCa) -> Arc<ServerConfig> {
 fn connect(gateway: &Gateway, server: &Arc<ServerConfig>, pair: &Pair) -> Result<String, Error> {
     let mut ids = Vec::new();
     for version in VERSIONS {
-        let config = client(gateway.identity.ca_pem(), Some(pair), &[version]);
+        let config = client(&gateway.identity.ca_pem(), Some(pair), &[version]);
         let connection = handshake(server, config)?;
         ids.push(principal_of(&connection.peer_certificates().unwrap()[0]).to_string());
     }
@@ -47,7 +47,7 @@ fn connect(gateway: &Gateway, server: &Arc<ServerConfig>, pair: &Pair) -> Result
 fn refusal(gateway: &Gateway, server: &Arc<ServerConfig>, pair: &Pair) -> CertificateError {
     let mut errors = Vec::new();
     for version in VERSIONS {
-        let config = client(gateway.identity.ca_pem(), Some(pair), &[version]);
+        let config = client(&gateway.identity.ca_pem(), Some(pair), &[version]);
         match handshake(server, config) {
             Err(Error::InvalidCertificate(error)) => errors.push(error),
             other => panic!("{version:?}: {other:?}"),
@@ -63,7 +63,7 @@ fn a_certificate_made_here_is_let_in_and_gives_its_id() {
     let made = gateway.identity.create_certificate("pump", &[]).unwrap();
     let pair = Pair {
         certificate: made.certificate_pem,
-        key: made.key_pem,
+        key: made.key_pem.unwrap(),
     };
     let id = connect(&gateway, &server(&gateway), &pair).unwrap();
     assert_eq!(id, made.id.as_str());
@@ -85,7 +85,7 @@ fn without_a_certificate_only_an_optional_listener_goes_on() {
                     ..TlsOptions::default()
                 })
                 .unwrap();
-            let config = client(gateway.identity.ca_pem(), None, &[version]);
+            let config = client(&gateway.identity.ca_pem(), None, &[version]);
             let outcome = handshake(&server, config);
             assert_eq!(outcome.is_ok(), let_in, "{asked:?}");
             if let Err(error) = outcome {
@@ -225,7 +225,7 @@ fn a_server_certificate_of_version_1_can_be_used_by_a_listener() {
             ..TlsOptions::default()
         })
         .unwrap();
-    let mut config = client(gateway.identity.ca_pem(), None, &[&TLS13]);
+    let mut config = client(&gateway.identity.ca_pem(), None, &[&TLS13]);
     config
         .dangerous()
         .set_certificate_verifier(Arc::new(common::Credulous));
@@ -303,7 +303,7 @@ fn revoked_is_refused_at_once_though_the_ca_signed_it() {
     let made = gateway.identity.create_certificate("pump", &[]).unwrap();
     let pair = Pair {
         certificate: made.certificate_pem,
-        key: made.key_pem,
+        key: made.key_pem.unwrap(),
     };
     connect(&gateway, &server, &pair).unwrap();
     gateway
@@ -323,7 +323,8 @@ fn a_copied_certificate_without_its_key_is_worth_nothing() {
             .identity
             .create_certificate("other", &[])
             .unwrap()
-            .key_pem,
+            .key_pem
+            .unwrap(),
     ] {
         let made = gateway.identity.create_certificate("pump", &[]).unwrap();
         let pair = Pair {
@@ -362,7 +363,7 @@ fn alpn_is_answered_with_the_listeners_protocol() {
             ..TlsOptions::default()
         })
         .unwrap();
-    let mut config = client(gateway.identity.ca_pem(), None, &VERSIONS);
+    let mut config = client(&gateway.identity.ca_pem(), None, &VERSIONS);
     config.alpn_protocols = vec![b"mqtt".to_vec()];
     let connection = handshake(&server, config).unwrap();
     assert_eq!(connection.alpn_protocol(), Some(b"mqtt".as_slice()));

@@ -72,7 +72,7 @@ proptest! {
         let changed = Pair { certificate: pem_text(&der), key: pair.key.clone() };
         let version = if tls13 { &TLS13 } else { &TLS12 };
         let server = house.gateway.identity.server_config(&TlsOptions::default()).unwrap();
-        let config = client(house.gateway.identity.ca_pem(), Some(&changed), &[version]);
+        let config = client(&house.gateway.identity.ca_pem(), Some(&changed), &[version]);
         prop_assert!(handshake(&server, config).is_err());
     }
 }

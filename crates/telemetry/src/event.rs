@@ -39,5 +39,9 @@ pub const DEVICE: &str = "Device";
 pub const RELOAD: &str = "Reload";
 /// Start and stop.
 pub const LIFECYCLE: &str = "Lifecycle";
+/// A certificate: registered, its status changed, a list of revoked ones.
+pub const CERTIFICATE: &str = "Certificate";
+/// The gateway's clock, and whether it can be trusted.
+pub const CLOCK: &str = "Clock";
 /// The store.
 pub const STORE: &str = "Store";

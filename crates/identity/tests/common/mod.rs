@@ -2,6 +2,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use iotedge_identity::Identity;
@@ -22,30 +23,50 @@ use rustls::{
 pub const NEW_YEAR_2026: u64 = 1_767_225_600;
 
 /// A clock that stands still until it is set.
-pub struct TestClock(pub Mutex<Now>);
+pub struct TestClock {
+    now: Mutex<Now>,
+    floor: AtomicU64,
+    remembered: AtomicU64,
+}
 
 impl TestClock {
     pub fn at(seconds: u64, trusted: bool) -> Arc<Self> {
-        let clock = Self(Mutex::new(Now {
-            mono: 0,
-            wall: UnixMillis(0),
-            trusted,
-        }));
+        let clock = Self {
+            now: Mutex::new(Now {
+                mono: 0,
+                wall: UnixMillis(0),
+                trusted,
+            }),
+            floor: AtomicU64::new(0),
+            remembered: AtomicU64::new(0),
+        };
         clock.set(seconds, trusted);
         Arc::new(clock)
     }
     pub fn set(&self, seconds: u64, trusted: bool) {
-        *self.0.lock().unwrap() = Now {
+        *self.now.lock().unwrap() = Now {
             mono: 0,
             wall: UnixMillis(seconds * 1000),
             trusted,
         };
     }
+    pub fn set_floor(&self, seconds: u64) {
+        self.floor.store(seconds * 1000, Ordering::Relaxed);
+    }
+    pub fn remembered(&self) -> u64 {
+        self.remembered.load(Ordering::Relaxed)
+    }
 }
 
 impl Clock for TestClock {
     fn now(&self) -> Now {
-        *self.0.lock().unwrap()
+        *self.now.lock().unwrap()
+    }
+    fn floor(&self) -> UnixMillis {
+        UnixMillis(self.floor.load(Ordering::Relaxed))
+    }
+    fn remember(&self, over: UnixMillis) {
+        self.remembered.store(over.0, Ordering::Relaxed);
     }
 }
 
@@ -116,6 +137,21 @@ impl ForeignCa {
         Self { pem, params, key }
     }
 
+    /// The same subject and key in another certificate.
+    pub fn renewed(&self) -> Self {
+        self.renewed_until(2049)
+    }
+
+    pub fn renewed_until(&self, year: i32) -> Self {
+        let key = KeyPair::from_pem(&self.key.serialize_pem()).unwrap();
+        let mut params = self.params.clone();
+        params.serial_number = Some(rcgen::SerialNumber::from_slice(&key_number()));
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { pem, params, key }
+    }
+
     pub fn sign(&self, edit: impl FnOnce(&mut CertificateParams)) -> Pair {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
@@ -162,6 +198,12 @@ impl ForeignCa {
             key: pair.key,
         }
     }
+}
+
+/// Another number each time.
+fn key_number() -> [u8; 8] {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes()
 }
 
 fn header(der: &[u8]) -> (usize, usize) {
