@@ -1,8 +1,8 @@
 //! The Authorizer: identity's certificates and policy texts, compiled and evaluated by `policy`.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use iotedge_identity::{CertificateStatus, Identity, Snapshot};
@@ -15,6 +15,8 @@ use iotedge_ports::{
     AuthRequest, Authorizer, Clock, Decision, Grant, PrincipalStatus, ThingFacts, ThingRecord,
 };
 use iotedge_telemetry::event;
+
+use crate::registration::Registrar;
 
 /// The policies of principals that the configuration names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -86,6 +88,8 @@ pub struct Authority {
     /// A custom authorizer has answered with a policy that asks what time it is.
     granted_time: AtomicBool,
     generation: AtomicU64,
+    /// Once the broker is there to tell of it.
+    registrar: OnceLock<Registrar>,
 }
 
 impl Authority {
@@ -106,6 +110,7 @@ impl Authority {
             compiled: ArcSwap::default(),
             granted_time: AtomicBool::new(false),
             generation: AtomicU64::new(1),
+            registrar: OnceLock::new(),
         });
         // Weak: the identity must not keep its own follower alive.
         let follower = Arc::downgrade(&authority);
@@ -115,6 +120,12 @@ impl Authority {
             }
         }));
         authority
+    }
+
+    /// From now on unregistered certificates may register themselves.
+    pub fn set_registrar(&self, registrar: Registrar) {
+        // Set once, when the house is built.
+        let _ = self.registrar.set(registrar);
     }
 
     /// What was decided before may be wrong now: things or attachments have changed.
@@ -380,20 +391,13 @@ impl Authorizer for Authority {
         let Some(id) = principal.certificate_id() else {
             return PrincipalStatus::Active;
         };
-        let snapshot = self.identity.snapshot();
-        let Some(certificate) = snapshot.certificate(id) else {
-            return PrincipalStatus::Unknown;
-        };
-        let status = PrincipalStatus::from(certificate.status);
-        // A resumed handshake does not look at the certificate again.
-        let now = self.clock.now();
-        let seconds = i64::try_from(now.wall.seconds()).unwrap_or(i64::MAX);
-        let facts = &certificate.facts;
-        let valid = (facts.not_before..=facts.not_after).contains(&seconds);
-        if status == PrincipalStatus::Active && now.trusted && !valid {
-            return PrincipalStatus::Expired;
+        self.identity.status(id)
+    }
+
+    fn introduce(&self, chain: &[&[u8]]) {
+        if let Some(registrar) = self.registrar.get() {
+            registrar.shown(chain);
         }
-        status
     }
 }
 

@@ -79,6 +79,8 @@ pub struct GatewayConfig {
     pub thing_name: ThingName,
     /// Region and account in ARNs.
     pub arn: ArnScope,
+    /// Names and addresses beside the host's own, for the server certificate.
+    pub names: Vec<String>,
 }
 
 /// `[admin]`.
@@ -167,6 +169,7 @@ impl Config {
             certificate: None,
             key: None,
             client_ca: None,
+            crl: Vec::new(),
             allowed_origins: Vec::new(),
             max_connections: broker.max_connections,
             max_connection_rate: None,

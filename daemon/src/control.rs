@@ -1,6 +1,8 @@
 //! The control socket: what `iotedgectl` asks of the running daemon.
 
+mod authorities;
 mod certificates;
+mod clock;
 mod messages;
 mod policies;
 mod rules;
@@ -215,11 +217,22 @@ fn change(rooms: &Rooms, request: Request) -> Answer {
     match request {
         Request::CertCreate(create) => certificates::create(rooms, create),
         Request::CertRegister(register) => certificates::register(rooms, &register),
-        Request::CertList => Ok(certificates::list(rooms)),
+        Request::CertList(list) => Ok(certificates::list(rooms, &list)),
         Request::CertDescribe(certificate) => certificates::describe(rooms, &certificate.id),
         Request::CertActivate(certificate) => certificates::activate(rooms, &certificate.id),
         Request::CertDeactivate(certificate) => certificates::deactivate(rooms, &certificate.id),
         Request::CertRevoke(certificate) => certificates::revoke(rooms, &certificate.id),
+        Request::CertDelete(certificate) => certificates::delete(rooms, &certificate.id),
+        Request::CaList => authorities::list(rooms),
+        Request::CaDescribe(ca) => authorities::describe(rooms, &ca.id),
+        Request::CaRegistrationCode(code) => authorities::code(rooms, code.anew),
+        Request::CaRegister(register) => authorities::register(rooms, &register),
+        Request::CaUpdate(update) => authorities::update(rooms, &update),
+        Request::CaDelete(ca) => authorities::delete(rooms, &ca.id),
+        Request::CaRotate => authorities::rotate(rooms),
+        Request::CaDrop(drop) => authorities::drop_old(rooms, drop.revoke),
+        Request::ClockShow => Ok(clock::show(rooms)),
+        Request::ClockTrust => Ok(clock::trust(rooms)),
         Request::PolicyCreate(create) => policies::create(rooms, &create),
         Request::PolicyList => Ok(policies::list(rooms)),
         Request::PolicyShow(policy) => policies::show(rooms, &policy.name),

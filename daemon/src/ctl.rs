@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 mod args;
+mod authorities;
 mod certificates;
 mod client;
 mod offline;

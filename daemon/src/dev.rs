@@ -63,7 +63,7 @@ pub fn prepare(config: &Config, identity: &Identity, registry: &Registry) -> Res
         }
     }
     let folder = &config.data_dir;
-    write(&folder.join("ca.pem"), identity.ca_pem(), 0o644)?;
+    write(&folder.join("ca.pem"), &identity.ca_pem(), 0o644)?;
     let (certificate, key) = (folder.join("device.pem"), folder.join("device.key"));
     if certificate.exists() && key.exists() {
         return Ok(());
@@ -76,7 +76,7 @@ pub fn prepare(config: &Config, identity: &Identity, registry: &Registry) -> Res
     registry
         .attach(&thing, &created.id)
         .map_err(|e| e.to_string())?;
-    write(&key, &created.key_pem, 0o600)?;
+    write(&key, created.key_pem.as_deref().unwrap_or_default(), 0o600)?;
     write(&certificate, &created.certificate_pem, 0o644)
 }
 

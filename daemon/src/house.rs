@@ -2,6 +2,7 @@
 
 mod convert;
 mod health;
+mod server;
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -16,8 +17,8 @@ use iotedge_broker::Broker;
 use iotedge_devices::{DeviceStatus, SerialDevice, SerialPort};
 use iotedge_gateway::{Gateway, Running};
 use iotedge_identity::Identity;
-use iotedge_model::DropReason;
-use iotedge_ports::{BrokerPort, Clock, HttpMount};
+use iotedge_model::{CertificateId, DropReason, Principal};
+use iotedge_ports::{BrokerPort, Clock, CloseReason, HttpMount};
 use iotedge_registry::Registry;
 use iotedge_rules::{Catalog, Engine};
 use iotedge_shadow::{ShadowHttp, ShadowService};
@@ -30,7 +31,10 @@ use crate::authority::{Authority, Configured};
 use crate::clock::SystemClock;
 use crate::config::{self, Config};
 use crate::documents::{self, Documents};
+use crate::registration::Registrar;
 use crate::{admin, control, dev};
+
+use self::server::ServerCare;
 
 /// Milliseconds between two looks for what is left of deleted shadows.
 const SWEEP: u64 = 24 * 3600 * 1000;
@@ -40,7 +44,7 @@ const STOP_DEADLINE: Duration = Duration::from_secs(5);
 /// The rooms that commands reach.
 pub struct Rooms {
     pub config: Config,
-    pub clock: Arc<dyn Clock>,
+    pub clock: Arc<SystemClock>,
     pub store: Store,
     pub broker: Broker,
     pub identity: Arc<Identity>,
@@ -52,6 +56,7 @@ pub struct Rooms {
     pub bridge: Arc<Bridge>,
     devices: Mutex<Vec<SerialPort>>,
     tls: Vec<convert::TlsSlot>,
+    server: ServerCare,
     /// Monotonic milliseconds of the next look for what is left of deleted shadows.
     next_sweep: AtomicU64,
     started: Arc<OnceLock<()>>,
@@ -96,7 +101,8 @@ impl House {
         let (store, mut opened) = open_store(&config, fatal.clone())?;
         report_salvage(&opened);
         remove_orphans(&store, &opened, &config);
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let system = Arc::new(SystemClock::open(&store).map_err(problem)?);
+        let clock: Arc<dyn Clock> = system.clone();
         let ca = config.data_dir.join("ca");
         let identity = Arc::new(Identity::open(&ca, &store, clock.clone()).map_err(problem)?);
         let registry = Arc::new(Registry::open(&store, clock.clone()).map_err(problem)?);
@@ -145,14 +151,19 @@ impl House {
             &tokio::runtime::Handle::current(),
         )
         .map_err(problem)?;
+        let account = config.gateway.arn.account_id.clone();
+        let registrar = Registrar::start(identity.clone(), port.clone(), clock.clone(), account);
+        authority.set_registrar(registrar.map_err(problem)?);
+        identity.set_crls(convert::crls(&config).map_err(problem)?);
         let (gateway, tls) = open_gateway(&config, &identity, &authority, &shadow, &port).await?;
         let devices = ports
             .into_iter()
             .map(|device| SerialPort::start(device, port.clone()))
             .collect();
         let rooms = Arc::new(Rooms {
+            server: ServerCare::new(&config),
             config,
-            clock,
+            clock: system,
             store,
             broker,
             identity,
@@ -192,6 +203,8 @@ impl House {
 
     /// Once a second or so.
     pub fn tick(&self) {
+        self.rooms.clock.tick();
+        self.rooms.server.tick(&self.rooms);
         self.rooms.broker.tick();
         let now = self.rooms.clock.now().mono;
         let due = self.rooms.next_sweep.load(Ordering::Relaxed);
@@ -234,6 +247,7 @@ impl House {
         }
         rooms.bridge.stop().await;
         self.admin.abort();
+        rooms.clock.save();
         let shadow = rooms.shadow.clone();
         let store = rooms.store.clone();
         let closing = tokio::task::spawn_blocking(move || {
@@ -270,15 +284,25 @@ impl Rooms {
             documents.policies.iter().any(|(n, _)| n == name) || stored_policy(&self.identity, name)
         })?;
         let identity = self.identity.clone();
-        let slots = self.tls.clone();
-        let tls = tokio::task::spawn_blocking(move || convert::renew(&slots, &identity))
-            .await
-            .map_err(problem)??;
+        let (slots, new) = (self.tls.clone(), config.clone());
+        let (tls, crls) =
+            tokio::task::spawn_blocking(move || convert::renew(&slots, &new, &identity))
+                .await
+                .map_err(problem)??;
         let policies = documents.policies.len();
         let rules = install(&self.identity, &self.rules, &self.engine, documents)?;
         for (slot, server) in self.tls.iter().zip(tls) {
             slot.put(server);
         }
+        self.server.set_names(&config);
+        let revoked = self.identity.set_crls(crls);
+        if !revoked.is_empty() {
+            changes.push(format!(
+                "{} certificates are revoked by their CAs",
+                revoked.len()
+            ));
+        }
+        self.close(&revoked);
         self.authority
             .configure(running_policies(&self.config, &config));
         changes.push(format!(
@@ -301,6 +325,20 @@ impl Rooms {
             );
         }
         Ok(changes)
+    }
+
+    /// Closes the connections of all that stand in a revocation list.
+    pub fn close_revoked(&self) {
+        self.close(&self.identity.revoked_by_their_cas());
+    }
+
+    /// Closes the connections of certificates that may not be here any more.
+    pub fn close(&self, certificates: &[CertificateId]) {
+        for id in certificates {
+            let principal = Principal::certificate(id.clone());
+            self.broker
+                .close_principal(&principal, CloseReason::NotAuthorized);
+        }
     }
 
     /// What the serial ports do.

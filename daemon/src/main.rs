@@ -11,6 +11,7 @@ mod dev;
 mod documents;
 mod house;
 mod options;
+mod registration;
 mod run;
 
 use std::path::Path;

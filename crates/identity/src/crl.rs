@@ -180,6 +180,16 @@ impl Identity {
             .collect()
     }
 
+    /// The registered certificates that stand in a list.
+    pub fn revoked_by_their_cas(&self) -> Vec<CertificateId> {
+        let revoked = self.shared.revoked.load();
+        self.snapshot()
+            .certificates()
+            .filter(|c| revoked.contains(&c.number))
+            .map(|c| c.id.clone())
+            .collect()
+    }
+
     /// Asks again who signed the lists: CAs have come.
     pub(crate) fn read_crls_again(&self) {
         let crls = self.lists();

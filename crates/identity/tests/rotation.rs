@@ -67,7 +67,7 @@ fn clients_of_both_cas_connect_and_trust_the_server_until_the_old_one_is_dropped
     ));
     assert_eq!(
         gateway.identity.drop_old_ca(true).unwrap(),
-        [old_id.clone()]
+        std::slice::from_ref(&old_id)
     );
     let status = gateway
         .identity

@@ -106,6 +106,12 @@ pub trait Authorizer: Send + Sync {
     /// kept as long as this stays the same.
     fn generation(&self) -> u64;
 
+    /// A client has shown these certificates in a handshake, its own first (DER), and proven that it has
+    /// the key: one that nobody has registered may register itself so. Never blocks.
+    fn introduce(&self, chain: &[&[u8]]) {
+        let _ = chain;
+    }
+
     /// The principal's standing; read after every handshake, resumed ones included.
     fn status(&self, principal: &Principal) -> PrincipalStatus;
 }

@@ -156,6 +156,8 @@ pub struct ListenerConfig {
     pub key: Option<PathBuf>,
     /// PEM file of CAs that sign client certificates.
     pub client_ca: Option<PathBuf>,
+    /// Revocation lists of the CAs that sign client certificates.
+    pub crl: Vec<PathBuf>,
     /// Origins of web pages that may open a WebSocket beside the listener's own.
     pub allowed_origins: Vec<String>,
     /// Connections at once.
@@ -202,7 +204,7 @@ pub(super) fn read(section: &Section<'_>, broker: &BrokerConfig) -> Option<Liste
         ListenerProtocol::Https,
     ];
     if !speaks(&tls) {
-        for key in ["certificate", "key", "client_ca"] {
+        for key in ["certificate", "key", "client_ca", "crl"] {
             if section.has(key) {
                 section.wrong(key, "is only for listeners with TLS");
             }
@@ -223,7 +225,7 @@ pub(super) fn read(section: &Section<'_>, broker: &BrokerConfig) -> Option<Liste
         section.wrong("allowed_origins", "is only for ws and wss");
     }
     let allowed_origins = origins(section);
-    section.not_yet("crl");
+    let crl = crl(section);
     let max_connections = section
         .number("max_connections", 1..=1_000_000)
         .and_then(|n| usize::try_from(n).ok())
@@ -235,6 +237,7 @@ pub(super) fn read(section: &Section<'_>, broker: &BrokerConfig) -> Option<Liste
         certificate,
         key,
         client_ca,
+        crl,
         allowed_origins,
         max_connections,
         max_connection_rate: section
@@ -245,6 +248,22 @@ pub(super) fn read(section: &Section<'_>, broker: &BrokerConfig) -> Option<Liste
         allow_empty_client_id: section.flag("allow_empty_client_id").unwrap_or(true),
         place: Some(section.place().clone()),
     })
+}
+
+/// Revocation lists, each of which can be read.
+fn crl(section: &Section<'_>) -> Vec<PathBuf> {
+    let mut lists = section.paths("crl");
+    lists.retain(|path| {
+        let read = iotedge_identity::Crls::read(std::slice::from_ref(path), &[]);
+        match read {
+            Ok(_) => true,
+            Err(error) => {
+                section.wrong("crl", error.to_string());
+                false
+            }
+        }
+    });
+    lists
 }
 
 /// A port, or a path for `unix`.

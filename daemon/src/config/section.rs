@@ -244,9 +244,25 @@ impl<'a> Section<'a> {
         matches!(self.node(key).map(|n| &n.value), Some(Value::Text(text)) if text == "unlimited")
     }
 
+    /// One path or a list of them.
+    pub(super) fn paths(&self, key: &'static str) -> Vec<PathBuf> {
+        if !self.is_list(key) {
+            return self.path(key).into_iter().collect();
+        }
+        let texts = self.texts(key).unwrap_or_default();
+        texts
+            .into_iter()
+            .filter_map(|text| self.path_of(key, text))
+            .collect()
+    }
+
     /// A path; a relative one begins at the folder of the file that it stands in.
     pub(super) fn path(&self, key: &'static str) -> Option<PathBuf> {
         let text = self.text(key)?;
+        self.path_of(key, text)
+    }
+
+    fn path_of(&self, key: &'static str, text: &str) -> Option<PathBuf> {
         if text.is_empty() {
             self.wrong(key, "is empty");
             return None;

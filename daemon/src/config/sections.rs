@@ -91,6 +91,7 @@ pub(super) fn default_gateway() -> GatewayConfig {
             region: Arc::from("local"),
             account_id: Arc::from("000000000000"),
         },
+        names: Vec::new(),
     }
 }
 
@@ -120,6 +121,12 @@ fn gateway(section: Section<'_>) -> GatewayConfig {
     });
     if let Some(account) = account {
         gateway.arn.account_id = account;
+    }
+    for name in section.texts("names").unwrap_or_default() {
+        match iotedge_identity::check_host_name(name) {
+            Ok(()) => gateway.names.push(name.to_owned()),
+            Err(error) => section.wrong("names", error.to_string()),
+        }
     }
     section.finish();
     gateway

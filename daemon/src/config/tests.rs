@@ -431,7 +431,7 @@ fn each_wrong_value_is_told_with_its_key() {
         (listener("max_qos = 3"), "listener.max_qos", "must be 0 to 2"),
         (listener("max_qos = 2\n[broker]\nmax_qos = 1"), "listener.max_qos", "is more than broker.max_qos (1)"),
         (listener("max_topic_alias = 33"), "listener.max_topic_alias", "more than broker.max_topic_alias (32)"),
-        (listener("crl = \"x\""), "listener.crl", "not supported yet"),
+        (listener("crl = \"x\""), "listener.crl", "No such file"),
         (listener("certificate = \"no.pem\"\nkey = \"iotedge.toml\""), "listener.certificate", "no.pem"),
         (listener("key = \"iotedge.toml\""), "listener.key", "goes together"),
         (listener("client_ca = \"policies.d\""), "listener.client_ca", "is no file"),

@@ -3,10 +3,11 @@
 use iotedge_identity::{Certificate, CertificateStatus, IdentityError};
 use iotedge_model::{CertificateId, Principal};
 use iotedge_ports::{BrokerPort as _, CloseReason};
+use iotedge_telemetry::event;
 
 use super::{Answer, things};
 use crate::ctl::protocol::{
-    CertCreate, CertRegister, CertificateCreated, CertificateInfo, Failure, Reply,
+    CertCreate, CertList, CertRegister, CertificateCreated, CertificateInfo, Failure, Reply,
 };
 use crate::house::Rooms;
 
@@ -31,10 +32,16 @@ pub(super) fn create(rooms: &Rooms, create: CertCreate) -> Answer {
             .ensure_thing(thing)
             .map_err(|e| things::failure(&e))?;
     }
-    let created = rooms
-        .identity
-        .create_certificate(&create.name, &create.policies)
-        .map_err(|e| failure(&e))?;
+    let (identity, policies) = (&rooms.identity, &create.policies);
+    let created = match (&create.csr, create.name.as_deref()) {
+        (Some(csr), name) => identity.create_certificate_of_request(csr, name, policies),
+        (None, Some(name)) => identity.create_certificate(name, policies),
+        (None, None) => {
+            let reason = "a certificate needs a name, or a request that has one";
+            return Err(Failure::new("invalid", reason));
+        }
+    };
+    let created = created.map_err(|e| failure(&e))?;
     if let Some(thing) = &create.thing {
         rooms
             .registry
@@ -58,7 +65,8 @@ pub(super) fn register(rooms: &Rooms, register: &CertRegister) -> Answer {
     };
     let id = rooms
         .identity
-        .register_certificate(
+        .register_certificate_of(
+            register.ca.as_ref(),
             &register.pem,
             register.name.as_deref(),
             status,
@@ -77,10 +85,11 @@ fn known(rooms: &Rooms, id: &CertificateId) -> Answer {
     }
 }
 
-pub(super) fn list(rooms: &Rooms) -> Reply {
+pub(super) fn list(rooms: &Rooms, list: &CertList) -> Reply {
     let snapshot = rooms.identity.snapshot();
     let mut all: Vec<CertificateInfo> = snapshot
         .certificates()
+        .filter(|certificate| list.ca.is_none() || certificate.ca == list.ca)
         .map(|certificate| info(rooms, certificate, None))
         .collect();
     all.sort_by(|a, b| (a.creation_date, &a.name).cmp(&(b.creation_date, &b.name)));
@@ -107,6 +116,19 @@ pub(super) fn revoke(rooms: &Rooms, id: &CertificateId) -> Answer {
     set(rooms, id, CertificateStatus::Revoked)
 }
 
+pub(super) fn delete(rooms: &Rooms, id: &CertificateId) -> Answer {
+    if let Some(thing) = rooms.registry.principal_things(id).first() {
+        let reason = format!("certificate {id} is attached to the thing {thing}; detach it first");
+        return Err(Failure::new("conflict", reason));
+    }
+    rooms
+        .identity
+        .delete_certificate(id)
+        .map_err(|e| failure(&e))?;
+    tracing::info!(event = event::CERTIFICATE, principal_id = %id, "the certificate is deleted");
+    Ok(Reply::done())
+}
+
 fn set(rooms: &Rooms, id: &CertificateId, status: CertificateStatus) -> Answer {
     rooms
         .identity
@@ -117,7 +139,12 @@ fn set(rooms: &Rooms, id: &CertificateId, status: CertificateStatus) -> Answer {
         let closed = rooms
             .broker
             .close_principal(&principal, CloseReason::NotAuthorized);
-        tracing::info!(principal_id = %principal, closed, "the certificate is now {status}");
+        tracing::info!(
+            event = event::CERTIFICATE,
+            principal_id = %principal,
+            closed,
+            "the certificate is now {status}"
+        );
     }
     known(rooms, id)
 }
@@ -133,6 +160,7 @@ fn info(rooms: &Rooms, certificate: &Certificate, pem: Option<String>) -> Certif
         origin: match certificate.origin {
             iotedge_identity::CertificateOrigin::Created => "created",
             iotedge_identity::CertificateOrigin::Registered => "registered",
+            iotedge_identity::CertificateOrigin::JustInTime => "just-in-time",
         }
         .to_owned(),
         subject: facts.subject_line.clone(),
@@ -146,6 +174,7 @@ fn info(rooms: &Rooms, certificate: &Certificate, pem: Option<String>) -> Certif
             .iter()
             .map(ToString::to_string)
             .collect(),
+        ca_certificate_id: certificate.ca.as_ref().map(ToString::to_string),
         things: things.iter().map(ToString::to_string).collect(),
         certificate_pem: pem,
     }

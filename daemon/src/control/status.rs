@@ -6,6 +6,8 @@ use iotedge_ports::UpstreamPort as _;
 use iotedge_telemetry::METRICS;
 
 use super::Answer;
+use iotedge_ports::Clock as _;
+
 use crate::ctl::protocol::{
     BridgeStatus, Failure, ListenerStatus, Reloaded, Reply, SerialStatus, Status, StoreStatus,
     UpstreamStatus,

@@ -12,6 +12,8 @@ mod things;
 pub(super) use policy::{Explain, Policy, PolicyTarget, Version, VersionArg};
 pub(super) use things::{Principal, Thing, ThingArg, ThingType, ThingUpdate, TypeArg};
 
+use super::authorities::{Ca, Clock};
+
 /// Talks to the running gateway.
 #[derive(Debug, Parser)]
 #[command(
@@ -41,6 +43,12 @@ pub(super) enum Command {
     /// Client certificates
     #[command(subcommand)]
     Cert(Cert),
+    /// Certificate authorities: the gateway's own, and registered ones
+    #[command(subcommand)]
+    Ca(Ca),
+    /// The gateway's clock
+    #[command(subcommand)]
+    Clock(Clock),
     /// Policies
     #[command(subcommand)]
     Policy(Policy),
@@ -72,8 +80,11 @@ pub(super) enum Cert {
     /// Make a certificate signed by the gateway's CA: NAME.pem, NAME.key, ca.pem
     Create {
         /// Its subject's common name, and the name of the files
-        #[arg(long)]
-        name: String,
+        #[arg(long, required_unless_present = "csr")]
+        name: Option<String>,
+        /// Sign this certificate signing request (PEM): its key stays where it is
+        #[arg(long, value_name = "FILE")]
+        csr: Option<PathBuf>,
         /// Attach this policy; without one the certificate may do nothing
         #[arg(long = "policy", value_name = "POLICY")]
         policies: Vec<String>,
@@ -89,6 +100,9 @@ pub(super) enum Cert {
         /// Its PEM file
         #[arg(long, value_name = "FILE")]
         pem: PathBuf,
+        /// The registered CA that signed it, where several have its key: PEM file or id
+        #[arg(long, value_name = "CA")]
+        ca: Option<String>,
         /// What to call it [default: its common name]
         #[arg(long)]
         name: Option<String>,
@@ -100,7 +114,11 @@ pub(super) enum Cert {
         inactive: bool,
     },
     /// All certificates
-    List,
+    List {
+        /// Only those that this CA signed: PEM file or id
+        #[arg(long, value_name = "CA")]
+        ca: Option<String>,
+    },
     /// One certificate, with its policies and things
     Describe(CertId),
     /// Let it connect
@@ -109,6 +127,16 @@ pub(super) enum Cert {
     Deactivate(CertId),
     /// Keep it out for ever
     Revoke(CertId),
+    /// Forget one that cannot connect and has no policies and things
+    Delete(CertId),
+    /// Not possible here: says what to do instead
+    Transfer {
+        #[command(flatten)]
+        certificate: CertId,
+        /// The other account
+        #[arg(long, value_name = "ACCOUNT")]
+        to: Option<String>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -273,7 +301,7 @@ pub(super) struct Subscribe {
     pub(super) count: Option<u64>,
 }
 
-fn certificate(text: &str) -> Result<CertificateId, &'static str> {
+pub(super) fn certificate(text: &str) -> Result<CertificateId, &'static str> {
     let id = match text.rsplit_once(":cert/") {
         Some((arn, id)) if arn.starts_with("arn:") => id,
         _ => text,

@@ -1,9 +1,11 @@
-//! The files that `cert create` leaves.
+//! The files that `cert create` leaves, and those that name a CA.
 
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+
+use iotedge_model::CertificateId;
 
 use super::CtlError;
 use super::protocol::CertificateCreated;
@@ -17,7 +19,8 @@ pub(super) struct Files {
 
 impl Files {
     /// Makes the folder and sees that nothing is in the way, before a certificate is made.
-    pub(super) fn prepare(folder: &Path, name: &str) -> Result<Self, CtlError> {
+    /// `with_key`: one is made too.
+    pub(super) fn prepare(folder: &Path, name: &str, with_key: bool) -> Result<Self, CtlError> {
         if name.is_empty() || name.contains(['/', '\0']) || name.starts_with('.') {
             return Err(CtlError::Failed(format!(
                 "the name {name:?} cannot be a file's name; it must not be empty, begin with a dot or contain '/'"
@@ -35,7 +38,8 @@ impl Files {
                     .into(),
             ));
         }
-        for path in [&files.certificate, &files.key] {
+        let written = [Some(&files.certificate), with_key.then_some(&files.key)];
+        for path in written.into_iter().flatten() {
             if fs::symlink_metadata(path).is_ok() {
                 return Err(CtlError::file(
                     path,
@@ -59,7 +63,9 @@ impl Files {
             }
             None => create(&self.ca, &made.ca_pem, 0o644)?,
         }
-        create(&self.key, &made.private_key, 0o600)?;
+        if let Some(key) = &made.private_key {
+            create(&self.key, key, 0o600)?;
+        }
         create(&self.certificate, &made.certificate_pem, 0o644)
     }
 }
@@ -75,4 +81,27 @@ fn create(path: &Path, text: &str, mode: u32) -> Result<(), CtlError> {
             file.sync_all()
         })
         .map_err(|e| CtlError::file(path, e))
+}
+
+/// A CA by its id, or by a file that holds its certificate.
+pub(super) fn ca_id(text: &str) -> Result<CertificateId, CtlError> {
+    if let Some(id) = CertificateId::parse(&text.to_ascii_lowercase()) {
+        return Ok(id);
+    }
+    let path = Path::new(text);
+    let pem = super::offline::read_text(path)?;
+    let der = iotedge_identity::certificate_of_pem(&pem).map_err(|e| CtlError::file(path, e))?;
+    Ok(iotedge_identity::principal_of(&der))
+}
+
+/// What there is to say to `cert transfer`.
+pub(super) fn no_transfer(id: &CertificateId) -> CtlError {
+    CtlError::Refused {
+        reason: "unsupported".into(),
+        message: format!(
+            "a gateway is one account, and there is no other to transfer {id} to; register the \
+             certificate where its device shall go (`iotedgectl cert describe {id}` prints it) and \
+             revoke it here"
+        ),
+    }
 }

@@ -70,7 +70,7 @@ pub enum Request {
     /// Registers a certificate made elsewhere. → [`CertificateInfo`].
     CertRegister(CertRegister),
     /// → a list of [`CertificateInfo`], without PEM.
-    CertList,
+    CertList(CertList),
     /// → [`CertificateInfo`] with PEM.
     CertDescribe(Certificate),
     /// → [`CertificateInfo`], without PEM.
@@ -79,6 +79,28 @@ pub enum Request {
     CertDeactivate(Certificate),
     /// Closes its connections, for ever. → [`CertificateInfo`], without PEM.
     CertRevoke(Certificate),
+    /// Forgets a certificate that cannot connect. → `null`.
+    CertDelete(Certificate),
+    /// → a list of [`CaInfo`], without PEM.
+    CaList,
+    /// → [`CaInfo`] with PEM.
+    CaDescribe(Certificate),
+    /// → [`RegistrationCode`].
+    CaRegistrationCode(CaRegistrationCode),
+    /// Registers a CA made elsewhere. → [`CaInfo`], without PEM.
+    CaRegister(CaRegister),
+    /// → [`CaInfo`], without PEM.
+    CaUpdate(CaUpdate),
+    /// Forgets an inactive registered CA. → `null`.
+    CaDelete(Certificate),
+    /// Puts a new CA in the place of the gateway's own. → [`CaRotated`].
+    CaRotate,
+    /// Forgets the CA from before the rotation. → the ids of the certificates that it revoked.
+    CaDrop(CaDrop),
+    /// → [`ClockInfo`].
+    ClockShow,
+    /// Takes the system's clock for right. → [`ClockInfo`].
+    ClockTrust,
     /// → [`PolicyInfo`], without document.
     PolicyCreate(PolicyCreate),
     /// → a list of [`PolicyInfo`], without documents.
@@ -244,8 +266,12 @@ fn line<T: Serialize>(value: &T) -> Vec<u8> {
 arguments! {
     /// Of [`Request::CertCreate`].
     CertCreate {
-        /// The subject's common name.
-        name: String,
+        /// The subject's common name; without it that of `csr`.
+        #[serde(default)]
+        name: Option<String>,
+        /// A certificate signing request, PEM: for its key, and with its subject.
+        #[serde(default)]
+        csr: Option<String>,
         /// Policies to attach; must exist.
         #[serde(default)]
         policies: Vec<String>,
@@ -260,12 +286,57 @@ arguments! {
         /// What to call it; default: its common name.
         #[serde(default)]
         name: Option<String>,
+        /// The registered CA that signed it, where several have its key.
+        #[serde(default)]
+        ca: Option<CertificateId>,
         /// Whether it may be used at once.
         #[serde(default)]
         active: bool,
         /// Policies to attach; must exist.
         #[serde(default)]
         policies: Vec<String>,
+    }
+    /// Of [`Request::CertList`].
+    CertList {
+        /// Only those that this CA signed.
+        #[serde(default)]
+        ca: Option<CertificateId>,
+    }
+    /// Of [`Request::CaRegistrationCode`].
+    CaRegistrationCode {
+        /// Makes another one.
+        #[serde(default)]
+        anew: bool,
+    }
+    /// Of [`Request::CaRegister`].
+    CaRegister {
+        /// One CA certificate.
+        pem: String,
+        /// A certificate that its key signed, with the registration code as its common name.
+        verification: String,
+        /// Whether it may be used at once.
+        #[serde(default)]
+        active: bool,
+        /// Whether its certificates register themselves.
+        #[serde(default)]
+        auto_registration: bool,
+    }
+    /// Of [`Request::CaUpdate`].
+    CaUpdate {
+        /// Its id.
+        id: CertificateId,
+        /// Whether certificates that it signed may be registered; `None` leaves it.
+        #[serde(default)]
+        active: Option<bool>,
+        /// Whether they register themselves; `None` leaves it.
+        #[serde(default)]
+        auto_registration: Option<bool>,
+    }
+    /// Of [`Request::CaDrop`].
+    CaDrop {
+        /// Revokes what it signed; otherwise that is in the way.
+        #[serde(default)]
+        revoke: bool,
     }
     /// Names a certificate.
     Certificate {

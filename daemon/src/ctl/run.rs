@@ -15,16 +15,16 @@ mod rules;
 mod things;
 
 use super::args::{Arguments, Bridge, Cert, Command, Publish, Shadow, ShadowArg, Subscribe};
-use super::certificates::Files;
+use super::certificates::{self, Files};
 use super::client::{Client, read_as};
 use super::protocol::{self as p, Base64, Request};
 use super::{CtlError, offline, show};
 
 /// Where answers go, and in which form.
-struct Session<'a> {
+pub(super) struct Session<'a> {
     socket: Option<&'a Path>,
-    json: bool,
-    out: &'a mut dyn Write,
+    pub(super) json: bool,
+    pub(super) out: &'a mut dyn Write,
 }
 
 pub(super) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), CtlError> {
@@ -36,6 +36,8 @@ pub(super) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), CtlE
     match &arguments.command {
         Command::Status => session.status(),
         Command::Cert(command) => session.cert(command),
+        Command::Ca(command) => command.run(&mut session),
+        Command::Clock(command) => command.run(&mut session),
         Command::Policy(command) => session.policy(command),
         Command::Thing(command) => session.thing(command),
         Command::ThingType(command) => session.thing_type(command),
@@ -51,12 +53,12 @@ pub(super) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), CtlE
 type Show<T> = fn(&T, &mut dyn Write) -> std::io::Result<()>;
 
 impl Session<'_> {
-    fn connect(&self) -> Result<Client, CtlError> {
+    pub(super) fn connect(&self) -> Result<Client, CtlError> {
         Client::connect(self.socket)
     }
 
     /// Asks, and prints the answer as JSON or as `show` has it.
-    fn ask_and_show<T: serde::de::DeserializeOwned>(
+    pub(super) fn ask_and_show<T: serde::de::DeserializeOwned>(
         &mut self,
         request: &Request,
         show: Show<T>,
@@ -69,7 +71,7 @@ impl Session<'_> {
     }
 
     /// The same for a list.
-    fn ask_and_list<T: serde::de::DeserializeOwned>(
+    pub(super) fn ask_and_list<T: serde::de::DeserializeOwned>(
         &mut self,
         request: &Request,
         show: fn(&[T], &mut dyn Write) -> std::io::Result<()>,
@@ -83,7 +85,7 @@ impl Session<'_> {
     }
 
     /// Asks for something that has no answer but that it is done.
-    fn ask_and_say(&mut self, request: &Request, done: &str) -> Result<(), CtlError> {
+    pub(super) fn ask_and_say(&mut self, request: &Request, done: &str) -> Result<(), CtlError> {
         let answer = self.connect()?.ask(request)?;
         match self.json {
             true => writeln!(self.out, "{answer}")?,
@@ -101,24 +103,31 @@ impl Session<'_> {
         match command {
             Cert::Create {
                 name,
+                csr,
                 policies,
                 thing,
                 out,
             } => {
                 let request = p::CertCreate {
                     name: name.clone(),
+                    csr: csr.as_deref().map(offline::read_text).transpose()?,
                     policies: policies.clone(),
                     thing: thing.clone(),
                 };
-                self.create_certificate(request, out)
+                let stem = csr.as_deref().and_then(Path::file_stem);
+                let stem = stem.map(|s| s.to_string_lossy().into_owned());
+                let file = name.clone().or(stem).unwrap_or_default();
+                self.create_certificate(request, &file, out)
             }
             Cert::Register {
                 pem,
+                ca,
                 name,
                 policies,
                 inactive,
             } => {
                 let request = Request::CertRegister(p::CertRegister {
+                    ca: ca.as_deref().map(certificates::ca_id).transpose()?,
                     pem: offline::read_text(pem)?,
                     name: name.clone(),
                     active: !inactive,
@@ -126,7 +135,12 @@ impl Session<'_> {
                 });
                 self.ask_and_show(&request, show::certificate)
             }
-            Cert::List => self.ask_and_list(&Request::CertList, show::certificates),
+            Cert::List { ca } => {
+                let ca = ca.as_deref().map(certificates::ca_id).transpose()?;
+                self.ask_and_list(&Request::CertList(p::CertList { ca }), show::certificates)
+            }
+            Cert::Delete(id) => self.ask_and_say(&Request::CertDelete(certificate(id)), "deleted"),
+            Cert::Transfer { certificate, .. } => Err(certificates::no_transfer(&certificate.id)),
             Cert::Describe(id) => {
                 self.ask_and_show(&Request::CertDescribe(certificate(id)), show::certificate)
             }
@@ -145,8 +159,13 @@ impl Session<'_> {
         }
     }
 
-    fn create_certificate(&mut self, request: p::CertCreate, out: &Path) -> Result<(), CtlError> {
-        let files = Files::prepare(out, &request.name)?;
+    fn create_certificate(
+        &mut self,
+        request: p::CertCreate,
+        file: &str,
+        out: &Path,
+    ) -> Result<(), CtlError> {
+        let files = Files::prepare(out, file, request.csr.is_none())?;
         let idle = request.policies.is_empty();
         let mut client = self.connect()?;
         let made: p::CertificateCreated = client.get(&Request::CertCreate(request))?;
@@ -157,20 +176,24 @@ impl Session<'_> {
             }
             return Err(error);
         }
+        let key = made.private_key.as_ref().map(|_| &files.key);
         if self.json {
             let answer = json!({
                 "certificateId": made.certificate_id,
                 "certificateArn": made.certificate_arn,
                 "files": {
                     "certificate": files.certificate,
-                    "key": files.key,
+                    "key": key,
                     "ca": files.ca,
                 },
             });
             return Ok(writeln!(self.out, "{answer}")?);
         }
         writeln!(self.out, "{}", made.certificate_id)?;
-        for path in [&files.certificate, &files.key, &files.ca] {
+        for path in [Some(&files.certificate), key, Some(&files.ca)]
+            .into_iter()
+            .flatten()
+        {
             writeln!(self.out, "  {}", path.display())?;
         }
         if idle {

@@ -189,6 +189,10 @@ pub(super) fn certificate(c: &CertificateInfo, out: &mut dyn Write) -> io::Resul
             ("origin", c.origin.clone()),
             ("subject", c.subject.clone()),
             ("issuer", c.issuer.clone()),
+            (
+                "ca",
+                c.ca_certificate_id.clone().unwrap_or_else(|| "-".into()),
+            ),
             ("serial number", c.serial_number.clone()),
             ("valid from", valid(c.not_before)),
             ("valid to", valid(c.not_after)),
@@ -207,7 +211,7 @@ pub(super) fn certificate_status(c: &CertificateInfo, out: &mut dyn Write) -> io
     writeln!(out, "{} {}", plain(&c.certificate_id), plain(&c.status))
 }
 
-fn fields(out: &mut dyn Write, fields: &[(&str, String)]) -> io::Result<()> {
+pub(super) fn fields(out: &mut dyn Write, fields: &[(&str, String)]) -> io::Result<()> {
     fields
         .iter()
         .try_for_each(|(name, value)| writeln!(out, "{name:14}{}", plain(value)))

@@ -164,7 +164,7 @@ fn created() -> CertificateCreated {
     CertificateCreated {
         certificate_id: "ab".repeat(32),
         certificate_pem: "CERT\n".into(),
-        private_key: "KEY\n".into(),
+        private_key: Some("KEY\n".into()),
         ca_pem: "CA\n".into(),
         ..CertificateCreated::default()
     }
@@ -191,7 +191,8 @@ fn cert_create_writes_three_files_and_prints_the_id() {
     assert_eq!(
         daemon.asked(),
         [Request::CertCreate(CertCreate {
-            name: "m1".into(),
+            name: Some("m1".into()),
+            csr: None,
             policies: vec!["p".into()],
             thing: None,
         })]

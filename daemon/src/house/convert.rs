@@ -1,12 +1,12 @@
 //! From the configuration to what each room is told.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use iotedge_gateway::{Address, Auth, Listener, Speaks};
-use iotedge_identity::{ClientAuth, Identity, TlsOptions};
+use iotedge_identity::{ClientAuth, Crls, Identity, TlsOptions};
 use iotedge_model::{Principal, PrincipalKind};
 use rustls::ServerConfig;
 
@@ -80,6 +80,7 @@ pub(super) fn gateway_limits(config: &Config) -> iotedge_gateway::Limits {
 /// The TLS of one listener, replaced at reload.
 #[derive(Clone)]
 pub(crate) struct TlsSlot {
+    address: ListenerAddress,
     options: TlsOptions,
     place: String,
     server: Arc<ArcSwap<ServerConfig>>,
@@ -92,24 +93,48 @@ impl TlsSlot {
     }
 }
 
-/// Reads every listener's files again; all of them or none.
+/// Reads every listener's files again, those that the new configuration names; all of them or none. A
+/// listener that moves or goes keeps its own until the restart.
 pub(super) fn renew(
     slots: &[TlsSlot],
+    config: &Config,
     identity: &Identity,
-) -> Result<Vec<Arc<ServerConfig>>, Vec<String>> {
+) -> Result<(Vec<Arc<ServerConfig>>, Crls), Vec<String>> {
     let mut servers = Vec::with_capacity(slots.len());
     let mut problems = Vec::new();
     for slot in slots {
-        match identity.server_config(&slot.options) {
+        let mut options = slot.options.clone();
+        options.names.clone_from(&config.gateway.names);
+        let listeners = config.listeners.iter().filter(|l| l.is_tls());
+        for listener in listeners.filter(|l| l.address == slot.address) {
+            options.certificate.clone_from(&listener.certificate);
+            options.key.clone_from(&listener.key);
+            options.client_ca.clone_from(&listener.client_ca);
+        }
+        match identity.server_config(&options) {
             Ok(server) => servers.push(server),
             Err(error) => problems.push(format!("{}listener: {error}", slot.place)),
         }
     }
+    let crls = crls(config).unwrap_or_else(|error| {
+        problems.push(error);
+        Crls::default()
+    });
     if problems.is_empty() {
-        Ok(servers)
+        Ok((servers, crls))
     } else {
         Err(problems)
     }
+}
+
+/// The revocation lists of all listeners: who is revoked is so everywhere.
+pub(super) fn crls(config: &Config) -> Result<Crls, String> {
+    let lists: BTreeSet<_> = config.listeners.iter().flat_map(|l| &l.crl).collect();
+    let lists: Vec<_> = lists.into_iter().cloned().collect();
+    let cas = config.listeners.iter().filter_map(|l| l.client_ca.clone());
+    let cas: BTreeSet<_> = cas.collect();
+    let cas: Vec<_> = cas.into_iter().collect();
+    Crls::read(&lists, &cas).map_err(|e| format!("listener.crl: {e}"))
 }
 
 /// Whether the files that listeners name can be used.
@@ -117,9 +142,10 @@ pub(super) fn check_files(config: &Config) -> Result<(), Vec<String>> {
     let tls = config.listeners.iter().filter(|l| l.is_tls());
     let problems: Vec<String> = tls
         .filter_map(|listener| {
-            let error = tls_options(listener).check_files().err()?;
+            let error = tls_options(listener, config).check_files().err()?;
             Some(format!("{}listener: {error}", place(listener)))
         })
+        .chain(crls(config).err())
         .collect();
     if problems.is_empty() {
         Ok(())
@@ -143,7 +169,7 @@ pub(super) fn listeners(config: &Config, identity: &Arc<Identity>) -> Result<Ope
     let mut slots = Vec::new();
     let mut problems = Vec::new();
     for listener in &config.listeners {
-        match one_listener(listener, identity, &mut slots) {
+        match one_listener(listener, config, identity, &mut slots) {
             Ok(listener) => listeners.push(listener),
             Err(reason) => problems.push(format!("{}listener: {reason}", place(listener))),
         }
@@ -166,7 +192,7 @@ fn speaks(config: &ListenerConfig) -> Speaks {
     }
 }
 
-fn tls_options(config: &ListenerConfig) -> TlsOptions {
+fn tls_options(config: &ListenerConfig, whole: &Config) -> TlsOptions {
     TlsOptions {
         certificate: config.certificate.clone(),
         key: config.key.clone(),
@@ -176,12 +202,13 @@ fn tls_options(config: &ListenerConfig) -> TlsOptions {
             ListenerAuth::Peer { .. } | ListenerAuth::Anonymous { .. } => ClientAuth::None,
         },
         alpn: speaks(config).alpn(),
-        names: Vec::new(),
+        names: whole.gateway.names.clone(),
     }
 }
 
 fn one_listener(
     config: &ListenerConfig,
+    whole: &Config,
     identity: &Identity,
     slots: &mut Vec<TlsSlot>,
 ) -> Result<Listener, String> {
@@ -195,12 +222,13 @@ fn one_listener(
         })),
     };
     let tls: Option<iotedge_gateway::Tls> = if config.is_tls() {
-        let options = tls_options(config);
+        let options = tls_options(config, whole);
         let server = identity
             .server_config(&options)
             .map_err(|e| e.to_string())?;
         let server = Arc::new(ArcSwap::new(server));
         slots.push(TlsSlot {
+            address: config.address.clone(),
             options,
             place: place(config),
             server: server.clone(),
@@ -299,9 +327,14 @@ fn route(route: &RouteConfig) -> iotedge_bridge::Route {
 pub(super) fn needs_restart(old: &Config, new: &Config) -> bool {
     let still = |config: &Config| {
         let mut config = config.clone();
+        config.gateway.names = Vec::new();
         for listener in &mut config.listeners {
             listener.place = None;
             listener.auth = listener.auth.clone().without_policy();
+            listener.certificate = None;
+            listener.key = None;
+            listener.client_ca = None;
+            listener.crl = Vec::new();
         }
         config
     };

@@ -52,6 +52,7 @@ pub(super) async fn tcp(
         )));
     };
     let stream = handshake(socket, tls, remote, deadline, &config, &context, &stopped).await?;
+    introduce(&context, &stream);
     let Some(principal) = principal(&config, &stream) else {
         refused(remote, &config, "no client certificate");
         return None;
@@ -143,6 +144,14 @@ async fn handshake(
         }
     }
     None
+}
+
+/// The certificates that the handshake has shown, for who may register them.
+fn introduce(context: &Context, stream: &TlsStream<TcpStream>) {
+    if let Some(chain) = stream.get_ref().1.peer_certificates() {
+        let chain: Vec<&[u8]> = chain.iter().map(AsRef::as_ref).collect();
+        context.authorizer.introduce(&chain);
+    }
 }
 
 /// Who it is by what the handshake has shown.

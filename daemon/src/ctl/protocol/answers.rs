@@ -27,7 +27,8 @@ answers! { "camelCase"
         /// The certificate.
         certificate_pem: String,
         /// Its key.
-        private_key: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        private_key: Option<String>,
         /// The CA that signed it and the gateway's server certificate.
         ca_pem: String,
     }
@@ -57,11 +58,55 @@ answers! { "camelCase"
         creation_date: UnixMillis,
         /// Attached policies.
         policies: Vec<String>,
+        /// The CA that signed it, where it is known here.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ca_certificate_id: Option<String>,
         /// Things that it is attached to.
         things: Vec<String>,
         /// The certificate, where it was asked for.
         #[serde(skip_serializing_if = "Option::is_none")]
         certificate_pem: Option<String>,
+    }
+    /// A CA.
+    CaInfo {
+        /// SHA-256 of its certificate.
+        certificate_id: String,
+        /// Its ARN.
+        certificate_arn: String,
+        /// `own`, `own-old` or `registered`.
+        kind: String,
+        /// `ACTIVE`, `INACTIVE`.
+        status: String,
+        /// `ENABLE`, `DISABLE`.
+        auto_registration_status: String,
+        /// Its subject.
+        subject: String,
+        /// Begin of its validity, seconds since 1970.
+        not_before: i64,
+        /// End of its validity, seconds since 1970.
+        not_after: i64,
+        /// When it was registered.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        creation_date: Option<UnixMillis>,
+        /// How many certificates that are known here it signed.
+        certificates: u64,
+        /// Its certificate, where it was asked for.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        certificate_pem: Option<String>,
+    }
+    /// Of [`Request::CaRegistrationCode`].
+    RegistrationCode {
+        /// 64 hex digits.
+        registration_code: String,
+    }
+    /// Of [`Request::CaRotate`].
+    CaRotated {
+        /// Clients that know the old CA alone go on.
+        crossed: bool,
+        /// The gateway's own CAs now.
+        authorities: Vec<CaInfo>,
+        /// The new CA's certificate.
+        ca_pem: String,
     }
     /// A policy.
     PolicyInfo {
@@ -196,6 +241,17 @@ answers! { "snake_case"
         allowed: bool,
         /// The verdict, the statement that gave it, variables filled in; several lines.
         explanation: String,
+    }
+    /// Of [`Request::ClockShow`].
+    ClockInfo {
+        /// What it says.
+        time: UnixMillis,
+        /// Whether that can be believed.
+        trusted: bool,
+        /// On what that rests.
+        basis: String,
+        /// What is certainly over.
+        last_known_time: UnixMillis,
     }
     /// Of [`Request::Status`].
     Status {
