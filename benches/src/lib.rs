@@ -9,4 +9,5 @@
 pub mod account;
 pub mod load;
 pub mod packet;
+pub mod shadow;
 pub mod wire;

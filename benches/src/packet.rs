@@ -76,6 +76,15 @@ pub fn subscribe(stream: &mut TcpStream, filter: &str, qos: u8) -> io::Result<()
     Ok(())
 }
 
+/// Adds a PUBLISH at QoS 1.
+pub fn publish(topic: &str, payload: &[u8], packet_id: u16, out: &mut Vec<u8>) {
+    out.push(0x32);
+    remaining_length(2 + topic.len() + 2 + payload.len(), out);
+    text(topic, out);
+    out.extend_from_slice(&packet_id.to_be_bytes());
+    out.extend_from_slice(payload);
+}
+
 /// Leaves properly, and waits until the broker has let go.
 pub fn disconnect(stream: &mut TcpStream) -> io::Result<()> {
     stream.write_all(&[0xe0, 0])?;

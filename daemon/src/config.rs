@@ -99,6 +99,12 @@ pub struct ShadowConfig {
     pub max_document_bytes: usize,
     /// Levels of a section.
     pub max_depth: usize,
+    /// Bytes of a client token.
+    pub max_client_token_bytes: usize,
+    /// Bytes of a thing's name.
+    pub max_thing_name: usize,
+    /// Bytes of a shadow's name.
+    pub max_shadow_name: usize,
     /// Unanswered requests for one thing.
     pub max_in_flight: usize,
     /// After how long an unused shadow goes; never without.
@@ -111,6 +117,9 @@ impl Default for ShadowConfig {
         Self {
             max_document_bytes: 8 * 1024,
             max_depth: 6,
+            max_client_token_bytes: 64,
+            max_thing_name: 128,
+            max_shadow_name: 64,
             max_in_flight: 10,
             unused_lifetime: None,
         }

@@ -21,6 +21,9 @@ struct Cli {
     /// For how long.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
+    /// The payloads are documents: so many keys by turns, each payload replaces the one before.
+    #[arg(long)]
+    keys: Option<u64>,
     /// Batch sizes, by turns: `size:times`, separated by commas.
     #[arg(long, value_delimiter = ',', value_parser = parse)]
     batches: Vec<(u64, u64)>,
@@ -47,7 +50,8 @@ fn run(cli: &Cli) -> rusqlite::Result<f64> {
     let connection = Connection::open(&cli.file)?;
     connection.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
-         CREATE TABLE messages(id INTEGER PRIMARY KEY, payload BLOB NOT NULL) STRICT;",
+         CREATE TABLE messages(id INTEGER PRIMARY KEY, payload BLOB NOT NULL) STRICT;
+         CREATE TABLE documents(key TEXT PRIMARY KEY, payload BLOB NOT NULL) STRICT;",
     )?;
     let payload = vec![b'x'; cli.payload];
     let sizes = order(&cli.batches);
@@ -59,9 +63,16 @@ fn run(cli: &Cli) -> rusqlite::Result<f64> {
         let Some(size) = turns.next() else { break };
         connection.execute_batch("BEGIN IMMEDIATE")?;
         let mut insert = connection.prepare_cached("INSERT INTO messages VALUES (?1, ?2)")?;
+        let mut put = connection.prepare_cached(
+            "INSERT INTO documents VALUES (?1, ?2)
+             ON CONFLICT(key) DO UPDATE SET payload = excluded.payload",
+        )?;
         for _ in 0..*size {
             id += 1;
-            insert.execute((i64::try_from(id).unwrap_or(i64::MAX), &payload))?;
+            match cli.keys {
+                None => insert.execute((i64::try_from(id).unwrap_or(i64::MAX), &payload))?,
+                Some(keys) => put.execute((format!("bench-{}", id % keys.max(1)), &payload))?,
+            };
         }
         connection.execute_batch("COMMIT")?;
     }

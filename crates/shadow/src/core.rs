@@ -82,6 +82,15 @@ fn with_token(mut value: Value, token: Option<&str>) -> Value {
     value
 }
 
+/// A refusal that does not come of the document: with the request's client token, where it has a
+/// valid one ("Error Response Documents").
+pub fn reject(reason: ShadowError, payload: &[u8], limits: &Limits) -> Rejection {
+    Rejection {
+        reason,
+        client_token: request::client_token(payload, limits),
+    }
+}
+
 /// Applies an update request.
 pub fn update(
     stored: Option<&Stored>,

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures_channel::oneshot;
 use iotedge_model::reserved::{ShadowOperation, ShadowRequest, shadow_prefix};
 use iotedge_model::{
-    DropReason, Message, Protocol, ShadowName, Source, ThingName, TopicFilter, TraceId,
+    DropReason, Message, NameError, Protocol, ShadowName, Source, ThingName, TopicFilter, TraceId,
 };
 use iotedge_ports::{BrokerPort, Clock, Part, Service, ShadowReader};
 use iotedge_telemetry::{METRICS, event};
@@ -31,6 +31,10 @@ pub use http::ShadowHttp;
 pub struct Settings {
     /// Of documents.
     pub limits: Limits,
+    /// Bytes of a thing's name; a [`ThingName`] has at most 128.
+    pub max_thing_name: usize,
+    /// Bytes of a shadow's name; a [`ShadowName`] has at most 64.
+    pub max_shadow_name: usize,
     /// Unanswered requests for one thing; more are refused with 429 (2016 guide, "Device Shadow
     /// Limits").
     pub max_in_flight: usize,
@@ -47,6 +51,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             limits: Limits::default(),
+            max_thing_name: 128,
+            max_shadow_name: 64,
             max_in_flight: 10,
             max_open: 10_000,
             max_queued_bytes: 16 << 20,
@@ -171,13 +177,27 @@ impl ShadowService {
         broker.attach_service(&filters, self.clone());
     }
 
+    /// The key, unless a name is longer than the settings allow.
+    fn allowed(&self, thing: &ThingName, shadow: Option<&ShadowName>) -> Result<String, NameError> {
+        let within = |what, text: &str, max| match text.len() > max {
+            true => Err(NameError::TooLong { what, max }),
+            false => Ok(()),
+        };
+        within("thing name", thing.as_str(), self.settings.max_thing_name)?;
+        if let Some(shadow) = shadow {
+            let max = self.settings.max_shadow_name;
+            within("shadow name", shadow.as_str(), max)?;
+        }
+        Ok(key(thing, shadow))
+    }
+
     /// Does a request as if it had come by MQTT: accepted, delta and documents are published; a
     /// refusal is only told to the caller. `reply` is called once, on the service's thread, and
     /// must not block.
     pub fn submit(&self, call: Call, reply: Box<dyn FnOnce(Answer) + Send>) {
         let request = Request {
             thing: call.thing.shared(),
-            key: Ok(key(&call.thing, call.shadow.as_ref())),
+            key: self.allowed(&call.thing, call.shadow.as_ref()),
             prefix: shadow_prefix(&call.thing, call.shadow.as_ref()),
             operation: call.operation,
             payload: call.payload,
@@ -361,7 +381,7 @@ impl Service for ShadowService {
         };
         let names = ThingName::new(parsed.thing).and_then(|thing| {
             let shadow = parsed.shadow.map(ShadowName::new).transpose()?;
-            Ok(key(&thing, shadow.as_ref()))
+            self.allowed(&thing, shadow.as_ref())
         });
         let word = parsed.operation.as_str();
         let prefix = topic.strip_suffix(word).unwrap_or(topic);

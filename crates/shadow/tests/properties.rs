@@ -51,6 +51,30 @@ fn has_null(value: &Value) -> bool {
     }
 }
 
+/// Whether each leaf of `wanted` is in `there`; an object without members wants nothing.
+fn has_all(there: &Value, wanted: &Value) -> bool {
+    match wanted {
+        Value::Null => true,
+        Value::Object(wanted) => wanted.iter().all(|(key, wanted)| match there.get(key) {
+            Some(there) => has_all(there, wanted),
+            None => wanted.as_object().is_some_and(|w| w.is_empty()),
+        }),
+        leaf => there == leaf,
+    }
+}
+
+/// Whether what `before` has and `wanted` does not speak of is in `after`.
+fn keeps(before: &Value, after: &Value, wanted: &Value) -> bool {
+    let Value::Object(before) = before else {
+        return true;
+    };
+    before.iter().all(|(key, before)| match wanted.get(key) {
+        None => after.get(key) == Some(before),
+        Some(wanted @ Value::Object(_)) => keeps(before, &after[key], wanted),
+        Some(_) => true,
+    })
+}
+
 proptest! {
     #[test]
     fn no_bytes_panic(payload in prop::collection::vec(any::<u8>(), 0..64)) {
@@ -105,6 +129,46 @@ proptest! {
             let twice = update(Some(&stored), &first, 2).unwrap();
             let (once, twice) = (once.document.to_content(), twice.document.to_content());
             prop_assert_eq!(&once["state"], &twice["state"]);
+        }
+    }
+
+    #[test]
+    fn what_is_wanted_can_be_had_from_the_delta(requests in prop::collection::vec(request(), 1..4)) {
+        let stored = requests.iter().fold(None, |stored, request| {
+            update(stored.as_ref(), request, 1).map(|u| Stored::Live(u.document)).or(stored)
+        });
+        if let Some(Stored::Live(document)) = &stored {
+            let state = document.to_content()["state"].clone();
+            if let Some((delta, _)) = document.delta() {
+                let report = json!({"state": {"reported": delta}});
+                let after = update(stored.as_ref(), &report, 2).unwrap();
+                prop_assert!(after.delta.is_none(), "{:?}", after.delta);
+                let reported = &after.document.to_content()["state"]["reported"];
+                prop_assert!(has_all(reported, &state["desired"]), "{} {}", reported, state);
+                let alone = keeps(&state["reported"], reported, &state["desired"]);
+                prop_assert!(alone, "{} {}", reported, state);
+            }
+        }
+    }
+
+    #[test]
+    fn the_size_is_that_of_both_sections_as_compact_json(
+        requests in prop::collection::vec(request(), 1..6),
+        max_bytes in 0..120usize,
+    ) {
+        let limits = Limits { max_bytes, ..Limits::default() };
+        let mut stored: Option<Stored> = None;
+        for request in &requests {
+            let Some(free) = update(stored.as_ref(), request, 1) else {
+                continue;
+            };
+            let state = &free.document.to_content()["state"];
+            let bytes = |name| state.get(name).map_or(0, |section: &Value| section.to_string().len());
+            let text = request.to_string();
+            let limited = core::update(stored.as_ref(), text.as_bytes(), &now(1), &limits);
+            let fits = bytes("desired") + bytes("reported") <= max_bytes;
+            prop_assert_eq!(limited.is_ok(), fits, "{}", state);
+            stored = Some(Stored::Live(free.document));
         }
     }
 }

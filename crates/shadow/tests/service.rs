@@ -10,7 +10,7 @@ use bytes::Bytes;
 use iotedge_model::reserved::ShadowOperation;
 use iotedge_model::{Principal, PrincipalKind, Protocol, ShadowName, ThingName, TraceId};
 use iotedge_ports::{Failure, HttpMount, HttpRequest, HttpResponse, Method, ShadowReader};
-use iotedge_shadow::{Call, ShadowHttp, StorageFailure};
+use iotedge_shadow::{Call, Settings, ShadowHttp, StorageFailure};
 use iotedge_store::{Options, Store};
 use serde_json::{Value, json};
 use support::{House, MemoryStore, TestAuthorizer, block_on};
@@ -232,6 +232,16 @@ impl Http {
         }
     }
     fn ask(&self, who: &str, method: Method, path: &str, query: &[(&str, &str)]) -> HttpResponse {
+        let kind = PrincipalKind::User { name: who.into() };
+        self.ask_as(kind, method, path, query)
+    }
+    fn ask_as(
+        &self,
+        kind: PrincipalKind,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> HttpResponse {
         block_on(
             self.mount.handle(HttpRequest {
                 method,
@@ -241,9 +251,7 @@ impl Http {
                     .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
                     .collect(),
                 body: Bytes::from(reported(1)),
-                principal: Arc::new(Principal {
-                    kind: PrincipalKind::User { name: who.into() },
-                }),
+                principal: Arc::new(Principal { kind }),
                 remote: None,
                 trace: TraceId(1),
                 link: iotedge_ports::HttpLink::default(),
@@ -304,7 +312,8 @@ fn http_refusals_have_the_shapes_of_the_api() {
     );
     assert_eq!(
         body(&denied),
-        json!({"message": "Forbidden", "traceId": "00000000-0000-0000-0000-000000000001"})
+        json!({"code": 403, "message": "Forbidden",
+               "traceId": "00000000-0000-0000-0000-000000000001"})
     );
     assert!(house.broker.take().is_empty());
     let missing = http.ask("alice", Method::Get, "/things/lamp/shadow", &[]);
@@ -321,6 +330,85 @@ fn http_refusals_have_the_shapes_of_the_api() {
         (wrong.status, error_type(&wrong)),
         (400, Some("InvalidRequestException"))
     );
+}
+
+#[test]
+fn amb_shadow_121_who_has_not_said_who_he_is_hears_401() {
+    let (house, _) = house();
+    let http = Http::new(&house);
+    let nobody = PrincipalKind::Anonymous {
+        listener: "closed".into(),
+    };
+    let refused = http.ask_as(nobody, Method::Get, "/things/lamp/shadow", &[]);
+    assert_eq!(
+        (refused.status, error_type(&refused)),
+        (401, Some("UnauthorizedException"))
+    );
+    assert_eq!(body(&refused)["message"], "Unauthorized");
+}
+
+#[test]
+fn lists_are_only_read() {
+    let (house, _) = house();
+    let http = Http::new(&house);
+    let list = "/api/things/shadow/ListNamedShadowsForThing/lamp";
+    for method in [Method::Post, Method::Delete] {
+        assert!(http.mount.takes(method, list));
+        let refused = http.ask("alice", method, list, &[]);
+        assert_eq!(
+            (refused.status, error_type(&refused)),
+            (405, Some("MethodNotAllowedException"))
+        );
+    }
+}
+
+#[test]
+fn names_have_the_lengths_of_the_settings() {
+    let settings = Settings {
+        max_thing_name: 4,
+        max_shadow_name: 3,
+        ..Settings::default()
+    };
+    let house = House::with(Arc::new(MemoryStore::default()), settings);
+    let http = Http::new(&house);
+    let ask = |thing: &str, name: &str| {
+        let topic = format!("$aws/things/{thing}/shadow/name/{name}");
+        let by_mqtt = house.ask(&format!("{topic}/update"), reported(1));
+        let path = format!("/things/{thing}/shadow");
+        let by_http = http.ask("alice", Method::Post, &path, &[("name", name)]);
+        house.broker.take();
+        (suffixes(&by_mqtt)[0].ends_with("accepted"), by_http.status)
+    };
+    assert_eq!(ask("lamp", "cfg"), (true, 200));
+    assert_eq!(ask("lamps", "cfg"), (false, 400));
+    assert_eq!(ask("lamp", "conf"), (false, 400));
+}
+
+#[test]
+fn every_refusal_carries_the_token_of_its_request() {
+    let (house, store) = house();
+    let request = |token: &str| format!("{{\"state\":{{}},\"clientToken\":\"{token}\"}}");
+    let wrong_name = house.ask("$aws/things/a b/shadow/update", request("name"));
+    assert_eq!(wrong_name[0].1["clientToken"], "name");
+    store.hold();
+    for n in 0..=10 {
+        house.send(UPDATE, request(&n.to_string()));
+    }
+    store.wait_for_puts(10);
+    store.release(&Err(StorageFailure("disk".into())));
+    house.acks.wait(11);
+    let told: Vec<(u64, String)> = house
+        .broker
+        .take()
+        .iter()
+        .map(|(_, m)| {
+            let token = m["clientToken"].as_str().unwrap();
+            (m["code"].as_u64().unwrap(), token.to_owned())
+        })
+        .collect();
+    let failed = (0..10).map(|n| (500, n.to_string()));
+    let expected: Vec<_> = failed.chain([(429, "10".to_owned())]).collect();
+    assert_eq!(told, expected);
 }
 
 #[test]

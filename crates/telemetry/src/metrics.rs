@@ -99,13 +99,51 @@ const PROTOCOLS: [Protocol; 4] = [
     Protocol::Internal,
 ];
 
-/// Buckets of [`Metrics::committed`]: up to 1, 2, 4 ... 16,384 messages, and more.
+/// Buckets of [`Commits`]: up to 1, 2, 4 ... 16,384, and more.
 const COMMIT_BUCKETS: usize = 16;
+
+/// How much commits wrote.
+struct Commits {
+    buckets: [AtomicU64; COMMIT_BUCKETS],
+    sum: AtomicU64,
+}
+
+impl Commits {
+    const fn new() -> Self {
+        Self {
+            buckets: [const { AtomicU64::new(0) }; COMMIT_BUCKETS],
+            sum: AtomicU64::new(0),
+        }
+    }
+
+    fn add(&self, n: u64) {
+        let bucket = n.next_power_of_two().trailing_zeros() as usize;
+        if let Some(bucket) = self.buckets.get(bucket.min(COMMIT_BUCKETS - 1)) {
+            bucket.fetch_add(1, Ordering::Relaxed);
+        }
+        self.sum.fetch_add(n, Ordering::Relaxed);
+    }
+
+    fn render(&self, name: &str, help: &str, out: &mut String) {
+        let _ = writeln!(out, "# HELP {name} {help}");
+        let _ = writeln!(out, "# TYPE {name} histogram");
+        let mut count = 0;
+        for (at, bucket) in self.buckets.iter().enumerate() {
+            count += bucket.load(Ordering::Relaxed);
+            if at + 1 < COMMIT_BUCKETS {
+                let _ = writeln!(out, "{name}_bucket{{le=\"{}\"}} {count}", 1u64 << at);
+            }
+        }
+        let _ = writeln!(out, "{name}_bucket{{le=\"+Inf\"}} {count}");
+        let sum = self.sum.load(Ordering::Relaxed);
+        let _ = writeln!(out, "{name}_sum {sum}\n{name}_count {count}");
+    }
+}
 
 /// All counters.
 pub struct Metrics {
-    commits: [AtomicU64; COMMIT_BUCKETS],
-    committed: AtomicU64,
+    messages: Commits,
+    documents: Commits,
     cells: [[AtomicU64; PROTOCOLS.len()]; Metric::COUNT],
     drops: [AtomicU64; DropReason::ALL.len()],
     traffic: [AtomicU64; Traffic::COUNT],
@@ -131,18 +169,19 @@ impl Metrics {
             cells: [const { [const { AtomicU64::new(0) }; PROTOCOLS.len()] }; Metric::COUNT],
             drops: [const { AtomicU64::new(0) }; DropReason::ALL.len()],
             traffic: [const { AtomicU64::new(0) }; Traffic::COUNT],
-            commits: [const { AtomicU64::new(0) }; COMMIT_BUCKETS],
-            committed: AtomicU64::new(0),
+            messages: Commits::new(),
+            documents: Commits::new(),
         }
     }
 
     /// One commit of the store's queue wrote `n` messages.
     pub fn committed(&self, n: u64) {
-        let bucket = n.next_power_of_two().trailing_zeros() as usize;
-        if let Some(bucket) = self.commits.get(bucket.min(COMMIT_BUCKETS - 1)) {
-            bucket.fetch_add(1, Ordering::Relaxed);
-        }
-        self.committed.fetch_add(n, Ordering::Relaxed);
+        self.messages.add(n);
+    }
+
+    /// One commit of the store's documents wrote `n` of them.
+    pub fn committed_documents(&self, n: u64) {
+        self.documents.add(n);
     }
 
     /// One more.
@@ -252,18 +291,10 @@ impl Metrics {
 
     fn render_commits(&self, out: &mut String) {
         let name = "iotedge_store_commit_messages";
-        let _ = writeln!(out, "# HELP {name} Messages in one commit");
-        let _ = writeln!(out, "# TYPE {name} histogram");
-        let mut count = 0;
-        for (at, bucket) in self.commits.iter().enumerate() {
-            count += bucket.load(Ordering::Relaxed);
-            if at + 1 < COMMIT_BUCKETS {
-                let _ = writeln!(out, "{name}_bucket{{le=\"{}\"}} {count}", 1u64 << at);
-            }
-        }
-        let _ = writeln!(out, "{name}_bucket{{le=\"+Inf\"}} {count}");
-        let sum = self.committed.load(Ordering::Relaxed);
-        let _ = writeln!(out, "{name}_sum {sum}\n{name}_count {count}");
+        self.messages.render(name, "Messages in one commit", out);
+        let name = "iotedge_store_commit_documents";
+        self.documents
+            .render(name, "Documents in one commit, shadows among them", out);
     }
 }
 
@@ -323,6 +354,7 @@ mod tests {
         metrics.count(Metric::PublishOutSuccess, Protocol::Mqtt);
         metrics.committed(100);
         metrics.committed(1_000_000);
+        metrics.committed_documents(3);
         let gauge = Gauge {
             name: "queued",
             label: Some(("route", "a\"b".into())),
@@ -337,6 +369,8 @@ mod tests {
         assert!(text.contains("commit_messages_bucket{le=\"128\"} 1\n"));
         assert!(text.contains("commit_messages_bucket{le=\"+Inf\"} 2\n"));
         assert!(text.contains("commit_messages_sum 1000100\n"));
+        assert!(text.contains("commit_documents_bucket{le=\"2\"} 0\n"));
+        assert!(text.contains("commit_documents_bucket{le=\"4\"} 1\n"));
         assert!(text.contains("iotedge_queued{route=\"a\\\"b\"} 9\n"));
     }
 }

@@ -202,8 +202,19 @@ fn shadow(section: Section<'_>) -> ShadowConfig {
     if let Some(depth) = section.number("max_depth", 1..=64).and_then(number) {
         shadow.max_depth = depth;
     }
-    if let Some(n) = section.number("max_in_flight", 1..=1_000).and_then(number) {
-        shadow.max_in_flight = n;
+    for (key, most, place) in [
+        (
+            "max_client_token_bytes",
+            1024,
+            &mut shadow.max_client_token_bytes,
+        ),
+        ("max_thing_name", 128, &mut shadow.max_thing_name),
+        ("max_shadow_name", 64, &mut shadow.max_shadow_name),
+        ("max_in_flight", 1_000, &mut shadow.max_in_flight),
+    ] {
+        if let Some(n) = section.number(key, 1..=most).and_then(number) {
+            *place = n;
+        }
     }
     if !section.is_unlimited("unused_lifetime") {
         let days = |n: u64| Duration::from_secs(n * 24 * 3600);

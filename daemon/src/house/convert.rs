@@ -346,6 +346,9 @@ pub(super) fn shadow_settings(config: &ShadowConfig) -> iotedge_shadow::Settings
     let mut settings = iotedge_shadow::Settings::default();
     settings.limits.max_bytes = config.max_document_bytes;
     settings.limits.max_depth = config.max_depth;
+    settings.limits.max_client_token_bytes = config.max_client_token_bytes;
+    settings.max_thing_name = config.max_thing_name;
+    settings.max_shadow_name = config.max_shadow_name;
     settings.max_in_flight = config.max_in_flight;
     settings.unused_lifetime = config.unused_lifetime.map(|d| d.as_secs());
     settings

@@ -43,9 +43,15 @@ pub enum ShadowError {
     /// A parameter of a list request.
     #[error("{0}")]
     InvalidParameter(&'static str),
+    /// Nobody has said who asks, and who is nobody may not.
+    #[error("Unauthorized")]
+    Unauthorized,
     /// A policy says no.
     #[error("Forbidden")]
     Forbidden,
+    /// The path is there, for other methods.
+    #[error("Method not allowed")]
+    MethodNotAllowed,
     /// No such shadow.
     #[error("No shadow exists with name: '{name}'")]
     NotFound {
@@ -87,8 +93,10 @@ impl ShadowError {
             | Self::InvalidNode
             | Self::InvalidName(_)
             | Self::InvalidParameter(_) => 400,
+            Self::Unauthorized => 401,
             Self::Forbidden => 403,
             Self::NotFound { .. } => 404,
+            Self::MethodNotAllowed => 405,
             Self::VersionConflict => 409,
             Self::TooLarge => 413,
             Self::Encoding => 415,
@@ -101,8 +109,10 @@ impl ShadowError {
     pub fn aws_type(&self) -> &'static str {
         match self.code() {
             400 => "InvalidRequestException",
+            401 => "UnauthorizedException",
             403 => "ForbiddenException",
             404 => "ResourceNotFoundException",
+            405 => "MethodNotAllowedException",
             409 => "ConflictException",
             413 => "RequestEntityTooLargeException",
             415 => "UnsupportedDocumentEncodingException",

@@ -190,18 +190,20 @@ fn parse_state(state: Value, limits: &Limits) -> Result<State, ShadowError> {
             "reported" => (Side::Reported, ShadowError::ReportedNotObject),
             _ => return Err(ShadowError::InvalidNode),
         };
+        if !value.is_object() && !value.is_null() {
+            return Err(wrong);
+        }
         if merge::depth(&value) > limits.max_depth {
             return Err(ShadowError::TooDeep {
                 max: limits.max_depth,
             });
         }
-        if value.is_object() && merge::null_in_array(&value) {
+        if merge::null_in_array(&value) {
             return Err(ShadowError::InvalidNode);
         }
         let change = match value {
-            Value::Null => Change::Remove,
             Value::Object(section) => Change::Merge(section),
-            _ => return Err(wrong),
+            _ => Change::Remove,
         };
         sections.push((side, change));
     }

@@ -22,22 +22,27 @@ pub struct ShadowHttp {
 /// What a path means. The thing is still percent-encoded.
 #[derive(Debug, PartialEq, Eq)]
 enum Route<'a> {
-    Shadow(ShadowOperation, &'a str),
+    Shadow(&'a str),
     List(&'a str),
 }
 
-fn route(method: Method, path: &str) -> Option<Route<'_>> {
-    if let Some(thing) = path.strip_prefix("/api/things/shadow/ListNamedShadowsForThing/") {
-        let one = method == Method::Get && !thing.contains('/');
-        return one.then_some(Route::List(thing));
+fn route(path: &str) -> Option<Route<'_>> {
+    let one = |thing: &&str| !thing.contains('/');
+    match path.strip_prefix("/api/things/shadow/ListNamedShadowsForThing/") {
+        Some(thing) => Some(thing).filter(one).map(Route::List),
+        None => {
+            let thing = path.strip_prefix("/things/")?.strip_suffix("/shadow")?;
+            Some(thing).filter(one).map(Route::Shadow)
+        }
     }
-    let thing = path.strip_prefix("/things/")?.strip_suffix("/shadow")?;
-    let operation = match method {
-        Method::Get => ShadowOperation::Get,
-        Method::Post => ShadowOperation::Update,
-        Method::Delete => ShadowOperation::Delete,
-    };
-    (!thing.contains('/')).then_some(Route::Shadow(operation, thing))
+}
+
+fn operation(method: Method) -> (ShadowOperation, Action) {
+    match method {
+        Method::Get => (ShadowOperation::Get, Action::GetThingShadow),
+        Method::Post => (ShadowOperation::Update, Action::UpdateThingShadow),
+        Method::Delete => (ShadowOperation::Delete, Action::DeleteThingShadow),
+    }
 }
 
 fn thing_name(encoded: &str) -> Result<ThingName, ShadowError> {
@@ -81,25 +86,24 @@ impl ShadowHttp {
                     resource,
                     "{why}"
                 );
-                Err(ShadowError::Forbidden)
+                Err(match request.principal.is_anonymous() {
+                    true => ShadowError::Unauthorized,
+                    false => ShadowError::Forbidden,
+                })
             }
         }
     }
 
     async fn answer(&self, request: &HttpRequest) -> Result<HttpResponse, Rejection> {
-        match route(request.method, &request.path) {
-            Some(Route::Shadow(operation, thing)) => {
+        match route(&request.path) {
+            Some(Route::Shadow(thing)) => {
                 let thing = thing_name(thing)?;
                 let shadow = request
                     .query("name")
                     .map(ShadowName::new)
                     .transpose()
                     .map_err(ShadowError::InvalidName)?;
-                let action = match operation {
-                    ShadowOperation::Get => Action::GetThingShadow,
-                    ShadowOperation::Update => Action::UpdateThingShadow,
-                    ShadowOperation::Delete => Action::DeleteThingShadow,
-                };
+                let (operation, action) = operation(request.method);
                 self.authorize(request, action, &super::key(&thing, shadow.as_ref()))?;
                 let call = Call {
                     thing,
@@ -111,6 +115,9 @@ impl ShadowHttp {
                 };
                 let document = self.service.call(call).await?;
                 Ok(HttpResponse::json(200, document))
+            }
+            Some(Route::List(_)) if request.method != Method::Get => {
+                Err(ShadowError::MethodNotAllowed.into())
             }
             Some(Route::List(thing)) => {
                 let thing = thing_name(thing)?;
@@ -128,10 +135,14 @@ impl ShadowHttp {
 
     fn refuse(&self, rejection: &Rejection, request: &HttpRequest) -> HttpResponse {
         let body = match rejection.reason {
-            ShadowError::Forbidden => json!({
-                "message": rejection.reason.to_string(),
-                "traceId": request.trace.to_string(),
-            }),
+            // Refused before it has come to the shadows: these are the errors of the data plane.
+            ShadowError::Unauthorized | ShadowError::Forbidden | ShadowError::MethodNotAllowed => {
+                json!({
+                    "code": rejection.reason.code(),
+                    "message": rejection.reason.to_string(),
+                    "traceId": request.trace.to_string(),
+                })
+            }
             _ => rejection.to_json(&self.service.clock.now()),
         };
         let mut response = HttpResponse::json(rejection.reason.code(), body.to_string());
@@ -143,8 +154,8 @@ impl ShadowHttp {
 }
 
 impl HttpMount for ShadowHttp {
-    fn takes(&self, method: Method, path: &str) -> bool {
-        route(method, path).is_some()
+    fn takes(&self, _: Method, path: &str) -> bool {
+        route(path).is_some()
     }
 
     fn handle(&self, request: HttpRequest) -> BoxFuture<'_, HttpResponse> {
@@ -162,20 +173,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_lead_to_their_operations() {
+    fn paths_lead_to_their_things() {
+        assert_eq!(route("/things/a%3Ab/shadow"), Some(Route::Shadow("a%3Ab")));
         assert_eq!(
-            route(Method::Post, "/things/a%3Ab/shadow"),
-            Some(Route::Shadow(ShadowOperation::Update, "a%3Ab"))
-        );
-        assert_eq!(
-            route(
-                Method::Get,
-                "/api/things/shadow/ListNamedShadowsForThing/lamp"
-            ),
+            route("/api/things/shadow/ListNamedShadowsForThing/lamp"),
             Some(Route::List("lamp"))
         );
-        for path in ["/things/a/b/shadow", "/things/a", "/topics/a"] {
-            assert_eq!(route(Method::Get, path), None, "{path}");
+        for path in [
+            "/things/a/b/shadow",
+            "/things/a",
+            "/things/a/shadow/",
+            "/topics/a",
+            "/api/things/shadow/ListNamedShadowsForThing/a/b",
+        ] {
+            assert_eq!(route(path), None, "{path}");
         }
     }
 

@@ -8,6 +8,7 @@ use iotedge_model::reserved::ShadowOperation;
 use iotedge_model::{Protocol, TraceId};
 use iotedge_ports::Failure;
 use iotedge_telemetry::Metric;
+use serde_json::Value;
 
 use super::Answer;
 use super::queue::Reply;
@@ -20,6 +21,19 @@ pub(super) struct Outcome {
     /// For the publisher's acknowledgement.
     pub(super) durable: Result<(), Failure>,
     pub(super) metric: Metric,
+}
+
+impl Outcome {
+    /// The client token that goes back with the answer.
+    pub(super) fn client_token(&self) -> Option<String> {
+        match &self.answer {
+            Ok(document) => {
+                let document: Value = serde_json::from_slice(document).ok()?;
+                document.get("clientToken")?.as_str().map(str::to_owned)
+            }
+            Err(rejection) => rejection.client_token.clone(),
+        }
+    }
 }
 
 pub(super) struct Slot {

@@ -129,16 +129,17 @@ impl Worker {
     }
 
     fn decide(&self, request: &Request, now: &Now) -> Result<Decision, Rejection> {
+        let limits = &self.settings.limits;
+        let reject = |reason| core::reject(reason, &request.payload, limits);
         let key = match &request.key {
             _ if request.excess => {
                 let max = self.settings.max_in_flight;
-                return Err(ShadowError::TooManyRequests { max }.into());
+                return Err(reject(ShadowError::TooManyRequests { max }));
             }
             Ok(key) => key,
-            Err(e) => return Err(ShadowError::InvalidName(*e).into()),
+            Err(e) => return Err(reject(ShadowError::InvalidName(*e))),
         };
-        let limits = &self.settings.limits;
-        let stored = self.load(key)?;
+        let stored = self.load(key).map_err(reject)?;
         let stored = stored.as_ref();
         let name = key.replacen('/', "~", 1);
         let published = matches!(request.reply, Reply::Message(_));
@@ -209,7 +210,10 @@ impl Worker {
     ) {
         if let Some(slot) = self.lanes.get_mut(thing).and_then(|l| l.slot(number)) {
             if let Err(e) = outcome {
-                let rejection = Rejection::from(internal(&slot.prefix, &e));
+                let rejection = Rejection {
+                    reason: internal(&slot.prefix, &e),
+                    client_token: slot.outcome.client_token(),
+                };
                 slot.outcome = refusal(&rejection, &slot.reply, slot.operation, now);
                 slot.outcome.durable = Err(Failure::Store);
             }

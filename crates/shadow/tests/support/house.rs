@@ -208,7 +208,7 @@ impl Authorizer for TestAuthorizer {
         let asked = format!("{} {}", request.action, request.resource);
         self.0.lock().unwrap().push(asked);
         match &*request.principal.id() {
-            "user:mallory" => Decision::Deny("not mallory".into()),
+            "user:mallory" | "anonymous:closed" => Decision::Deny("not these".into()),
             _ => Decision::Allow,
         }
     }

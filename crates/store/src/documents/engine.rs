@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use iotedge_telemetry::METRICS;
 use rusqlite::Connection;
 
 use super::{Change, Overlay, write};
@@ -45,6 +46,7 @@ impl Engine for StateEngine {
         let Err(error) = self.transaction(batch) else {
             self.settled(batch.iter());
             self.full = false;
+            METRICS.committed_documents(u64::try_from(batch.len()).unwrap_or(u64::MAX));
             self.space.committed(&self.connection, &self.path);
             file::bound_journal(&self.connection, &self.path);
             return Ok(());
