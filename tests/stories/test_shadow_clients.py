@@ -333,9 +333,9 @@ def test_boto3_pages_through_the_names_of_shadows(aws, thing):
         found += page["results"]
     assert found == names
     assert aws.list_named_shadows_for_thing(thingName=f"{thing}-none")["results"] == []
-    for size in (0, 101):
-        with pytest.raises(aws.exceptions.InvalidRequestException):
-            aws.list_named_shadows_for_thing(thingName=thing, pageSize=size)
+    # 0 is not even sent by boto3, which knows the range of the API.
+    with pytest.raises(aws.exceptions.InvalidRequestException):
+        aws.list_named_shadows_for_thing(thingName=thing, pageSize=101)
     with pytest.raises(aws.exceptions.InvalidRequestException):
         aws.list_named_shadows_for_thing(thingName=thing, nextToken="no name")
 
@@ -356,7 +356,7 @@ def test_boto3_may_do_what_the_policies_say_of_the_shadow(gateway):
         answer = caught.value.response
         assert answer["Error"]["Code"] == "ForbiddenException", how
         assert answer["ResponseMetadata"]["HTTPStatusCode"] == 403
-        assert answer["traceId"] == answer["ResponseMetadata"]["RequestId"]
+        assert answer["Error"]["Message"] == "Forbidden"
     gateway.log_explains("PolicyDenied", "iot:GetThingShadow", "reader/other")
 
 

@@ -53,7 +53,7 @@ fn run(cli: &Cli) -> rusqlite::Result<f64> {
          CREATE TABLE messages(id INTEGER PRIMARY KEY, payload BLOB NOT NULL) STRICT;
          CREATE TABLE documents(key TEXT PRIMARY KEY, payload BLOB NOT NULL) STRICT;",
     )?;
-    let payload = vec![b'x'; cli.payload];
+    let mut payload = vec![b'x'; cli.payload.max(20)];
     let sizes = order(&cli.batches);
     let limit = Duration::from_secs_f64(cli.seconds);
     let start = Instant::now();
@@ -69,6 +69,8 @@ fn run(cli: &Cli) -> rusqlite::Result<f64> {
         )?;
         for _ in 0..*size {
             id += 1;
+            // A document that is as it was would not be written.
+            payload[..20].copy_from_slice(format!("{id:020}").as_bytes());
             match cli.keys {
                 None => insert.execute((i64::try_from(id).unwrap_or(i64::MAX), &payload))?,
                 Some(keys) => put.execute((format!("bench-{}", id % keys.max(1)), &payload))?,
