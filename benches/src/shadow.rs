@@ -91,7 +91,11 @@ impl Client<'_> {
             // Counted by their PUBACKs, which wait for the commit as answers do.
         } else if load.clients == 1 && things.len() > 1000 {
             // So many subscriptions would be another measurement: one for all.
-            packet::subscribe(&mut stream, &format!("$aws/things/+/shadow/{word}/accepted"), 0)?;
+            packet::subscribe(
+                &mut stream,
+                &format!("$aws/things/+/shadow/{word}/accepted"),
+                0,
+            )?;
         } else {
             for thing in things.clone() {
                 for answer in ["accepted", "rejected"] {

@@ -6,13 +6,15 @@ mod error;
 mod merge;
 mod request;
 pub mod sync;
+mod tree;
 
 use iotedge_model::Now;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 pub use document::{DamagedShadow, Document, Stored, Tombstone};
 pub use error::{Rejection, ShadowError};
 use request::UpdateRequest;
+use tree::Object;
 
 /// What a document may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,27 +43,27 @@ impl Default for Limits {
 
 /// An update that was accepted: what to store, and what to say once it is committed.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Updated {
+pub struct Updated<'a> {
     /// The shadow from now on.
-    pub document: Document,
-    /// For `update/accepted`.
-    pub accepted: Value,
+    pub document: Document<'a>,
+    /// For `update/accepted`; documents are JSON texts.
+    pub accepted: String,
     /// For `update/delta`, where desired and reported differ.
-    pub delta: Option<Value>,
+    pub delta: Option<String>,
     /// For `update/documents`.
-    pub documents: Value,
+    pub documents: String,
 }
 
 /// A deletion that was accepted.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Deleted {
+pub struct Deleted<'a> {
     /// What is stored in the shadow's place.
-    pub tombstone: Tombstone,
+    pub tombstone: Tombstone<'a>,
     /// For `delete/accepted`.
-    pub accepted: Value,
+    pub accepted: String,
 }
 
-fn live(stored: Option<&Stored>) -> Option<&Document> {
+fn live<'s, 'a>(stored: Option<&'s Stored<'a>>) -> Option<&'s Document<'a>> {
     match stored {
         Some(Stored::Live(document)) => Some(document),
         Some(Stored::Deleted(_)) | None => None,
@@ -72,6 +74,21 @@ fn live(stored: Option<&Stored>) -> Option<&Document> {
 fn not_found(name: &str) -> ShadowError {
     ShadowError::NotFound {
         name: name.to_owned(),
+    }
+}
+
+/// Ends an answer: its time, and the token of the request.
+fn end(out: &mut String, seconds: u64, token: Option<&str>) {
+    out.push_str(",\"timestamp\":");
+    tree::push_number(seconds, out);
+    push_token(out, token);
+    out.push('}');
+}
+
+fn push_token(out: &mut String, token: Option<&str>) {
+    if let Some(token) = token {
+        out.push_str(",\"clientToken\":");
+        out.push_str(&tree::key_text(token));
     }
 }
 
@@ -92,12 +109,12 @@ pub fn reject(reason: ShadowError, payload: &[u8], limits: &Limits) -> Rejection
 }
 
 /// Applies an update request.
-pub fn update(
-    stored: Option<&Stored>,
+pub fn update<'a>(
+    stored: Option<&Stored<'a>>,
     payload: &[u8],
     now: &Now,
     limits: &Limits,
-) -> Result<Updated, Rejection> {
+) -> Result<Updated<'a>, Rejection> {
     let request = UpdateRequest::parse(payload, limits)?;
     let token = request.client_token.as_deref();
     let reject = |reason| Rejection {
@@ -128,42 +145,76 @@ pub fn update(
     if document.state_bytes() > limits.max_bytes {
         return Err(reject(ShadowError::TooLarge));
     }
-    let accepted = json!({
-        "state": request.echo(),
-        "metadata": request.echo_metadata(seconds),
-        "version": document.version,
-        "timestamp": seconds,
-    });
-    let delta = document.delta().map(|(state, metadata)| {
-        json!({
-            "version": document.version,
-            "timestamp": seconds,
-            "state": state,
-            "metadata": metadata,
-        })
-    });
-    let documents = json!({
-        "previous": current.map(Document::to_content),
-        "current": document.to_content(),
-        "timestamp": seconds,
-    });
     Ok(Updated {
-        accepted: with_token(accepted, token),
-        delta: delta.map(|d| with_token(d, token)),
-        documents: with_token(documents, token),
+        accepted: accepted(&request, document.version, seconds),
+        delta: document
+            .difference()
+            .map(|delta| delta_document(&delta, document.version, seconds, token)),
+        documents: documents(current, &document, seconds, token),
         document,
     })
+}
+
+/// `update/accepted`: what was sent, with its timestamps.
+fn accepted(request: &UpdateRequest, version: u64, seconds: u64) -> String {
+    let mut out = String::from("{\"state\":");
+    request.write_echo(&mut out);
+    out.push_str(",\"metadata\":");
+    request.write_echo_metadata(seconds, &mut out);
+    out.push_str(",\"version\":");
+    tree::push_number(version, &mut out);
+    end(&mut out, seconds, request.client_token.as_deref());
+    out
+}
+
+/// `update/delta`, with its members in the order of the guide.
+fn delta_document(delta: &Object<'_>, version: u64, seconds: u64, token: Option<&str>) -> String {
+    let mut out = String::from("{\"version\":");
+    tree::push_number(version, &mut out);
+    out.push_str(",\"timestamp\":");
+    tree::push_number(seconds, &mut out);
+    out.push_str(",\"state\":");
+    delta.write_state(&mut out);
+    out.push_str(",\"metadata\":");
+    delta.write_metadata(&mut out);
+    push_token(&mut out, token);
+    out.push('}');
+    out
+}
+
+/// `update/documents`: the shadow before and after.
+fn documents(
+    previous: Option<&Document<'_>>,
+    current: &Document<'_>,
+    seconds: u64,
+    token: Option<&str>,
+) -> String {
+    let mut out = String::with_capacity(256 + 4 * current.state_bytes());
+    out.push_str("{\"previous\":");
+    match previous {
+        None => out.push_str("null"),
+        Some(previous) => {
+            out.push('{');
+            previous.write_content(None, &mut out);
+            out.push('}');
+        }
+    }
+    out.push_str(",\"current\":{");
+    current.write_content(None, &mut out);
+    out.push('}');
+    end(&mut out, seconds, token);
+    out
 }
 
 /// The whole shadow with its delta, as `get/accepted` carries it. `name` as in
 /// [`ShadowError::NotFound`].
 pub fn get(
-    stored: Option<&Stored>,
+    stored: Option<&Stored<'_>>,
     payload: &[u8],
     name: &str,
     now: &Now,
     limits: &Limits,
-) -> Result<Value, Rejection> {
+) -> Result<String, Rejection> {
     let client_token = request::client_token(payload, limits);
     let Some(document) = live(stored) else {
         return Err(Rejection {
@@ -171,28 +222,21 @@ pub fn get(
             client_token,
         });
     };
-    let mut content = document.to_content();
-    if let Some((state, metadata)) = document.delta() {
-        for (section, delta) in [("state", state), ("metadata", metadata)] {
-            if let Some(object) = content.get_mut(section).and_then(Value::as_object_mut) {
-                object.insert("delta".into(), Value::Object(delta));
-            }
-        }
-    }
-    if let Some(object) = content.as_object_mut() {
-        object.insert("timestamp".into(), now.wall.seconds().into());
-    }
-    Ok(with_token(content, client_token.as_deref()))
+    let mut out = String::with_capacity(256 + 2 * document.state_bytes());
+    out.push('{');
+    document.write_content(document.difference().as_ref(), &mut out);
+    end(&mut out, now.wall.seconds(), client_token.as_deref());
+    Ok(out)
 }
 
 /// Deletes the shadow; the content of the request does not count, but for its client token.
-pub fn delete(
-    stored: Option<&Stored>,
+pub fn delete<'a>(
+    stored: Option<&Stored<'a>>,
     payload: &[u8],
     name: &str,
     now: &Now,
     limits: &Limits,
-) -> Result<Deleted, Rejection> {
+) -> Result<Deleted<'a>, Rejection> {
     let client_token = request::client_token(payload, limits);
     let Some(document) = live(stored) else {
         return Err(Rejection {
@@ -200,10 +244,12 @@ pub fn delete(
             client_token,
         });
     };
-    let accepted = json!({"version": document.version, "timestamp": now.wall.seconds()});
+    let mut accepted = String::from("{\"version\":");
+    tree::push_number(document.version, &mut accepted);
+    end(&mut accepted, now.wall.seconds(), client_token.as_deref());
     Ok(Deleted {
         tombstone: document.bury(now),
-        accepted: with_token(accepted, client_token.as_deref()),
+        accepted,
     })
 }
 

@@ -14,4 +14,4 @@ mod service;
 mod store;
 
 pub use service::{Answer, Call, Listed, Settings, ShadowHttp, ShadowService};
-pub use store::{CommitDone, ShadowStore, StorageFailure};
+pub use store::{CommitDone, Put, ShadowStore, StorageFailure};

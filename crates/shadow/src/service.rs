@@ -412,22 +412,17 @@ impl Service for ShadowService {
 impl ShadowReader for ShadowService {
     fn shadow(&self, thing: &ThingName, name: Option<&ShadowName>) -> Option<Value> {
         let key = key(thing, name);
-        let stored = match self.store.get(&key) {
-            Ok(Some(body)) => match Stored::parse(&body) {
-                Ok(stored) => stored,
-                Err(e) => {
-                    internal(&key, &e);
-                    return None;
-                }
-            },
-            Ok(None) => return None,
+        let body = match self.store.get(&key) {
+            Ok(body) => body?,
             Err(e) => {
                 internal(&key, &e);
                 return None;
             }
         };
+        let stored = Stored::parse(&body).map_err(|e| internal(&key, &e)).ok()?;
         let limits = &self.settings.limits;
-        core::get(Some(&stored), b"", &key, &self.clock.now(), limits).ok()
+        let text = core::get(Some(&stored), b"", &key, &self.clock.now(), limits).ok()?;
+        serde_json::from_str(&text).ok()
     }
 }
 

@@ -12,13 +12,24 @@ pub struct StorageFailure(pub String);
 /// Is told how a commit ended; from any thread. Must not block.
 pub type CommitDone = Box<dyn FnOnce(Result<(), StorageFailure>) + Send>;
 
-/// Keys to bytes. What was put is seen by the next reader at once; `done` says when it is durable.
+/// A shadow to be kept.
+pub struct Put {
+    /// Its key.
+    pub key: String,
+    /// Its bytes, in place of those that are there.
+    pub body: Bytes,
+    /// Says when it is durable.
+    pub done: CommitDone,
+}
+
+/// Keys to bytes. What was put is seen by the next reader at once.
 pub trait ShadowStore: Send + Sync {
     /// What stands under the key.
     fn get(&self, key: &str) -> Result<Option<Bytes>, StorageFailure>;
 
-    /// Replaces it. `done` calls come in the order of the puts; none when this returns an error.
-    fn put(&self, key: &str, body: Bytes, done: CommitDone) -> Result<(), StorageFailure>;
+    /// Puts all, in one commit. `done` calls come in the order of the puts. With an error those that
+    /// were not taken are dropped with their `done`.
+    fn put(&self, puts: Vec<Put>) -> Result<(), StorageFailure>;
 
     /// Removes it without waiting.
     fn forget(&self, key: &str) -> Result<(), StorageFailure>;
@@ -42,12 +53,20 @@ impl ShadowStore for Documents {
         Ok(document.map(|d| d.body))
     }
 
-    fn put(&self, key: &str, body: Bytes, done: CommitDone) -> Result<(), StorageFailure> {
-        let done = Box::new(move |outcome: Result<(), iotedge_store::StoreError>| {
-            done(outcome.map_err(failure));
+    fn put(&self, puts: Vec<Put>) -> Result<(), StorageFailure> {
+        let puts = puts.into_iter().map(|put| {
+            let done = put.done;
+            iotedge_store::Put {
+                key: put.key,
+                body: put.body,
+                done: Some(Box::new(
+                    move |outcome: Result<(), iotedge_store::StoreError>| {
+                        done(outcome.map_err(failure));
+                    },
+                )),
+            }
         });
-        Documents::put(self, key, body, Expect::Any, Some(done)).map_err(failure)?;
-        Ok(())
+        self.put_all(puts.collect()).map_err(failure)
     }
 
     fn forget(&self, key: &str) -> Result<(), StorageFailure> {

@@ -141,7 +141,9 @@ impl Shadow {
     fn content(&self) -> Value {
         let all = |of: fn(&Node) -> Value| -> Value {
             let entries = self.sections.iter();
-            entries.map(|(name, n)| ((*name).into(), of(n))).collect()
+            entries
+                .map(|(name, n)| ((*name).to_owned(), of(n)))
+                .collect()
         };
         json!({
             "state": all(Node::state), "metadata": all(Node::metadata), "version": self.version,

@@ -17,7 +17,11 @@ fn now(seconds: u64) -> Now {
     }
 }
 
-fn update(stored: Option<&Stored>, request: &Value, seconds: u64) -> Option<Updated> {
+fn update(
+    stored: Option<&Stored<'static>>,
+    request: &Value,
+    seconds: u64,
+) -> Option<Updated<'static>> {
     let request = request.to_string();
     let limits = Limits::default();
     core::update(stored, request.as_bytes(), &now(seconds), &limits).ok()
@@ -87,7 +91,7 @@ proptest! {
 
     #[test]
     fn a_document_is_always_whole(requests in prop::collection::vec(request(), 1..6)) {
-        let mut stored: Option<Stored> = None;
+        let mut stored: Option<Stored<'static>> = None;
         let mut version = 0;
         for (i, request) in requests.iter().enumerate() {
             let Some(updated) = update(stored.as_ref(), request, i as u64 + 1) else {
@@ -99,7 +103,8 @@ proptest! {
             prop_assert!(stamped(&content["state"], &content["metadata"]), "{}", content);
             prop_assert!(!has_null(&content["state"]), "{}", content);
             let live = Stored::Live(updated.document);
-            prop_assert_eq!(&Stored::parse(&live.to_bytes()).unwrap(), &live);
+            let bytes = live.to_bytes();
+            prop_assert_eq!(&Stored::parse(&bytes).unwrap(), &live);
             stored = Some(live);
         }
     }
@@ -139,7 +144,7 @@ proptest! {
         });
         if let Some(Stored::Live(document)) = &stored {
             let state = document.to_content()["state"].clone();
-            if let Some((delta, _)) = document.delta() {
+            if let Some(delta) = document.delta() {
                 let report = json!({"state": {"reported": delta}});
                 let after = update(stored.as_ref(), &report, 2).unwrap();
                 prop_assert!(after.delta.is_none(), "{:?}", after.delta);
@@ -157,7 +162,7 @@ proptest! {
         max_bytes in 0..120usize,
     ) {
         let limits = Limits { max_bytes, ..Limits::default() };
-        let mut stored: Option<Stored> = None;
+        let mut stored: Option<Stored<'static>> = None;
         for request in &requests {
             let Some(free) = update(stored.as_ref(), request, 1) else {
                 continue;

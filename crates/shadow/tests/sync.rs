@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 /// One side: what stands in its store.
 #[derive(Debug, Clone, Default)]
-struct Side(Option<Stored>);
+struct Side(Option<Stored<'static>>);
 
 impl Side {
     fn update(&mut self, state: &Value) {
@@ -80,7 +80,7 @@ fn now() -> Now {
 
 /// Brings both together and notes it, as the bridge does.
 fn synchronise(local: &mut Side, cloud: &mut Side) -> Plan {
-    let base = local.0.as_ref().and_then(Stored::base).cloned();
+    let base = local.0.as_ref().and_then(Stored::base);
     let plan = plan(base.as_ref(), &local.replica(), &cloud.replica());
     local.apply(&plan.local);
     cloud.apply(&plan.cloud);
@@ -92,8 +92,8 @@ fn synchronise(local: &mut Side, cloud: &mut Side) -> Plan {
         reported,
     };
     if let Some(stored) = &mut local.0 {
-        stored.set_base(base);
-        *stored = Stored::parse(&stored.to_bytes()).unwrap();
+        stored.set_base(Some(&base));
+        *stored = Stored::parse(&stored.to_bytes()).unwrap().into_owned();
     }
     plan
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use iotedge_model::reserved::ShadowOperation;
 use iotedge_model::{Protocol, ThingName, TraceId};
-use iotedge_shadow::{Answer, Call, CommitDone, ShadowService, ShadowStore, StorageFailure};
+use iotedge_shadow::{Answer, Call, Put, ShadowService, ShadowStore, StorageFailure};
 use support::{House, MemoryStore};
 
 /// A store whose lists wait for the test.
@@ -27,8 +27,8 @@ impl ShadowStore for SlowStore {
         self.log.lock().unwrap().push("get");
         self.inner.get(key)
     }
-    fn put(&self, key: &str, body: Bytes, done: CommitDone) -> Result<(), StorageFailure> {
-        self.inner.put(key, body, done)
+    fn put(&self, puts: Vec<Put>) -> Result<(), StorageFailure> {
+        self.inner.put(puts)
     }
     fn forget(&self, key: &str) -> Result<(), StorageFailure> {
         self.inner.forget(key)

@@ -14,8 +14,10 @@ use crate::queue::mirror::signed;
 use crate::queue::read::Readers;
 use crate::writer::{Job, Operation, Writer};
 use crate::{Done, StoreError};
+use recent::Recent;
 
 pub(crate) mod engine;
+mod recent;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +30,16 @@ pub struct Document {
     pub body: Bytes,
     /// When it was put, by the wall clock.
     pub updated_at: UnixMillis,
+}
+
+/// A document to put with others.
+pub struct Put {
+    /// Its key.
+    pub key: String,
+    /// Its bytes.
+    pub body: Bytes,
+    /// Called after the commit.
+    pub done: Option<Done>,
 }
 
 /// What must be there for a change to be made.
@@ -89,16 +101,24 @@ impl Change {
     }
 }
 
-/// Changes that are not committed yet; every reader sees them.
+/// Changes that are not committed yet; every reader sees them. And what was committed or read of
+/// late.
 #[derive(Default)]
 pub(crate) struct Overlay {
     changes: HashMap<&'static str, BTreeMap<Arc<str>, Change>>,
+    recent: Recent,
     sequence: u64,
 }
 
 impl Overlay {
     fn get(&self, collection: &str, key: &str) -> Option<&Change> {
         self.changes.get(collection)?.get(key)
+    }
+
+    /// A change that waits, the newest of its document.
+    fn add(&mut self, change: Change) {
+        let changes = self.changes.entry(change.collection).or_default();
+        changes.insert(change.key.clone(), change);
     }
 
     /// A change that waits is the newest again, when those after it were given up.
@@ -112,8 +132,19 @@ impl Overlay {
         }
     }
 
-    /// The change is in the file, or was given up.
-    pub(crate) fn settled(&mut self, change: &Change) {
+    /// The change is in the file.
+    pub(crate) fn committed(&mut self, change: &Change) {
+        // Later changes of the document are in `changes`, which is asked first.
+        self.recent.put(change.clone());
+        self.remove(change);
+    }
+
+    /// The change was given up.
+    pub(crate) fn given_up(&mut self, change: &Change) {
+        self.remove(change);
+    }
+
+    fn remove(&mut self, change: &Change) {
         let Some(changes) = self.changes.get_mut(change.collection) else {
             return;
         };
@@ -152,8 +183,8 @@ pub struct Documents {
 impl Documents {
     /// The document, unless it is not there or deleted.
     pub fn get(&self, key: &str) -> Result<Option<Document>, StoreError> {
-        let overlay = self.file.lock();
-        Ok(self.current(&overlay, key)?.and_then(|c| c.document()))
+        let mut overlay = self.file.lock();
+        Ok(self.current(&mut overlay, key)?.and_then(|c| c.document()))
     }
 
     /// Puts a whole document; gives its new version. `done` is called after the commit; not called
@@ -166,11 +197,40 @@ impl Documents {
         done: Option<Done>,
     ) -> Result<u64, DocumentError> {
         let mut overlay = self.file.lock();
-        let current = self.current(&overlay, key)?;
+        let current = self.current(&mut overlay, key)?;
         check(current.as_ref(), expected)?;
         let version = current.map_or(0, |c| c.version) + 1;
         self.change(&mut overlay, key, version, Some(body.into()), done)?;
         Ok(version)
+    }
+
+    /// Puts many documents, whatever is there, in one commit. When this returns an error, those
+    /// before the one that failed are put and the others are not: the `done` of these is dropped.
+    pub fn put_all(&self, puts: Vec<Put>) -> Result<(), StoreError> {
+        let mut overlay = self.file.lock();
+        let mut jobs = Vec::with_capacity(puts.len());
+        let mut outcome = Ok(());
+        for put in puts {
+            let current = match self.current(&mut overlay, &put.key) {
+                Ok(current) => current,
+                Err(error) => {
+                    outcome = Err(error);
+                    break;
+                }
+            };
+            let version = current.map_or(0, |c| c.version) + 1;
+            let (job, pending) =
+                self.job(&mut overlay, &put.key, version, Some(put.body), put.done);
+            overlay.add(pending);
+            jobs.push(job);
+        }
+        if let Err((refused, error)) = self.file.writer.push_all(jobs) {
+            for job in &refused {
+                overlay.given_up(&job.op);
+            }
+            return Err(error);
+        }
+        outcome
     }
 
     /// Deletes; gives the version that was deleted, `None` when there was nothing (`done` is called
@@ -182,7 +242,7 @@ impl Documents {
         done: Option<Done>,
     ) -> Result<Option<u64>, DocumentError> {
         let mut overlay = self.file.lock();
-        let current = self.current(&overlay, key)?;
+        let current = self.current(&mut overlay, key)?;
         check(current.as_ref(), expected)?;
         match current.and_then(|c| c.document()) {
             Some(document) => {
@@ -239,12 +299,15 @@ impl Documents {
         self.list("", None, usize::MAX)
     }
 
-    fn current(&self, overlay: &Overlay, key: &str) -> Result<Option<Change>, StoreError> {
-        if let Some(change) = overlay.get(self.collection, key) {
+    fn current(&self, overlay: &mut Overlay, key: &str) -> Result<Option<Change>, StoreError> {
+        let collection = self.collection;
+        if let Some(change) = overlay.get(collection, key) {
             return Ok(Some(change.clone()));
         }
-        let collection = self.collection;
-        self.file.readers.with(|connection| {
+        if let Some(change) = overlay.recent.get(collection, key) {
+            return Ok(Some(change));
+        }
+        let found = self.file.readers.with(|connection| {
             connection
                 .prepare_cached(
                     "SELECT key, version, body, updated_at FROM documents
@@ -252,17 +315,22 @@ impl Documents {
                 )?
                 .query_row([collection, key], |row| read(row, collection))
                 .optional()
-        })
+        })?;
+        if let Some(change) = &found {
+            overlay.recent.put(change.clone());
+        }
+        Ok(found)
     }
 
-    fn change(
+    /// What the writer is given, and the same for the readers.
+    fn job(
         &self,
         overlay: &mut Overlay,
         key: &str,
         version: u64,
         body: Option<Bytes>,
         done: Option<Done>,
-    ) -> Result<(), StoreError> {
+    ) -> (Job<Change>, Change) {
         overlay.sequence += 1;
         let change = Change {
             collection: self.collection,
@@ -274,22 +342,30 @@ impl Documents {
         };
         let size = change.body.as_ref().map_or(0, Bytes::len) + key.len() + 128;
         let pending = change.clone();
-        // Under the overlay's lock, so that the writer gets changes in the order of versions.
         let job = Job {
             op: change,
             urgent: done.is_some(),
             done,
             cost: u64::try_from(size).unwrap_or(u64::MAX),
         };
+        (job, pending)
+    }
+
+    fn change(
+        &self,
+        overlay: &mut Overlay,
+        key: &str,
+        version: u64,
+        body: Option<Bytes>,
+        done: Option<Done>,
+    ) -> Result<(), StoreError> {
+        let (job, pending) = self.job(overlay, key, version, body, done);
+        // Under the overlay's lock, so that the writer gets changes in the order of versions.
         self.file
             .writer
             .push(job)
             .map_err(|refused| refused.error)?;
-        overlay
-            .changes
-            .entry(self.collection)
-            .or_default()
-            .insert(pending.key.clone(), pending);
+        overlay.add(pending);
         Ok(())
     }
 }

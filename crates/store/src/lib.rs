@@ -50,7 +50,7 @@ mod store;
 mod types;
 mod writer;
 
-pub use documents::{Document, DocumentError, Documents, Expect};
+pub use documents::{Document, DocumentError, Documents, Expect, Put};
 pub use error::StoreError;
 pub use queue::dead::{DeadLetter, DeadLetterError};
 pub use store::Store;

@@ -107,6 +107,22 @@ impl<Op: Operation> State<Op> {
         cost
     }
 
+    /// Takes a job in; `true` when the thread has to look whether something is due.
+    fn receive(&mut self, job: Job<Op>) -> bool {
+        let since = if job.urgent {
+            &mut self.urgent_since
+        } else {
+            &mut self.lazy_since
+        };
+        let first = since.is_none();
+        if first {
+            *since = Some(Instant::now());
+        }
+        let before = self.bytes;
+        self.bytes += self.add(job);
+        first || (before < ENOUGH && self.bytes >= ENOUGH)
+    }
+
     fn take(&mut self) -> Vec<Job<Op>> {
         self.keyed.clear();
         std::mem::take(&mut self.waiting)
@@ -198,20 +214,26 @@ impl<Op: Operation> Writer<Op> {
         if let Some(error) = state.ended.clone() {
             return Err(Refused { job, error });
         }
-        let since = if job.urgent {
-            &mut state.urgent_since
-        } else {
-            &mut state.lazy_since
-        };
-        let first = since.is_none();
-        if first {
-            *since = Some(Instant::now());
-        }
-        let before = state.bytes;
-        state.bytes += state.add(job);
-        let filled = before < ENOUGH && state.bytes >= ENOUGH;
+        let wake = state.receive(job);
         drop(state);
-        if first || filled {
+        if wake {
+            self.shared.arrived.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Hands operations in that shall be in one commit; all or none are taken.
+    pub(crate) fn push_all(&self, jobs: Vec<Job<Op>>) -> Result<(), (Vec<Job<Op>>, StoreError)> {
+        let mut state = self.shared.lock();
+        if let Some(error) = state.ended.clone() {
+            return Err((jobs, error));
+        }
+        let mut wake = false;
+        for job in jobs {
+            wake |= state.receive(job);
+        }
+        drop(state);
+        if wake {
             self.shared.arrived.notify_one();
         }
         Ok(())

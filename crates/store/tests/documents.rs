@@ -3,8 +3,10 @@
 
 mod common;
 
+use std::sync::{Arc, Mutex};
+
 use common::{open, wait};
-use iotedge_store::{DocumentError, Expect};
+use iotedge_store::{DocumentError, Expect, Put};
 
 #[test]
 fn versions_go_on_over_deletions_and_restarts() {
@@ -57,6 +59,39 @@ fn a_put_is_seen_before_and_after_its_commit() {
         assert_eq!(things.delete("k", Expect::Any, None).unwrap(), Some(i + 1));
         assert_eq!(things.get("k").unwrap(), None);
     }
+}
+
+#[test]
+fn what_is_put_together_is_told_in_order_and_refused_as_a_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let things = store.documents("things");
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let puts = |keys: &[&str]| -> Vec<Put> {
+        let keys = keys.iter().enumerate();
+        keys.map(|(n, key)| {
+            let told = told.clone();
+            Put {
+                key: (*key).to_owned(),
+                body: format!("{key}{n}").into(),
+                done: Some(Box::new(move |outcome| {
+                    told.lock().unwrap().push((n, outcome.is_ok()));
+                })),
+            }
+        })
+        .collect()
+    };
+    things.put_all(puts(&["a", "b", "a"])).unwrap();
+    let a = things.get("a").unwrap().unwrap();
+    assert_eq!((a.body, a.version), ("a2".into(), 2));
+    store.close();
+    assert_eq!(*told.lock().unwrap(), [(0, true), (1, true), (2, true)]);
+    assert!(things.put_all(puts(&["a", "c"])).is_err());
+    assert_eq!(told.lock().unwrap().len(), 3);
+    let (store, _) = open(dir.path());
+    let things = store.documents("things");
+    assert_eq!(things.get("a").unwrap().unwrap().body, "a2");
+    assert_eq!(things.get("c").unwrap(), None);
 }
 
 #[test]

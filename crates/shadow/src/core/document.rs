@@ -1,11 +1,17 @@
 //! What is kept of a shadow.
 
+use std::borrow::Cow;
+
 use iotedge_model::{Now, UnixMillis};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use thiserror::Error;
 
+use super::Section;
+use super::merge;
 use super::sync::{Base, Replica};
-use super::{Section, merge};
+use super::tree::{Object, push_number};
 
 /// How long a deleted shadow's version is remembered.
 const TOMBSTONE_MILLIS: u64 = 48 * 60 * 60 * 1000;
@@ -13,18 +19,12 @@ const TOMBSTONE_MILLIS: u64 = 48 * 60 * 60 * 1000;
 /// Reading is noted once in so many seconds: a note is a write.
 const USE_SECONDS: u64 = 24 * 60 * 60;
 
-/// A section with the timestamps of its leaves.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub(super) struct Stamped {
-    pub(super) state: Section,
-    pub(super) metadata: Section,
-}
-
 /// A shadow's state, metadata and version.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Document {
-    pub(super) desired: Option<Stamped>,
-    pub(super) reported: Option<Stamped>,
+pub struct Document<'a> {
+    /// Without members it is no section.
+    pub(super) desired: Object<'a>,
+    pub(super) reported: Object<'a>,
     /// Grows by one with each update.
     pub version: u64,
     /// When it was last updated, in seconds.
@@ -32,24 +32,24 @@ pub struct Document {
     /// When it was last updated or read, in seconds of a clock that could be believed; about to the
     /// day. `None`: that is not known.
     pub used: Option<u64>,
-    /// What it had in common with the cloud when it was last synchronised.
-    pub base: Option<Box<Base>>,
+    /// What it had in common with the cloud when it was last synchronised, as JSON.
+    pub(super) base: Option<Cow<'a, str>>,
 }
 
 /// What is left of a deleted shadow.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Tombstone {
+pub struct Tombstone<'a> {
     /// The version it had.
     pub version: u64,
     /// When it was deleted.
     pub deleted_at: UnixMillis,
     /// Whether the clock could be believed then.
     pub trusted: bool,
-    /// What it had in common with the cloud when it was last synchronised.
-    pub base: Option<Box<Base>>,
+    /// What it had in common with the cloud when it was last synchronised, as JSON.
+    pub(super) base: Option<Cow<'a, str>>,
 }
 
-impl Tombstone {
+impl Tombstone<'_> {
     /// Whether the version is to be forgotten. Only a trusted clock on both ends can say so.
     pub fn is_over(&self, now: &Now) -> bool {
         self.trusted
@@ -58,17 +58,17 @@ impl Tombstone {
     }
 }
 
-/// What stands in the store for a shadow.
+/// What stands in the store for a shadow; texts of it are borrowed where they were read.
 #[expect(
     clippy::large_enum_variant,
     reason = "one at a time is read, never a list of them"
 )]
 #[derive(Debug, Clone, PartialEq)]
-pub enum Stored {
+pub enum Stored<'a> {
     /// A shadow.
-    Live(Document),
+    Live(Document<'a>),
     /// A deleted one.
-    Deleted(Tombstone),
+    Deleted(Tombstone<'a>),
 }
 
 /// A stored shadow cannot be read.
@@ -76,27 +76,53 @@ pub enum Stored {
 #[error("the stored shadow is damaged: {0}")]
 pub struct DamagedShadow(String);
 
-impl Document {
+impl<'a> Document<'a> {
+    fn sections(&self) -> impl Iterator<Item = (&'static str, &Object<'a>)> {
+        [("desired", &self.desired), ("reported", &self.reported)]
+            .into_iter()
+            .filter(|(_, section)| !section.is_empty())
+    }
+
     /// Bytes of the compact JSON of both sections.
     pub(super) fn state_bytes(&self) -> usize {
-        [&self.desired, &self.reported]
-            .into_iter()
-            .flatten()
-            // Serialising a map of values cannot fail; if it did, it would count as too large.
-            .map(|s| serde_json::to_vec(&s.state).map_or(usize::MAX, |v| v.len()))
-            .fold(0, usize::saturating_add)
+        self.sections().map(|(_, s)| s.state_bytes()).sum()
+    }
+
+    /// `{"desired": …, "reported": …, "delta": …}` of what there is.
+    fn write_part(
+        &self,
+        delta: Option<&Object<'_>>,
+        write: impl Fn(&Object<'_>, &mut String),
+        out: &mut String,
+    ) {
+        out.push('{');
+        let delta = delta.map(|delta| ("delta", delta));
+        for (at, (name, section)) in self.sections().chain(delta).enumerate() {
+            out.push_str(if at > 0 { ",\"" } else { "\"" });
+            out.push_str(name);
+            out.push_str("\":");
+            write(section, out);
+        }
+        out.push('}');
+    }
+
+    /// `"state": …, "metadata": …, "version": …`, with the delta where there is one.
+    pub(super) fn write_content(&self, delta: Option<&Object<'_>>, out: &mut String) {
+        out.push_str("\"state\":");
+        self.write_part(delta, |section, out| section.write_state(out), out);
+        out.push_str(",\"metadata\":");
+        self.write_part(delta, |section, out| section.write_metadata(out), out);
+        out.push_str(",\"version\":");
+        push_number(self.version, out);
     }
 
     /// `state`, `metadata` and `version`, as `update/documents` shows them.
     pub fn to_content(&self) -> Value {
-        let (mut state, mut metadata) = (Section::new(), Section::new());
-        for (name, section) in [("desired", &self.desired), ("reported", &self.reported)] {
-            if let Some(section) = section {
-                state.insert(name.into(), section.state.clone().into());
-                metadata.insert(name.into(), section.metadata.clone().into());
-            }
-        }
-        json!({"state": state, "metadata": metadata, "version": self.version})
+        let mut text = String::from("{");
+        self.write_content(None, &mut text);
+        text.push('}');
+        // It was written from values.
+        serde_json::from_str(&text).unwrap_or_default()
     }
 
     /// Notes that it is used; `true` when that is news that should be kept.
@@ -123,7 +149,7 @@ impl Document {
     }
 
     /// What is left of it when it is deleted.
-    pub fn bury(&self, now: &Now) -> Tombstone {
+    pub fn bury(&self, now: &Now) -> Tombstone<'a> {
         Tombstone {
             version: self.version,
             deleted_at: now.wall,
@@ -132,65 +158,120 @@ impl Document {
         }
     }
 
-    /// What is desired and not reported, with the timestamps of desired; `None` without difference.
-    pub fn delta(&self) -> Option<(Section, Section)> {
-        let desired = self.desired.as_ref()?;
-        let none = Section::new();
-        let reported = self.reported.as_ref().map_or(&none, |r| &r.state);
-        let (state, metadata) = merge::difference(&desired.state, &desired.metadata, reported);
-        (!state.is_empty()).then_some((state, metadata))
+    /// What is desired and not reported, with the times of desired; `None` without difference.
+    pub(super) fn difference(&self) -> Option<Object<'a>> {
+        let delta = merge::difference(&self.desired, &self.reported);
+        (!delta.is_empty()).then_some(delta)
+    }
+
+    /// What is desired and not reported; `None` without difference.
+    pub fn delta(&self) -> Option<Section> {
+        self.difference().map(|delta| delta.to_section())
     }
 }
 
-fn section(root: &Value, name: &str) -> Option<Stamped> {
-    Some(Stamped {
-        state: root.get("state")?.get(name)?.as_object()?.clone(),
-        metadata: root.get("metadata")?.get(name)?.as_object()?.clone(),
-    })
+/// A shadow's record in the store.
+#[derive(Deserialize)]
+struct Record<'a> {
+    version: u64,
+    timestamp: Option<u64>,
+    used: Option<u64>,
+    #[serde(borrow, default)]
+    desired: Object<'a>,
+    #[serde(borrow, default)]
+    reported: Object<'a>,
+    #[serde(borrow)]
+    base: Option<&'a RawValue>,
+    #[serde(rename = "deletedAt")]
+    deleted_at: Option<u64>,
+    #[serde(default)]
+    trusted: bool,
+    /// As shadows were kept before leaves had their times beside them.
+    state: Option<Sections>,
+    metadata: Option<Sections>,
 }
 
-impl Stored {
+#[derive(Deserialize, Default)]
+struct Sections {
+    #[serde(default)]
+    desired: Section,
+    #[serde(default)]
+    reported: Section,
+}
+
+impl<'a> Stored<'a> {
     /// From the store's bytes.
-    pub fn parse(bytes: &[u8]) -> Result<Self, DamagedShadow> {
-        let root: Value =
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, DamagedShadow> {
+        let record: Record<'a> =
             serde_json::from_slice(bytes).map_err(|e| DamagedShadow(e.to_string()))?;
-        let number = |name: &str| {
-            root.get(name)
-                .and_then(Value::as_u64)
-                .ok_or_else(|| DamagedShadow(format!("{name} is missing")))
-        };
-        let version = number("version")?;
-        let base = root.get("base").and_then(Base::from_json).map(Box::new);
-        if root.get("deletedAt").is_some() {
+        let base = record.base.map(|base| Cow::Borrowed(base.get()));
+        let version = record.version;
+        if let Some(deleted_at) = record.deleted_at {
             return Ok(Self::Deleted(Tombstone {
                 version,
-                deleted_at: UnixMillis(number("deletedAt")?),
-                trusted: root.get("trusted").and_then(Value::as_bool) == Some(true),
+                deleted_at: UnixMillis(deleted_at),
+                trusted: record.trusted,
                 base,
             }));
         }
+        let (mut desired, mut reported) = (record.desired, record.reported);
+        if let Some(state) = record.state {
+            let metadata = record.metadata.unwrap_or_default();
+            desired = Object::with_metadata(&state.desired, &metadata.desired);
+            reported = Object::with_metadata(&state.reported, &metadata.reported);
+        }
+        let missing = || DamagedShadow("timestamp is missing".to_owned());
         Ok(Self::Live(Document {
-            desired: section(&root, "desired"),
-            reported: section(&root, "reported"),
+            desired,
+            reported,
             version,
-            timestamp: number("timestamp")?,
-            used: root.get("used").and_then(Value::as_u64),
+            timestamp: record.timestamp.ok_or_else(missing)?,
+            used: record.used,
             base,
         }))
     }
 
+    /// With texts of its own.
+    pub fn into_owned(self) -> Stored<'static> {
+        let own = |base: Option<Cow<'_, str>>| base.map(|b| Cow::Owned(b.into_owned()));
+        match self {
+            Self::Live(document) => Stored::Live(Document {
+                desired: document.desired.into_owned(),
+                reported: document.reported.into_owned(),
+                version: document.version,
+                timestamp: document.timestamp,
+                used: document.used,
+                base: own(document.base),
+            }),
+            Self::Deleted(tombstone) => Stored::Deleted(Tombstone {
+                version: tombstone.version,
+                deleted_at: tombstone.deleted_at,
+                trusted: tombstone.trusted,
+                base: own(tombstone.base),
+            }),
+        }
+    }
+
     /// For the store.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let (mut content, base) = match self {
+        let mut out = String::with_capacity(256);
+        let base = match self {
             Self::Live(document) => {
-                let mut content = document.to_content();
-                if let Some(object) = content.as_object_mut() {
-                    object.insert("timestamp".into(), document.timestamp.into());
-                    if let Some(used) = document.used {
-                        object.insert("used".into(), used.into());
-                    }
+                out.push_str("{\"version\":");
+                push_number(document.version, &mut out);
+                out.push_str(",\"timestamp\":");
+                push_number(document.timestamp, &mut out);
+                if let Some(used) = document.used {
+                    out.push_str(",\"used\":");
+                    push_number(used, &mut out);
                 }
-                (content, &document.base)
+                for (name, section) in document.sections() {
+                    out.push_str(",\"");
+                    out.push_str(name);
+                    out.push_str("\":");
+                    section.write(&mut out);
+                }
+                &document.base
             }
             Self::Deleted(tombstone) => {
                 let content = json!({
@@ -198,49 +279,47 @@ impl Stored {
                     "deletedAt": tombstone.deleted_at.0,
                     "trusted": tombstone.trusted,
                 });
-                (content, &tombstone.base)
+                out = content.to_string();
+                out.pop();
+                &tombstone.base
             }
         };
-        if let (Some(base), Some(object)) = (base, content.as_object_mut()) {
-            object.insert("base".into(), base.to_json());
+        if let Some(base) = base {
+            out.push_str(",\"base\":");
+            out.push_str(base);
         }
-        content.to_string().into_bytes()
+        out.push('}');
+        out.into_bytes()
     }
 
     /// The shadow as one side of a synchronisation.
     pub fn replica(&self) -> Replica {
         match self {
-            Self::Live(document) => {
-                let section = |section: &Option<Stamped>| {
-                    section
-                        .as_ref()
-                        .map(|s| s.state.clone())
-                        .unwrap_or_default()
-                };
-                Replica::Live {
-                    version: document.version,
-                    desired: section(&document.desired),
-                    reported: section(&document.reported),
-                }
-            }
+            Self::Live(document) => Replica::Live {
+                version: document.version,
+                desired: document.desired.to_section(),
+                reported: document.reported.to_section(),
+            },
             Self::Deleted(_) => Replica::Gone,
         }
     }
 
-    /// What it had in common with the cloud when it was last synchronised.
-    pub fn base(&self) -> Option<&Base> {
-        match self {
-            Self::Live(document) => document.base.as_deref(),
-            Self::Deleted(tombstone) => tombstone.base.as_deref(),
-        }
+    /// What it had in common with the cloud when it was last synchronised. One that cannot be read
+    /// is none, which loses nothing: both sides are compared with an empty document then.
+    pub fn base(&self) -> Option<Base> {
+        let base = match self {
+            Self::Live(document) => &document.base,
+            Self::Deleted(tombstone) => &tombstone.base,
+        };
+        Base::from_json(&serde_json::from_str(base.as_deref()?).ok()?)
     }
 
     /// Notes what it has in common with the cloud from now on.
-    pub fn set_base(&mut self, base: Base) {
+    pub fn set_base(&mut self, base: Option<&Base>) {
         let place = match self {
             Self::Live(document) => &mut document.base,
             Self::Deleted(tombstone) => &mut tombstone.base,
         };
-        *place = Some(Box::new(base));
+        *place = base.map(|base| Cow::Owned(base.to_json().to_string()));
     }
 }

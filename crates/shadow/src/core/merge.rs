@@ -1,44 +1,52 @@
-//! Merging, stamping and comparing values.
+//! Merging and comparing.
 
-use serde_json::{Number, Value, json};
+use std::borrow::Cow;
+
+use serde_json::{Number, Value};
 
 use super::Section;
+use super::tree::{Index, Node, Object, key_text};
 
-/// Merges `patch` into `section`: null removes, objects are merged, everything else replaces.
-/// `metadata` follows with a timestamp for each leaf.
-pub(super) fn merge(section: &mut Section, metadata: &mut Section, patch: &Section, seconds: u64) {
+/// Merges `patch` into `object`: null removes, objects are merged, everything else replaces. What
+/// is set is of the time `now`.
+pub(super) fn merge(object: &mut Object<'_>, patch: &Section, now: u64) {
+    let index = Index::new(object, patch.len());
+    let mut removed = Vec::new();
     for (key, value) in patch {
-        match (value, section.get_mut(key)) {
+        let key = key_text(key);
+        let place = index.find(object, &key);
+        let found = place.and_then(|at| object.members.get_mut(at));
+        let node = match (value, found) {
             (Value::Null, _) => {
-                section.shift_remove(key);
-                metadata.shift_remove(key);
+                removed.extend(place);
+                continue;
             }
-            (Value::Object(patch), Some(Value::Object(inner))) => {
-                let entry = metadata.entry(key).or_insert_with(|| json!({}));
-                if !entry.is_object() {
-                    *entry = json!({});
-                }
-                if let Some(inner_metadata) = entry.as_object_mut() {
-                    merge(inner, inner_metadata, patch, seconds);
-                }
+            (Value::Object(patch), Some((_, Node::Object(inner)))) => {
+                merge(inner, patch, now);
+                continue;
             }
-            (Value::Object(patch), present) => {
-                let replaces = present.is_some();
-                match without_nulls(patch) {
-                    Some(new) => set(section, metadata, key, Value::Object(new), seconds),
-                    None if replaces => set(section, metadata, key, json!({}), seconds),
-                    // Nothing but nulls where nothing was.
-                    None => {}
-                }
-            }
-            (value, _) => set(section, metadata, key, value.clone(), seconds),
+            (Value::Object(patch), present) => match without_nulls(patch) {
+                Some(new) => Node::new(&Value::Object(new), now),
+                None if present.is_some() => Node::Object(Object::default()),
+                // Nothing but nulls where nothing was.
+                None => continue,
+            },
+            (value, _) => Node::new(value, now),
+        };
+        match place.and_then(|at| object.members.get_mut(at)) {
+            Some((_, place)) => *place = node,
+            // A patch has each key once: what is added is not looked for again.
+            None => object.members.push((Cow::Owned(key), node)),
         }
     }
-}
-
-fn set(section: &mut Section, metadata: &mut Section, key: &str, value: Value, seconds: u64) {
-    metadata.insert(key.to_owned(), stamp(&value, seconds));
-    section.insert(key.to_owned(), value);
+    if !removed.is_empty() {
+        removed.sort_unstable();
+        let mut at = 0;
+        object.members.retain(|_| {
+            at += 1;
+            removed.binary_search(&(at - 1)).is_err()
+        });
+    }
 }
 
 /// A new object without its nulls; `None` when nothing but nulls was in it.
@@ -60,56 +68,48 @@ fn without_nulls(object: &Section) -> Option<Section> {
     (object.is_empty() || !kept.is_empty()).then_some(kept)
 }
 
-/// `{"timestamp": …}` in the place of each leaf; arrays have one for each element.
-pub(super) fn stamp(value: &Value, seconds: u64) -> Value {
-    match value {
-        Value::Object(object) => Value::Object(stamp_object(object, seconds)),
-        Value::Array(items) => items.iter().map(|i| stamp(i, seconds)).collect(),
-        _ => json!({"timestamp": seconds}),
-    }
-}
-
-pub(super) fn stamp_object(object: &Section, seconds: u64) -> Section {
-    object
-        .iter()
-        .map(|(k, v)| (k.clone(), stamp(v, seconds)))
-        .collect()
-}
-
-/// What `desired` has and `reported` has not or has differently, with desired's metadata.
-pub(super) fn difference(
-    desired: &Section,
-    metadata: &Section,
-    reported: &Section,
-) -> (Section, Section) {
-    let (mut state, mut stamps) = (Section::new(), Section::new());
-    let mut include = |key: &String, value: Value, stamp: Option<Value>| {
-        state.insert(key.clone(), value);
-        if let Some(stamp) = stamp {
-            stamps.insert(key.clone(), stamp);
-        }
-    };
-    for (key, wanted) in desired {
-        let stamp = metadata.get(key);
-        match (wanted, reported.get(key)) {
-            (Value::Object(wanted), Some(Value::Object(is))) => {
-                let none = Section::new();
-                let stamp = stamp.and_then(Value::as_object).unwrap_or(&none);
-                let (inner, inner_stamps) = difference(wanted, stamp, is);
-                if !inner.is_empty() {
-                    include(key, inner.into(), Some(inner_stamps.into()));
-                }
+/// What `desired` has and `reported` has not or has differently, with desired's times.
+pub(super) fn difference<'a>(desired: &Object<'a>, reported: &Object<'_>) -> Object<'a> {
+    let index = Index::new(reported, desired.members.len());
+    let mut delta = Object::default();
+    for (key, wanted) in &desired.members {
+        let found = index.find(reported, key);
+        let found = found.and_then(|at| reported.members.get(at));
+        let different = match (wanted, found.map(|(_, node)| node)) {
+            (Node::Object(wanted), Some(Node::Object(is))) => {
+                let inner = difference(wanted, is);
+                (!inner.is_empty()).then_some(Node::Object(inner))
             }
             // An object without attributes wants nothing.
-            (Value::Object(wanted), None) if wanted.is_empty() => {}
-            (wanted, Some(is)) if same(wanted, is) => {}
-            (wanted, _) => include(key, wanted.clone(), stamp.cloned()),
-        }
+            (Node::Object(wanted), None) if wanted.is_empty() => None,
+            (Node::Leaf { json, .. }, Some(Node::Leaf { json: is, .. })) if same_text(json, is) => {
+                None
+            }
+            (wanted, _) => Some(wanted.clone()),
+        };
+        delta
+            .members
+            .extend(different.map(|node| (key.clone(), node)));
     }
-    (state, stamps)
+    delta
 }
 
 /// Equality by value: 1 is 1.0, the order of members does not count, that of elements does.
+fn same_text(a: &str, b: &str) -> bool {
+    // What has no numbers in it has one text only.
+    let may_differ = |text: &str| !text.starts_with(['"', 't', 'f', 'n']);
+    if a == b {
+        return true;
+    }
+    if !may_differ(a) || !may_differ(b) {
+        return false;
+    }
+    match (serde_json::from_str(a), serde_json::from_str(b)) {
+        (Ok(a), Ok(b)) => same(&a, &b),
+        _ => false,
+    }
+}
+
 fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => same_number(a, b),

@@ -3,6 +3,7 @@
 use iotedge_model::json;
 use serde_json::Value;
 
+use super::tree::{self, Object};
 use super::{Document, Limits, Rejection, Section, ShadowError, merge};
 
 /// What a request says about one section.
@@ -114,11 +115,11 @@ impl UpdateRequest {
     }
 
     /// Merges it into the document.
-    pub(super) fn apply(&self, document: &mut Document, seconds: u64) {
+    pub(super) fn apply(&self, document: &mut Document<'_>, seconds: u64) {
         match &self.state {
             State::Remove => {
-                document.desired = None;
-                document.reported = None;
+                document.desired = Object::default();
+                document.reported = Object::default();
             }
             State::Sections(sections) => {
                 for (side, change) in sections {
@@ -127,53 +128,48 @@ impl UpdateRequest {
                         Side::Reported => &mut document.reported,
                     };
                     match change {
-                        Change::Remove => *section = None,
-                        Change::Merge(patch) => {
-                            let whole = section.get_or_insert_default();
-                            merge::merge(&mut whole.state, &mut whole.metadata, patch, seconds);
-                            // An empty section is no section ("Empty Sections").
-                            if whole.state.is_empty() {
-                                *section = None;
-                            }
-                        }
+                        Change::Remove => *section = Object::default(),
+                        Change::Merge(patch) => merge::merge(section, patch, seconds),
                     }
                 }
             }
         }
     }
 
-    /// The state as it was sent.
-    pub(super) fn echo(&self) -> Value {
-        match &self.state {
-            State::Remove => Value::Null,
-            State::Sections(sections) => sections
-                .iter()
-                .map(|(side, change)| {
-                    let value = match change {
-                        Change::Remove => Value::Null,
-                        Change::Merge(patch) => Value::Object(patch.clone()),
-                    };
-                    (side.as_str().to_owned(), value)
-                })
-                .collect(),
+    fn write_sections(&self, out: &mut String, write: impl Fn(&Change, &mut String)) {
+        out.push('{');
+        if let State::Sections(sections) = &self.state {
+            for (at, (side, change)) in sections.iter().enumerate() {
+                out.push_str(if at > 0 { ",\"" } else { "\"" });
+                out.push_str(side.as_str());
+                out.push_str("\":");
+                write(change, out);
+            }
         }
+        out.push('}');
+    }
+
+    /// The state as it was sent.
+    pub(super) fn write_echo(&self, out: &mut String) {
+        if self.state == State::Remove {
+            out.push_str("null");
+            return;
+        }
+        self.write_sections(out, |change, out| match change {
+            Change::Remove => out.push_str("null"),
+            // A map of values can always be written.
+            Change::Merge(patch) => {
+                out.push_str(&serde_json::to_string(patch).unwrap_or_default());
+            }
+        });
     }
 
     /// A timestamp for each leaf that was sent, removed ones included.
-    pub(super) fn echo_metadata(&self, seconds: u64) -> Value {
-        match &self.state {
-            State::Remove => Value::Object(serde_json::Map::new()),
-            State::Sections(sections) => sections
-                .iter()
-                .map(|(side, change)| {
-                    let value = match change {
-                        Change::Remove => merge::stamp(&Value::Null, seconds),
-                        Change::Merge(patch) => merge::stamp_object(patch, seconds).into(),
-                    };
-                    (side.as_str().to_owned(), value)
-                })
-                .collect(),
-        }
+    pub(super) fn write_echo_metadata(&self, seconds: u64, out: &mut String) {
+        self.write_sections(out, |change, out| match change {
+            Change::Remove => tree::write_value_stamps(&Value::Null, seconds, out),
+            Change::Merge(patch) => tree::write_section_stamps(patch, seconds, out),
+        });
     }
 }
 

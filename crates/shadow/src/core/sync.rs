@@ -286,8 +286,7 @@ impl Base {
         })
     }
 
-    /// From the store; a base that cannot be read is none, which loses nothing: both sides are
-    /// compared with an empty document then.
+    /// From the store.
     pub(super) fn from_json(value: &Value) -> Option<Self> {
         let section = |name: &str| value.get(name)?.as_object().cloned();
         Some(Self {

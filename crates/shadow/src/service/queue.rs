@@ -201,6 +201,11 @@ impl CommitNotice {
         self.send(outcome);
     }
 
+    /// There is no commit to wait for.
+    pub(super) fn discard(mut self) {
+        self.told = true;
+    }
+
     fn send(&mut self, outcome: Result<(), StorageFailure>) {
         if std::mem::replace(&mut self.told, true) {
             return;

@@ -15,7 +15,7 @@ use super::lane::{Lane, Outcome, Slot};
 use super::queue::{CommitNotice, Job, Queue, Reply, Request};
 use super::{Settings, internal};
 use crate::core::{self, Rejection, ShadowError, Stored};
-use crate::{CommitDone, ShadowStore, StorageFailure};
+use crate::{CommitDone, Put, ShadowStore, StorageFailure};
 
 fn rejected(operation: ShadowOperation) -> &'static str {
     match operation {
@@ -37,7 +37,9 @@ fn log_event(operation: ShadowOperation) -> &'static str {
 struct Decision {
     outcome: Outcome,
     /// What to put before it is told.
-    put: Option<Stored>,
+    put: Option<Bytes>,
+    /// What to put, whoever waits: that it was read.
+    seen: Option<Bytes>,
 }
 
 pub(super) struct Worker {
@@ -47,6 +49,10 @@ pub(super) struct Worker {
     clock: Arc<dyn Clock>,
     settings: Settings,
     lanes: HashMap<Arc<str>, Lane>,
+    /// Decided in this turn, and handed to the store at its end: in one commit.
+    puts: Vec<Put>,
+    /// Where in `puts` a key was put last.
+    last_put: HashMap<String, usize>,
 }
 
 fn bytes(value: &Value) -> Bytes {
@@ -68,6 +74,8 @@ impl Worker {
             clock,
             settings,
             lanes: HashMap::new(),
+            puts: Vec::new(),
+            last_put: HashMap::new(),
         }
     }
 
@@ -84,12 +92,34 @@ impl Worker {
                         outcome,
                     } => self.committed(&thing, number, outcome, &now, &mut ready),
                     Job::Sweep { after } => {
+                        // It reads what stands in the store.
+                        self.flush();
                         let next = self.sweep(after.as_deref(), &now);
                         self.queue.swept(next);
                     }
                 }
             }
+            self.flush();
             self.tell(ready);
+        }
+    }
+
+    fn put(&mut self, key: &str, body: Bytes, done: CommitDone) {
+        self.last_put.insert(key.to_owned(), self.puts.len());
+        let key = key.to_owned();
+        self.puts.push(Put { key, body, done });
+    }
+
+    /// Hands to the store what was decided in this turn.
+    fn flush(&mut self) {
+        self.last_put.clear();
+        let puts = std::mem::take(&mut self.puts);
+        if puts.is_empty() {
+            return;
+        }
+        if let Err(e) = self.store.put(puts) {
+            // The notices went with the puts and come as failed commits.
+            internal("shadows", &e);
         }
     }
 
@@ -101,7 +131,11 @@ impl Worker {
             .unwrap_or_else(|rejection| Decision {
                 outcome: refusal(&rejection, &request.reply, request.operation, now),
                 put: None,
+                seen: None,
             });
+        if let (Some(seen), Ok(key)) = (decision.seen, &request.key) {
+            self.put(key, seen, unheard());
+        }
         let lane = self.lanes.entry(request.thing.clone()).or_default();
         let number = lane.next_number();
         let slot = Slot {
@@ -116,15 +150,13 @@ impl Worker {
             outcome: decision.outcome,
             ready: decision.put.is_none(),
         };
-        if let (Some(stored), Ok(key)) = (decision.put, &request.key) {
-            let notice = CommitNotice::new(self.queue.clone(), slot.thing.clone(), number);
-            let done = Box::new(move |outcome| notice.tell(outcome));
-            if let Err(e) = self.store.put(key, stored.to_bytes().into(), done) {
-                // The notice went with `done` and comes as a failed commit.
-                internal(key, &e);
-            }
-        }
+        let notice = CommitNotice::new(self.queue.clone(), slot.thing.clone(), number);
         lane.push(slot);
+        if let (Some(body), Ok(key)) = (decision.put, &request.key) {
+            self.put(key, body, Box::new(move |outcome| notice.tell(outcome)));
+        } else {
+            notice.discard();
+        }
         drain(&mut self.lanes, &request.thing, ready);
     }
 
@@ -139,14 +171,16 @@ impl Worker {
             Ok(key) => key,
             Err(e) => return Err(reject(ShadowError::InvalidName(*e))),
         };
-        let stored = self.load(key).map_err(reject)?;
+        let body = self.load(key).map_err(reject)?;
+        let stored = body.as_deref().map(Stored::parse).transpose();
+        let stored = stored.map_err(|e| reject(internal(key, &e)))?;
         let stored = stored.as_ref();
         let name = key.replacen('/', "~", 1);
         let published = matches!(request.reply, Reply::Message(_));
         Ok(match request.operation {
             ShadowOperation::Get => {
-                let document = bytes(&core::get(stored, &request.payload, &name, now, limits)?);
-                self.used(key, stored, now);
+                let document = core::get(stored, &request.payload, &name, now, limits)?;
+                let document = Bytes::from(document);
                 let messages = published.then(|| ("get/accepted", document.clone()));
                 Decision {
                     outcome: Outcome {
@@ -156,14 +190,15 @@ impl Worker {
                         metric: Metric::GetThingShadowAccepted,
                     },
                     put: None,
+                    seen: self.seen(stored, now),
                 }
             }
             ShadowOperation::Update => {
                 let updated = core::update(stored, &request.payload, now, limits)?;
-                let accepted = bytes(&updated.accepted);
+                let accepted = Bytes::from(updated.accepted);
                 let mut messages = vec![("update/accepted", accepted.clone())];
-                messages.extend(updated.delta.map(|d| ("update/delta", bytes(&d))));
-                messages.push(("update/documents", bytes(&updated.documents)));
+                messages.extend(updated.delta.map(|d| ("update/delta", Bytes::from(d))));
+                messages.push(("update/documents", Bytes::from(updated.documents)));
                 Decision {
                     outcome: Outcome {
                         answer: Ok(accepted),
@@ -171,12 +206,13 @@ impl Worker {
                         durable: Ok(()),
                         metric: Metric::UpdateThingShadowAccepted,
                     },
-                    put: Some(Stored::Live(updated.document)),
+                    put: Some(Stored::Live(updated.document).to_bytes().into()),
+                    seen: None,
                 }
             }
             ShadowOperation::Delete => {
                 let deleted = core::delete(stored, &request.payload, &name, now, limits)?;
-                let accepted = bytes(&deleted.accepted);
+                let accepted = Bytes::from(deleted.accepted);
                 Decision {
                     outcome: Outcome {
                         answer: Ok(accepted.clone()),
@@ -184,20 +220,18 @@ impl Worker {
                         durable: Ok(()),
                         metric: Metric::DeleteThingShadowAccepted,
                     },
-                    put: Some(Stored::Deleted(deleted.tombstone)),
+                    put: Some(Stored::Deleted(deleted.tombstone).to_bytes().into()),
+                    seen: None,
                 }
             }
         })
     }
 
-    fn load(&self, key: &str) -> Result<Option<Stored>, ShadowError> {
-        match self.store.get(key) {
-            Ok(None) => Ok(None),
-            Ok(Some(body)) => Stored::parse(&body)
-                .map(Some)
-                .map_err(|e| internal(key, &e)),
-            Err(e) => Err(internal(key, &e)),
+    fn load(&self, key: &str) -> Result<Option<Bytes>, ShadowError> {
+        if let Some(put) = self.last_put.get(key).and_then(|at| self.puts.get(*at)) {
+            return Ok(Some(put.body.clone()));
         }
+        self.store.get(key).map_err(|e| internal(key, &e))
     }
 
     fn committed(
@@ -259,6 +293,13 @@ impl Worker {
     }
 
     fn sweep_one(&self, key: &str, body: &[u8], now: &Now) -> Result<(), StorageFailure> {
+        let put = |stored: Stored<'_>| {
+            self.store.put(vec![Put {
+                key: key.to_owned(),
+                body: stored.to_bytes().into(),
+                done: unheard(),
+            }])
+        };
         match (Stored::parse(body), self.settings.unused_lifetime) {
             (Ok(Stored::Deleted(tombstone)), _) if tombstone.is_over(now) => self.store.forget(key),
             (Ok(Stored::Live(mut document)), Some(lifetime)) => {
@@ -268,15 +309,13 @@ impl Worker {
                         shadow = key,
                         "nobody has used it for shadow.unused_lifetime: deleted"
                     );
-                    let tombstone = Stored::Deleted(document.bury(now));
-                    return self.store.put(key, tombstone.to_bytes().into(), unheard());
+                    return put(Stored::Deleted(document.bury(now)));
                 }
                 // Its time begins when it is first seen.
-                if document.used.is_none() && document.touch(now) {
-                    let seen = Stored::Live(document);
-                    return self.store.put(key, seen.to_bytes().into(), unheard());
+                match document.used.is_none() && document.touch(now) {
+                    true => put(Stored::Live(document)),
+                    false => Ok(()),
                 }
-                Ok(())
             }
             // What is damaged stays for those who can read it.
             _ => Ok(()),
@@ -284,18 +323,14 @@ impl Worker {
     }
 
     /// A reader has been there: noted once a day, where that counts.
-    fn used(&self, key: &str, stored: Option<&Stored>, now: &Now) {
+    fn seen(&self, stored: Option<&Stored<'_>>, now: &Now) -> Option<Bytes> {
         let (Some(Stored::Live(document)), Some(_)) = (stored, self.settings.unused_lifetime)
         else {
-            return;
+            return None;
         };
         let mut document = document.clone();
-        if document.touch(now) {
-            let seen = Stored::Live(document).to_bytes().into();
-            if let Err(e) = self.store.put(key, seen, unheard()) {
-                internal(key, &e);
-            }
-        }
+        let news = document.touch(now);
+        news.then(|| Stored::Live(document).to_bytes().into())
     }
 
     /// One step through all keys; gives the key after which the next one goes on.

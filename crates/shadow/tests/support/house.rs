@@ -14,7 +14,7 @@ use iotedge_model::{
     Message, Now, Principal, QoS, Source, Topic, TopicFilter, TraceId, UnixMillis,
 };
 use iotedge_ports::*;
-use iotedge_shadow::{CommitDone, Settings, ShadowService, ShadowStore, StorageFailure};
+use iotedge_shadow::{CommitDone, Put, Settings, ShadowService, ShadowStore, StorageFailure};
 use serde_json::Value;
 
 /// Time that moves when a test says so.
@@ -160,20 +160,20 @@ impl ShadowStore for MemoryStore {
     fn get(&self, key: &str) -> Result<Option<Bytes>, StorageFailure> {
         Ok(self.state.lock().unwrap().entries.get(key).cloned())
     }
-    fn put(&self, key: &str, body: Bytes, done: CommitDone) -> Result<(), StorageFailure> {
+    fn put(&self, puts: Vec<Put>) -> Result<(), StorageFailure> {
         let mut state = self.state.lock().unwrap();
-        state.entries.insert(key.into(), body);
-        state.puts += 1;
-        let done = match &mut state.held {
-            Some(held) => {
-                held.push(done);
-                None
+        let mut committed = Vec::new();
+        for put in puts {
+            state.entries.insert(put.key, put.body);
+            state.puts += 1;
+            match &mut state.held {
+                Some(held) => held.push(put.done),
+                None => committed.push(put.done),
             }
-            None => Some(done),
-        };
+        }
         drop(state);
         self.put.notify_all();
-        if let Some(done) = done {
+        for done in committed {
             done(Ok(()));
         }
         Ok(())

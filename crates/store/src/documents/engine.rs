@@ -33,9 +33,9 @@ impl StateEngine {
         self.connection.execute_batch("COMMIT")
     }
 
-    fn settled<'a>(&self, jobs: impl Iterator<Item = &'a Job<Change>>) {
+    fn committed(&self, batch: &[Job<Change>]) {
         let mut overlay = self.overlay.lock().unwrap_or_else(PoisonError::into_inner);
-        jobs.for_each(|job| overlay.settled(&job.op));
+        batch.iter().for_each(|job| overlay.committed(&job.op));
     }
 }
 
@@ -44,7 +44,7 @@ impl Engine for StateEngine {
 
     fn commit(&mut self, batch: &[Job<Change>]) -> Result<(), StoreError> {
         let Err(error) = self.transaction(batch) else {
-            self.settled(batch.iter());
+            self.committed(batch);
             self.full = false;
             METRICS.committed_documents(u64::try_from(batch.len()).unwrap_or(u64::MAX));
             self.space.committed(&self.connection, &self.path);
@@ -94,7 +94,7 @@ impl Engine for StateEngine {
         given_up.extend(waiting.take(rests));
         given_up.sort_by_key(|job| job.op.sequence);
         for job in given_up.iter() {
-            overlay.settled(&job.op);
+            overlay.given_up(&job.op);
         }
         for job in kept.iter() {
             overlay.restore(&job.op);
