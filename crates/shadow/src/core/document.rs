@@ -59,10 +59,6 @@ impl Tombstone<'_> {
 }
 
 /// What stands in the store for a shadow; texts of it are borrowed where they were read.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one at a time is read, never a list of them"
-)]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Stored<'a> {
     /// A shadow.
