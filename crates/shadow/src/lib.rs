@@ -13,5 +13,8 @@ pub mod core;
 mod service;
 mod store;
 
-pub use service::{Answer, Call, Listed, Settings, ShadowHttp, ShadowService};
+pub use service::{
+    Answer, Call, Listed, Settings, ShadowHttp, ShadowService, SyncKey, Synchronised,
+    SynchronisedReply,
+};
 pub use store::{CommitDone, Put, ShadowStore, StorageFailure};

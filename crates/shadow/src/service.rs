@@ -3,6 +3,7 @@
 mod http;
 mod lane;
 mod queue;
+mod sync;
 mod worker;
 
 use std::future::Future;
@@ -21,10 +22,11 @@ use serde_json::{Value, json};
 
 use crate::ShadowStore;
 use crate::core::{self, Limits, Rejection, ShadowError, Stored};
-use queue::{Queue, Refused, Reply, Request};
+use queue::{Queue, Refused, Reply, Request, Work};
 use worker::Worker;
 
 pub use http::ShadowHttp;
+pub use sync::{SyncKey, Synchronised, SynchronisedReply};
 
 /// How the service behaves.
 #[derive(Debug, Clone, Copy)]
@@ -200,12 +202,14 @@ impl ShadowService {
             key: self.allowed(&call.thing, call.shadow.as_ref()),
             prefix: shadow_prefix(&call.thing, call.shadow.as_ref()),
             operation: call.operation,
+            work: Work::Ask,
             payload: call.payload,
             trace: call.trace,
             hops: 0,
             protocol: call.protocol,
             reply: Reply::Direct(Some(reply)),
             excess: false,
+            counted: false,
         };
         if let Err(Refused(request)) = self.queue.submit(request) {
             METRICS.dropped(DropReason::QueueFull, 1);
@@ -390,12 +394,14 @@ impl Service for ShadowService {
             key: names,
             prefix: prefix.trim_end_matches('/').to_owned(),
             operation: parsed.operation,
+            work: Work::Ask,
             payload: message.payload.clone(),
             trace: message.trace,
             hops: message.hops,
             protocol: message.source.protocol(),
             reply: Reply::Message(done),
             excess: false,
+            counted: false,
         };
         if let Err(Refused(request)) = self.queue.submit(request) {
             METRICS.dropped(DropReason::QueueFull, 1);

@@ -152,8 +152,11 @@ pub(crate) fn reader(path: &Path) -> Result<Connection, StoreError> {
     connection
         .busy_timeout(Duration::from_secs(5))
         .map_err(sql)?;
+    // A reader's pages are of no use after the next commit: it needs few of them.
     connection
-        .execute_batch("PRAGMA query_only = ON; PRAGMA cell_size_check = ON;")
+        .execute_batch(
+            "PRAGMA query_only = ON; PRAGMA cell_size_check = ON; PRAGMA cache_size = -512;",
+        )
         .map_err(sql)?;
     Ok(connection)
 }

@@ -50,9 +50,11 @@ pub struct Tombstone<'a> {
 }
 
 impl Tombstone<'_> {
-    /// Whether the version is to be forgotten. Only a trusted clock on both ends can say so.
+    /// Whether the version is to be forgotten. Only a trusted clock on both ends can say so, and
+    /// never before the cloud, where it knows the shadow, has heard of the deletion.
     pub fn is_over(&self, now: &Now) -> bool {
-        self.trusted
+        self.base.is_none()
+            && self.trusted
             && now.trusted
             && now.wall.0.saturating_sub(self.deleted_at.0) > TOMBSTONE_MILLIS
     }

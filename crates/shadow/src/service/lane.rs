@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::Answer;
 use super::queue::Reply;
+use super::sync::Synchronised;
 
 /// What is told when an answer's turn has come.
 pub(super) struct Outcome {
@@ -20,7 +21,9 @@ pub(super) struct Outcome {
     pub(super) messages: Vec<(&'static str, Bytes)>,
     /// For the publisher's acknowledgement.
     pub(super) durable: Result<(), Failure>,
-    pub(super) metric: Metric,
+    pub(super) metric: Option<Metric>,
+    /// For who synchronises.
+    pub(super) synchronised: Option<Synchronised>,
 }
 
 impl Outcome {
@@ -44,7 +47,7 @@ pub(super) struct Slot {
     pub(super) hops: u8,
     pub(super) protocol: Protocol,
     pub(super) reply: Reply,
-    pub(super) excess: bool,
+    pub(super) counted: bool,
     pub(super) outcome: Outcome,
     /// Whether what it rests on is committed.
     pub(super) ready: bool,

@@ -10,6 +10,7 @@ use iotedge_ports::Part;
 
 use super::{Answer, Settings};
 use crate::StorageFailure;
+use crate::core::sync::{Base, Replica};
 
 /// Who hears the outcome.
 pub(super) enum Reply {
@@ -17,6 +18,18 @@ pub(super) enum Reply {
     Message(Option<Part>),
     /// A caller; the topics hear of changes, not of refusals.
     Direct(Option<Box<dyn FnOnce(Answer) + Send>>),
+    /// Who brings the shadow and the cloud's together; the topics hear of changes.
+    Synchronised(Option<super::SynchronisedReply>),
+}
+
+/// What is to be done.
+pub(super) enum Work {
+    /// The operation of the request.
+    Ask,
+    /// To merge what the cloud has.
+    Synchronise(Replica),
+    /// To note what both have in common.
+    Settle(Option<Base>),
 }
 
 pub(super) struct Request {
@@ -27,6 +40,7 @@ pub(super) struct Request {
     /// `$aws/things/{thing}/shadow[/name/{shadow}]`
     pub(super) prefix: String,
     pub(super) operation: ShadowOperation,
+    pub(super) work: Work,
     pub(super) payload: Bytes,
     pub(super) trace: TraceId,
     pub(super) hops: u8,
@@ -34,6 +48,8 @@ pub(super) struct Request {
     pub(super) reply: Reply,
     /// One more than may be in flight: to be refused with 429.
     pub(super) excess: bool,
+    /// One of those in flight.
+    pub(super) counted: bool,
 }
 
 pub(super) enum Job {
@@ -97,11 +113,15 @@ impl Queue {
         if state.stopping || state.open >= self.max_open || bytes > self.max_bytes {
             return Err(Refused(Box::new(request)));
         }
-        let count = state.in_flight.entry(request.thing.clone()).or_default();
-        if *count >= self.max_in_flight {
-            request.excess = true;
-        } else {
-            *count += 1;
+        // The limit is for clients.
+        if matches!(request.work, Work::Ask) {
+            let count = state.in_flight.entry(request.thing.clone()).or_default();
+            if *count >= self.max_in_flight {
+                request.excess = true;
+            } else {
+                *count += 1;
+                request.counted = true;
+            }
         }
         state.open += 1;
         state.bytes = bytes;
@@ -142,10 +162,10 @@ impl Queue {
     }
 
     /// A request was answered.
-    pub(super) fn answered(&self, thing: &Arc<str>, excess: bool) {
+    pub(super) fn answered(&self, thing: &Arc<str>, counted: bool) {
         let mut state = self.lock();
         state.open = state.open.saturating_sub(1);
-        if excess {
+        if !counted {
             return;
         }
         let left = state.in_flight.get_mut(thing).map(|count| {

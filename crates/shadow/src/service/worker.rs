@@ -12,9 +12,9 @@ use iotedge_telemetry::{METRICS, Metric, event};
 use serde_json::Value;
 
 use super::lane::{Lane, Outcome, Slot};
-use super::queue::{CommitNotice, Job, Queue, Reply, Request};
-use super::{Settings, internal};
-use crate::core::{self, Rejection, ShadowError, Stored};
+use super::queue::{CommitNotice, Job, Queue, Reply, Request, Work};
+use super::{Settings, internal, sync};
+use crate::core::{self, Deleted, Rejection, ShadowError, Stored, Updated};
 use crate::{CommitDone, Put, ShadowStore, StorageFailure};
 
 fn rejected(operation: ShadowOperation) -> &'static str {
@@ -34,12 +34,57 @@ fn log_event(operation: ShadowOperation) -> &'static str {
 }
 
 /// A decision, before it is known whether it can be stored.
-struct Decision {
-    outcome: Outcome,
+pub(super) struct Decision {
+    pub(super) outcome: Outcome,
     /// What to put before it is told.
-    put: Option<Bytes>,
+    pub(super) put: Option<Bytes>,
     /// What to put, whoever waits: that it was read.
     seen: Option<Bytes>,
+}
+
+impl Decision {
+    /// Nothing to put and nothing to publish.
+    pub(super) fn new(answer: Bytes) -> Self {
+        Self {
+            outcome: Outcome {
+                answer: Ok(answer),
+                messages: Vec::new(),
+                durable: Ok(()),
+                metric: None,
+                synchronised: None,
+            },
+            put: None,
+            seen: None,
+        }
+    }
+
+    fn answer(&self) -> Bytes {
+        self.outcome.answer.clone().unwrap_or_default()
+    }
+
+    fn say(&mut self, suffix: &'static str, payload: Bytes) {
+        self.outcome.messages.push((suffix, payload));
+    }
+
+    pub(super) fn updated(updated: Updated<'_>) -> Self {
+        let mut decision = Self::new(Bytes::from(updated.accepted));
+        decision.say("update/accepted", decision.answer());
+        if let Some(delta) = updated.delta {
+            decision.say("update/delta", Bytes::from(delta));
+        }
+        decision.say("update/documents", Bytes::from(updated.documents));
+        decision.outcome.metric = Some(Metric::UpdateThingShadowAccepted);
+        decision.put = Some(Stored::Live(updated.document).to_bytes().into());
+        decision
+    }
+
+    pub(super) fn deleted(deleted: Deleted<'_>) -> Self {
+        let mut decision = Self::new(Bytes::from(deleted.accepted));
+        decision.say("delete/accepted", decision.answer());
+        decision.outcome.metric = Some(Metric::DeleteThingShadowAccepted);
+        decision.put = Some(Stored::Deleted(deleted.tombstone).to_bytes().into());
+        decision
+    }
 }
 
 pub(super) struct Worker {
@@ -146,7 +191,7 @@ impl Worker {
             hops: request.hops,
             protocol: request.protocol,
             reply: request.reply,
-            excess: request.excess,
+            counted: request.counted,
             outcome: decision.outcome,
             ready: decision.put.is_none(),
         };
@@ -175,54 +220,41 @@ impl Worker {
         let stored = body.as_deref().map(Stored::parse).transpose();
         let stored = stored.map_err(|e| reject(internal(key, &e)))?;
         let stored = stored.as_ref();
+        match &request.work {
+            Work::Ask => self.answer(request, key, stored, now),
+            Work::Synchronise(cloud) => sync::synchronise(stored, cloud, now, limits),
+            Work::Settle(base) => Ok(sync::settle(stored, base.as_ref())),
+        }
+    }
+
+    fn answer(
+        &self,
+        request: &Request,
+        key: &str,
+        stored: Option<&Stored<'_>>,
+        now: &Now,
+    ) -> Result<Decision, Rejection> {
+        let limits = &self.settings.limits;
         let name = key.replacen('/', "~", 1);
-        let published = matches!(request.reply, Reply::Message(_));
         Ok(match request.operation {
             ShadowOperation::Get => {
                 let document = core::get(stored, &request.payload, &name, now, limits)?;
-                let document = Bytes::from(document);
-                let messages = published.then(|| ("get/accepted", document.clone()));
-                Decision {
-                    outcome: Outcome {
-                        answer: Ok(document),
-                        messages: messages.into_iter().collect(),
-                        durable: Ok(()),
-                        metric: Metric::GetThingShadowAccepted,
-                    },
-                    put: None,
-                    seen: self.seen(stored, now),
+                let published = matches!(request.reply, Reply::Message(_));
+                let mut decision = Decision::new(Bytes::from(document));
+                if published {
+                    decision.say("get/accepted", decision.answer());
                 }
+                decision.outcome.metric = Some(Metric::GetThingShadowAccepted);
+                decision.seen = self.seen(stored, now);
+                decision
             }
             ShadowOperation::Update => {
                 let updated = core::update(stored, &request.payload, now, limits)?;
-                let accepted = Bytes::from(updated.accepted);
-                let mut messages = vec![("update/accepted", accepted.clone())];
-                messages.extend(updated.delta.map(|d| ("update/delta", Bytes::from(d))));
-                messages.push(("update/documents", Bytes::from(updated.documents)));
-                Decision {
-                    outcome: Outcome {
-                        answer: Ok(accepted),
-                        messages,
-                        durable: Ok(()),
-                        metric: Metric::UpdateThingShadowAccepted,
-                    },
-                    put: Some(Stored::Live(updated.document).to_bytes().into()),
-                    seen: None,
-                }
+                Decision::updated(updated)
             }
             ShadowOperation::Delete => {
                 let deleted = core::delete(stored, &request.payload, &name, now, limits)?;
-                let accepted = Bytes::from(deleted.accepted);
-                Decision {
-                    outcome: Outcome {
-                        answer: Ok(accepted.clone()),
-                        messages: vec![("delete/accepted", accepted)],
-                        durable: Ok(()),
-                        metric: Metric::DeleteThingShadowAccepted,
-                    },
-                    put: Some(Stored::Deleted(deleted.tombstone).to_bytes().into()),
-                    seen: None,
-                }
+                Decision::deleted(deleted)
             }
         })
     }
@@ -282,12 +314,18 @@ impl Worker {
         }
         for slot in slots {
             log(&slot);
-            METRICS.count(slot.outcome.metric, slot.protocol);
-            self.queue.answered(&slot.thing, slot.excess);
+            if let Some(metric) = slot.outcome.metric {
+                METRICS.count(metric, slot.protocol);
+            }
+            self.queue.answered(&slot.thing, slot.counted);
             match slot.reply {
                 Reply::Message(Some(part)) => part.finish(slot.outcome.durable),
                 Reply::Direct(Some(reply)) => reply(slot.outcome.answer),
-                Reply::Message(None) | Reply::Direct(None) => {}
+                Reply::Synchronised(Some(reply)) => reply(match slot.outcome.answer {
+                    Ok(_) => slot.outcome.synchronised.ok_or(ShadowError::Internal),
+                    Err(rejection) => Err(rejection.reason),
+                }),
+                Reply::Message(None) | Reply::Direct(None) | Reply::Synchronised(None) => {}
             }
         }
     }
@@ -402,12 +440,13 @@ fn refusal(rejection: &Rejection, reply: &Reply, operation: ShadowOperation, now
     let messages = match reply {
         Reply::Message(_) => vec![(rejected(operation), bytes(&rejection.to_json(now)))],
         // "No MQTT error messages are emitted" for other ways in.
-        Reply::Direct(_) => Vec::new(),
+        Reply::Direct(_) | Reply::Synchronised(_) => Vec::new(),
     };
     Outcome {
         answer: Err(rejection.clone()),
         messages,
         durable: Ok(()),
-        metric: Metric::ThingShadowRejected,
+        metric: Some(Metric::ThingShadowRejected),
+        synchronised: None,
     }
 }
