@@ -23,7 +23,7 @@ pub(super) struct Outcome {
     pub(super) durable: Result<(), Failure>,
     pub(super) metric: Option<Metric>,
     /// For who synchronises.
-    pub(super) synchronised: Option<Synchronised>,
+    pub(super) synchronised: Option<Box<Synchronised>>,
 }
 
 impl Outcome {

@@ -27,9 +27,9 @@ pub(super) enum Work {
     /// The operation of the request.
     Ask,
     /// To merge what the cloud has.
-    Synchronise(Replica),
+    Synchronise(Box<Replica>),
     /// To note what both have in common.
-    Settle(Option<Base>),
+    Settle(Option<Box<Base>>),
 }
 
 pub(super) struct Request {

@@ -51,13 +51,13 @@ impl ShadowService {
     /// Merges the cloud's side into the local one, by the rule of [`crate::core::sync`]. The limits
     /// of documents hold here, too.
     pub fn synchronise(&self, key: &SyncKey, cloud: Replica, reply: SynchronisedReply) {
-        self.submit_sync(key, Work::Synchronise(cloud), reply);
+        self.submit_sync(key, Work::Synchronise(Box::new(cloud)), reply);
     }
 
     /// Notes what both sides have had in common since the cloud has accepted what
     /// [`ShadowService::synchronise`] gave for it; `None` when the shadow is gone there.
     pub fn settle(&self, key: &SyncKey, base: Option<Base>, reply: SynchronisedReply) {
-        self.submit_sync(key, Work::Settle(base), reply);
+        self.submit_sync(key, Work::Settle(base.map(Box::new)), reply);
     }
 
     fn submit_sync(&self, key: &SyncKey, work: Work, reply: SynchronisedReply) {
@@ -185,12 +185,12 @@ pub(super) fn synchronise(
             decision.put = Some(body);
         }
     }
-    decision.outcome.synchronised = Some(Synchronised {
+    decision.outcome.synchronised = Some(Box::new(Synchronised {
         cloud: plan.cloud,
         local_version,
         merged: plan.merged,
         conflicts: plan.conflicts,
-    });
+    }));
     Ok(decision)
 }
 
@@ -198,11 +198,11 @@ pub(super) fn settle(stored: Option<&Stored<'_>>, base: Option<&Base>) -> Decisi
     let mut decision = Decision::new(Bytes::new());
     let body = stored.map(Stored::to_bytes);
     decision.put = body.and_then(|body| with_base(&body, base));
-    decision.outcome.synchronised = Some(Synchronised {
+    decision.outcome.synchronised = Some(Box::new(Synchronised {
         cloud: Step::Keep,
         local_version: version(stored),
         merged: None,
         conflicts: Vec::new(),
-    });
+    }));
     decision
 }

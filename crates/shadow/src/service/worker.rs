@@ -223,7 +223,7 @@ impl Worker {
         match &request.work {
             Work::Ask => self.answer(request, key, stored, now),
             Work::Synchronise(cloud) => sync::synchronise(stored, cloud, now, limits),
-            Work::Settle(base) => Ok(sync::settle(stored, base.as_ref())),
+            Work::Settle(base) => Ok(sync::settle(stored, base.as_deref())),
         }
     }
 
@@ -322,7 +322,10 @@ impl Worker {
                 Reply::Message(Some(part)) => part.finish(slot.outcome.durable),
                 Reply::Direct(Some(reply)) => reply(slot.outcome.answer),
                 Reply::Synchronised(Some(reply)) => reply(match slot.outcome.answer {
-                    Ok(_) => slot.outcome.synchronised.ok_or(ShadowError::Internal),
+                    Ok(_) => {
+                        let done = slot.outcome.synchronised.map(|done| *done);
+                        done.ok_or(ShadowError::Internal)
+                    }
                     Err(rejection) => Err(rejection.reason),
                 }),
                 Reply::Message(None) | Reply::Direct(None) | Reply::Synchronised(None) => {}
