@@ -122,6 +122,9 @@ min_free_disk = "1MiB"
 max_document_bytes = "16KiB"
 max_depth = 8
 max_in_flight = 20
+max_client_token_bytes = 128
+max_thing_name = 100
+max_shadow_name = 32
 unused_lifetime = "365d"
 [log]
 format = "json"
@@ -169,6 +172,9 @@ topic = "sensors/${{name}}"
     let shadow = ShadowConfig {
         max_document_bytes: 16 << 10,
         max_depth: 8,
+        max_client_token_bytes: 128,
+        max_thing_name: 100,
+        max_shadow_name: 32,
         max_in_flight: 20,
         unused_lifetime: Some(year),
     };
