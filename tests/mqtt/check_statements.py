@@ -61,17 +61,42 @@ def statement_of(test):
     return "MQTT-{}.{}.{}-{}".format(*match.groups()) if match else None
 
 
-def read_tests(folder, gaps):
+def read_shared(folder):
+    """{MODULE.TEST: its decorators} of what both versions have in common."""
+    return {
+        f"{file.stem}.{node.name}": node.decorator_list
+        for file in sorted(folder.glob("*.py"))
+        for node in ast.parse(file.read_text(), str(file)).body
+        if isinstance(node, ast.FunctionDef)
+    }
+
+
+def read_test(node, shared):
+    """The name of the test that a statement of Python makes, and its decorators; None for the name
+    where it makes none, and for the decorators where the shared test is not there."""
+    if isinstance(node, ast.FunctionDef):
+        name, decorators = node.name, node.decorator_list
+    elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+        name, decorators = node.targets[0].id, shared.get(ast.unparse(node.value))
+    else:
+        return None, []
+    return (name if name.startswith("test") else None), decorators
+
+
+def read_tests(folder, shared, gaps):
     """{FILE::TEST: the marks that say that it is not expected to pass}."""
     found = {}
     for file in sorted(folder.glob("test_*.py")):
         for node in ast.walk(ast.parse(file.read_text(), str(file))):
-            if not isinstance(node, ast.FunctionDef) or not node.name.startswith("test"):
+            test, decorators = read_test(node, shared)
+            if test is None:
                 continue
-            name = f"{file.name}::{node.name}"
+            name = f"{file.name}::{test}"
             if name in found:
                 gaps.append(f"{name}: defined twice; the first is never run")
-            decorators = [ast.unparse(decorator) for decorator in node.decorator_list]
+            if decorators is None:
+                gaps.append(f"{name}: there is no {ast.unparse(node.value)}")
+            decorators = [ast.unparse(decorator) for decorator in decorators or []]
             if any(re.search(r"\bmark\.skip\b", text) for text in decorators):
                 gaps.append(f"{name}: is skipped")
             found[name] = [t for t in decorators if re.match(r"pending|defect", t)]
@@ -102,7 +127,7 @@ def check_version(version, folder=HERE):
     """(gaps, a line that sums up)."""
     gaps = []
     statements = read_list((folder / f"statements-{version}.txt").read_text(), gaps)
-    tests = read_tests(folder / version, gaps)
+    tests = read_tests(folder / version, read_shared(folder / "both"), gaps)
     check(statements, tests, VERSIONS[version], gaps)
     all = statements.values()
     waiting = sum(bool(marks) for marks in tests.values())

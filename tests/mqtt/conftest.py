@@ -1,8 +1,11 @@
 """One broker for all conformance tests, and names that no other test uses."""
 
 import pytest
+
+pytest.register_assert_rewrite("both")
+
 from conformance import bench, brokers
-from harness import process
+from harness.fixtures import pytest_runtest_makereport  # noqa: F401 - pytest finds it here
 
 
 def pytest_addoption(parser):
@@ -31,13 +34,3 @@ def mqtt(request, broker):
     yield it
     it.close()
     assert broker.process.running, "the broker has died"
-
-
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item, call):
-    """The last lines of the brokers' logs, when a test fails."""
-    outcome = yield
-    report = outcome.get_result()
-    if report.failed:
-        for child in process.started:
-            report.sections.append((child.name, "\n".join(child.log.splitlines()[-40:])))

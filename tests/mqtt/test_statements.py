@@ -11,6 +11,13 @@ def test_every_statement_has_a_test_or_a_reason(version):
     assert gaps == []
 
 
+@pytest.mark.parametrize("version", script.VERSIONS)
+def test_what_the_versions_have_in_common_is_run_for_each(version):
+    text = "".join(file.read_text() for file in (script.HERE / version).glob("test_*.py"))
+    shared = script.read_shared(script.HERE / "both")
+    assert [name for name in shared if "._" not in name and name not in text] == []
+
+
 LIST = """\
 # A comment.
 MQTT-1.0.0-1 server
@@ -28,18 +35,24 @@ def test_mqtt_1_0_0_1_that(): pass
 """
 
 
-def gaps_of(tmp_path, monkeypatch, statements=LIST, tests=TESTS, count=3):
+def gaps_of(tmp_path, monkeypatch, statements=LIST, tests=TESTS, count=3, shared=""):
     monkeypatch.setattr(script, "VERSIONS", {"v9": count})
     (tmp_path / "v9").mkdir()
     (tmp_path / "v9" / "test_a.py").write_text(tests)
+    (tmp_path / "both").mkdir()
+    (tmp_path / "both" / "all.py").write_text(shared)
     (tmp_path / "statements-v9.txt").write_text(statements)
     gaps, said = script.check_version("v9", tmp_path)
     assert said.startswith("v9: ")
     return gaps
 
 
-def test_a_whole_list_has_no_gap(tmp_path, monkeypatch):
-    assert gaps_of(tmp_path, monkeypatch) == []
+SHARING = TESTS.replace("def test_mqtt_1_0_0_1_that(): pass", "test_mqtt_1_0_0_1_that = all.that")
+
+
+@pytest.mark.parametrize("made", [{}, {"tests": SHARING, "shared": "def that(): pass"}])
+def test_a_whole_list_has_no_gap(tmp_path, monkeypatch, made):
+    assert gaps_of(tmp_path, monkeypatch, **made) == []
 
 
 GAPS = {
@@ -57,6 +70,9 @@ GAPS = {
         {"tests": TESTS + "def test_mqtt_1_0_0_4_x(): pass\n"}, "is not named after"),
     "test-twice": ({"tests": TESTS + TESTS}, "defined twice"),
     "test-skipped": ({"tests": "@pytest.mark.skip\n" + TESTS}, "test_mqtt_1_0_0_1_this: is skipped"),
+    "shared-test-gone": ({"tests": SHARING, "shared": "def other(): pass"}, "there is no all.that"),
+    "shared-test-skipped": (
+        {"tests": SHARING, "shared": "@mark.skip\ndef that(): pass"}, "test_mqtt_1_0_0_1_that: is skipped"),
     "statement-twice": ({"statements": LIST + "MQTT-1.0.0-1 both\n"}, "a second time"),
     "bad-side": ({"statements": LIST.replace("server", "broker")}, "not ID BINDS"),
     "bad-line": ({"statements": LIST + "    some words\n"}, "neither FILE::TEST nor"),

@@ -2,33 +2,18 @@
 
 import os
 import pathlib
-import random
 import shutil
 import tempfile
 
 import pytest
-from harness import process
-from harness.binaries import ROOT, Binaries
+from harness.binaries import ROOT
 from harness.daemon import Daemon
-
-
-@pytest.fixture(autouse=True)
-def _tidy():
-    """Nothing that a test starts outlives it."""
-    process.started.clear()
-    yield
-    for child in process.started:
-        child.destroy()
-
-
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item, call):
-    outcome = yield
-    report = outcome.get_result()
-    if report.failed and report.when == "call":
-        for child in process.started[-3:]:
-            title = f"{child.name} (pid {child.pid}, exit {child.popen.poll()})"
-            report.sections.append((title, "\n".join(child.log.splitlines()[-60:])))
+from harness.fixtures import (  # noqa: F401 - pytest finds them here
+    binaries,
+    chance,
+    pytest_runtest_makereport,
+    tidy,
+)
 
 
 @pytest.fixture
@@ -41,14 +26,6 @@ def disk():
 
 
 @pytest.fixture
-def daemon(disk):
+def daemon(binaries, disk):
     """A factory: `daemon(config=...)` makes a gateway that is not started yet."""
-    return lambda **how: Daemon(Binaries(), disk / "gateway", **how)
-
-
-@pytest.fixture
-def chance():
-    """Randomness that can be repeated: IOTEDGE_STORY_SEED=N."""
-    seed = int(os.environ.get("IOTEDGE_STORY_SEED") or random.SystemRandom().randrange(2**32))
-    print(f"seed: IOTEDGE_STORY_SEED={seed}")
-    return random.Random(seed)
+    return lambda **how: Daemon(binaries, disk / "gateway", **how)

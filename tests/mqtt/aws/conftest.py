@@ -45,23 +45,27 @@ def roomy(tmp_path_factory):
     it.stop()
 
 
-class Old(bench.Bench):
+class Devices:
+    """What devices of both versions say in the same words."""
+
+    @property
+    def hello(self):
+        return self.wire.connect
+
+    def publish(self, topic, payload=b"", qos=1, retain=False):
+        return self.wire.publish(topic, payload, qos=qos, retain=retain)
+
+    def subscribe(self, *filters):
+        return self.wire.subscribe(filters)
+
+    def unsubscribe(self, *filters):
+        return self.wire.unsubscribe(filters)
+
+
+class Old(Devices, bench.Bench):
     """Devices that speak 3.1.1."""
 
-    version = 4
-    hello = staticmethod(wire.connect)
-
-    @staticmethod
-    def publish(topic, payload=b"", qos=1, retain=False):
-        return wire.publish(topic, payload, qos, 1, retain)
-
-    @staticmethod
-    def subscribe(*filters):
-        return wire.subscribe(filters)
-
-    @staticmethod
-    def unsubscribe(*filters):
-        return wire.unsubscribe(filters)
+    name, version = "v311", 4
 
     def is_refused(self, *data, code=None, old=None):
         """CONNECT is answered with this reason code, which is `old` here, and closed."""
@@ -74,23 +78,10 @@ class Old(bench.Bench):
         client.thrown_out()
 
 
-class New(bench.Bench5):
+class New(Devices, bench.Bench5):
     """Devices that speak version 5."""
 
-    version = 5
-    hello = staticmethod(wire5.connect)
-
-    @staticmethod
-    def publish(topic, payload=b"", qos=1, retain=False):
-        return wire5.publish(topic, payload, qos=qos, retain=retain)
-
-    @staticmethod
-    def subscribe(*filters):
-        return wire5.subscribe(filters)
-
-    @staticmethod
-    def unsubscribe(*filters):
-        return wire5.unsubscribe(filters)
+    name, version = "v5", 5
 
     def is_refused(self, *data, code=None, old=None):
         client = self.open()
@@ -106,40 +97,21 @@ class New(bench.Bench5):
         assert said.one(wire5.REASON_STRING)
 
 
-def _bench(make, cloud):
-    it = make(cloud)
-    yield it
-    it.close()
-    assert cloud.process.running, "the broker has died"
+def _devices(cloud, *makes):
+    """A fixture: devices of each of these versions, one after the other, on that gateway."""
+    several = {"params": makes, "ids": [make.name for make in makes]} if makes[1:] else {}
+
+    @pytest.fixture(**several)
+    def devices(request):
+        on = request.getfixturevalue(cloud)
+        it = getattr(request, "param", makes[0])(on)
+        yield it
+        it.close()
+        assert on.process.running, "the broker has died"
+
+    return devices
 
 
-@pytest.fixture(params=[Old, New], ids=["v311", "v5"])
-def aws(request, roomy):
-    """Devices of one version, then of the other."""
-    yield from _bench(request.param, roomy)
-
-
-@pytest.fixture
-def aws5(roomy):
-    yield from _bench(New, roomy)
-
-
-@pytest.fixture
-def aws311(roomy):
-    yield from _bench(Old, roomy)
-
-
-@pytest.fixture(params=[Old, New], ids=["v311", "v5"])
-def paced(request, strict):
-    """Devices of one version, then of the other, at the cloud's own pace."""
-    yield from _bench(request.param, strict)
-
-
-@pytest.fixture
-def paced5(strict):
-    yield from _bench(New, strict)
-
-
-@pytest.fixture
-def paced311(strict):
-    yield from _bench(Old, strict)
+aws, aws311, aws5 = (_devices("roomy", *makes) for makes in ((Old, New), (Old,), (New,)))
+# At the cloud's own pace.
+paced, paced311, paced5 = (_devices("strict", *makes) for makes in ((Old, New), (Old,), (New,)))

@@ -9,6 +9,11 @@ class Bench:
     """The clients of one test. Client ids and topics of different tests have nothing in common."""
 
     speaks, speaks_frames = wire.Client, websocket.Client
+    # What packets are made with, and how CONNECT names the version.
+    wire, level = wire, 4
+    # What stands for properties where a packet has none, and the option Retain As Published: not
+    # in this version.
+    no_properties, as_published = b"", 0
     _numbers = itertools.count(1)
 
     def __init__(self, broker, frames=False):
@@ -31,9 +36,18 @@ class Bench:
         """A connection on which nothing has been said."""
         port = port or self.broker.port
         if self._frames:
-            client = self.speaks_frames(self.broker.in_frames(port))
-        else:
-            client = self.speaks(port)
+            return self._keep(self.speaks_frames(self.broker.in_frames(port)))
+        return self._keep(self.speaks(port))
+
+    def upgraded(self, name=None, **how):
+        """A connection in WebSocket frames, whatever the others speak; `how` is the handshake's.
+        Without a name nothing has been said on it."""
+        client = self._keep(self.speaks_frames(self.broker.ws_port, **how))
+        if name:
+            client.connect(self.id(name))
+        return client
+
+    def _keep(self, client):
         self._clients.append(client)
         return client
 
@@ -49,9 +63,14 @@ class Bench:
         assert client.subscribe(*filters) == [qos for _, qos in filters]
         return client
 
-    def away(self, name, *filters):
+    def stored(self, name, *filters, **how):
+        """A connected client with these subscriptions, whose session outlives its connection."""
+        connect = self.subscriber if filters else self.client
+        return connect(*filters, name=name, clean=False, **how)
+
+    def away(self, name, *filters, **how):
         """A stored session with these subscriptions and no connection."""
-        self.subscriber(*filters, name=name, clean=False).leave()
+        self.stored(name, *filters, **how).leave()
 
     def back(self, name, **how):
         """The stored session again."""
@@ -59,11 +78,29 @@ class Bench:
         assert client.session_present
         return client
 
-    def ends(self, *data, **how):
-        """A client that says this after CONNECT is thrown out without another word."""
+    @staticmethod
+    def will(topic, payload, qos=1, retain=False):
+        """A will, as CONNECT takes it."""
+        return {"will": (topic, payload, qos, retain)}
+
+    def ends(self, *data, code=None, **how):
+        """A client that says this after CONNECT is thrown out without another word; `code` is what
+        version 5 says."""
         client = self.client(**how)
         client.send(*data)
-        client.thrown_out()
+        client.thrown_out(code)
+
+    def rejects(self, *data, code):
+        """A connection that begins with this is closed without another word; `code` is what
+        version 5 says."""
+        assert self.refused(*data) == []
+
+    def sent_to(self, sub, qos, count):
+        """So many messages, with their numbers, that a subscriber has not acknowledged."""
+        pub = self.client()
+        for n in range(count):
+            pub.publish(self.topic(), b"%d" % n, qos=qos)
+        return [sub.expect(wire.PUBLISH) for _ in range(count)]
 
     def refused(self, *data):
         """A connection that begins with this is closed; what was said on it."""
@@ -81,13 +118,14 @@ class Bench5(Bench):
     (identifier, value) pairs."""
 
     speaks, speaks_frames = wire5.Client, websocket.Client5
+    wire, level = wire5, 5
+    no_properties, as_published = b"\0", 8
     # Seconds that a session outlives its connection, where a test does not say.
     STAYS = (wire5.SESSION_EXPIRY, 3600)
 
-    def open(self, port=None):
-        client = super().open(port)
+    def _keep(self, client):
         client.tells_why = self.broker.tells_why
-        return client
+        return super()._keep(client)
 
     def client(self, name=None, *pairs, port=None, **how):
         """A connected client; without a name, a new one."""
@@ -102,9 +140,11 @@ class Bench5(Bench):
         assert client.subscribe(*filters) == [options & 3 for _, options in filters]
         return client
 
-    def away(self, name, *filters, **how):
-        """A stored session with these subscriptions and no connection."""
-        self.subscriber(*filters, name=name, pairs=[self.STAYS], **how).leave()
+    def stored(self, name, *filters, **how):
+        """A connected client with these subscriptions, whose session outlives its connection."""
+        if filters:
+            return self.subscriber(*filters, name=name, pairs=[self.STAYS], **how)
+        return self.client(name, self.STAYS, **how)
 
     def back(self, name, *pairs, **how):
         """The stored session again."""
@@ -112,11 +152,18 @@ class Bench5(Bench):
         assert client.session_present
         return client
 
+    @staticmethod
+    def will(topic, payload, qos=1, retain=False):
+        """A will without properties, as CONNECT takes it."""
+        return {"will": (topic, payload, qos, []), "will_retain": retain}
+
     def ends(self, *data, code, **how):
         """A client that says this after CONNECT is thrown out, and told this reason code."""
-        client = self.client(**how)
-        client.send(*data)
-        client.thrown_out(code)
+        super().ends(*data, code=code, **how)
+
+    def rejects(self, *data, code):
+        """A connection that begins with this is closed, and told this reason code."""
+        self.refused(*data, code=code)
 
     def refused(self, *data, code):
         """A connection that begins with this is closed, and told this reason code."""

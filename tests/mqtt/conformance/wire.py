@@ -51,16 +51,17 @@ def pubcomp(packet_id):
 
 
 def connect(client_id, clean=True, keep_alive=60, will=None, user=None, password=None, level=4,
-            name="MQTT", set_flags=0, clear_flags=0, tail=b""):
+            name="MQTT", set_flags=0, clear_flags=0, tail=b"", properties=b"", will_properties=b""):
     """`will` is (topic, payload, qos, retain).
 
-    `set_flags` and `clear_flags` lie about the payload; `tail` is put behind it.
+    `set_flags` and `clear_flags` lie about the payload; `tail` is put behind it. `properties` and
+    `will_properties` stand where version 5 has them, with their length.
     """
     flags, payload = (2 if clean else 0), text(client_id)
     if will:
         topic, message, qos, retain = will
         flags |= 4 | qos << 3 | (0x20 if retain else 0)
-        payload += text(topic) + text(message)
+        payload += will_properties + text(topic) + text(message)
     if user is not None:
         flags |= 0x80
         payload += text(user)
@@ -68,13 +69,18 @@ def connect(client_id, clean=True, keep_alive=60, will=None, user=None, password
         flags |= 0x40
         payload += text(password)
     flags = (flags | set_flags) & ~clear_flags
-    head = text(name) + bytes([level, flags]) + two(keep_alive)
+    head = text(name) + bytes([level, flags]) + two(keep_alive) + properties
     return packet(CONNECT, 0, head + payload + tail)
 
 
 def tampered(data, flags):
     """The packet with other flags in its fixed header."""
     return bytes([data[0] & 0xF0 | flags]) + data[1:]
+
+
+def wrong_flags(data):
+    """The packet with each of the flags that the table of 2.2 (5: 2.1.3) does not have for it."""
+    return [tampered(data, flags) for flags in range(16) if flags != data[0] & 15]
 
 
 class Client(raw.Connection):
@@ -106,8 +112,14 @@ class Client(raw.Connection):
                 return got
             self._kept.append(got)
 
-    def thrown_out(self):
-        """Without another word. One that is not is given something to answer, instead of patience."""
+    def expect_ack(self, kind, packet_id):
+        """PUBACK, PUBREC, PUBREL or PUBCOMP, and nothing beside the id."""
+        got = self.expect(kind)
+        assert (got.flags, got.body) == (2 if kind == PUBREL else 0, two(packet_id))
+
+    def thrown_out(self, code=None):
+        """Without another word; `code` is what version 5 says. One that is not is given something to
+        answer, instead of patience."""
         for deadline in (0.5, SOON):
             try:
                 said = self.receive(deadline)
@@ -137,13 +149,15 @@ class Client(raw.Connection):
         self.send(subscribe(filters, packet_id))
         answer = self.await_packet(SUBACK)
         assert answer.packet_id == packet_id
-        return list(answer.body[2:])
+        return answer.codes
 
     def unsubscribe(self, *filters):
+        """The codes of UNSUBACK, which has none in this version."""
         packet_id = self.new_id()
         self.send(unsubscribe(filters, packet_id))
         answer = self.await_packet(UNSUBACK)
         assert answer.packet_id == packet_id
+        return answer.codes
 
     def publish(self, topic, payload=b"", qos=1, retain=False, dup=False, packet_id=None):
         """A message with all its acknowledgements; its packet id."""
@@ -160,6 +174,11 @@ class Client(raw.Connection):
     def ping(self):
         self.send(pingreq())
         self.await_packet(PINGRESP)
+
+    def is_quiet(self):
+        """Nothing was waiting to be sent to this client."""
+        self.send(pingreq())
+        self.expect(PINGRESP)
 
     def so_far(self):
         """The messages that were on their way, not acknowledged. What the first answer overtakes

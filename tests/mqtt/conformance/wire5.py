@@ -235,26 +235,14 @@ def _read_publish(it, said):
     said.payload, it.data = it.data, b""
 
 
-def connect(client_id, *pairs, clean=True, keep_alive=60, will=None, will_retain=False, user=None,
-            password=None, level=5, name="MQTT", set_flags=0, clear_flags=0, tail=b""):
-    """`will` is (topic, payload, qos, (identifier, value) pairs).
-
-    `set_flags` and `clear_flags` lie about the payload; `tail` is put behind it.
-    """
-    flags, payload = (2 if clean else 0), text(client_id)
+def connect(client_id, *pairs, will=None, will_retain=False, level=5, **how):
+    """`will` is (topic, payload, qos, (identifier, value) pairs); `how` is what `wire.connect` has."""
+    will_pairs = ()
     if will:
-        topic, message, qos, will_pairs = will
-        flags |= 4 | qos << 3 | (0x20 if will_retain else 0)
-        payload += properties(*will_pairs) + text(topic) + text(message)
-    if user is not None:
-        flags |= 0x80
-        payload += text(user)
-    if password is not None:
-        flags |= 0x40
-        payload += text(password)
-    flags = (flags | set_flags) & ~clear_flags
-    head = text(name) + bytes([level, flags]) + two(keep_alive) + properties(*pairs)
-    return packet(wire.CONNECT, 0, head + payload + tail)
+        *will, will_pairs = will
+        will.append(will_retain)
+    return wire.connect(client_id, will=will, level=level, properties=properties(*pairs),
+                        will_properties=properties(*will_pairs), **how)
 
 
 def publish(topic, payload=b"", *pairs, qos=0, packet_id=1, retain=False, dup=False):
@@ -334,6 +322,12 @@ class Client(wire.Client):
             done = self.await_packet(PUBCOMP)
             assert (done.packet_id, done.code) == (packet_id, 0)
         return answer.code
+
+    def expect_ack(self, kind, packet_id):
+        """PUBACK, PUBREC, PUBREL or PUBCOMP that says that all is well, subscribers or not."""
+        got = self.expect(kind)
+        well = (0, 0x10) if kind in (PUBACK, PUBREC) else (0,)
+        assert got.packet_id == packet_id and got.code in well
 
     def thrown_out(self, code, kind=DISCONNECT):
         """With this reason code and no other word; None: without any word."""

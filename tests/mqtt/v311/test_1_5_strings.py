@@ -1,17 +1,9 @@
 """1.5.3: strings are UTF-8, and nothing less."""
 
 import pytest
+from both import strings
+from both.strings import NOT_UTF_8
 from conformance import wire
-
-NOT_UTF_8 = {
-    "surrogate": b"a\xed\xa0\x80",
-    "last-surrogate": b"\xed\xbf\xbf",
-    "overlong": b"a\xc0\xaf",
-    "lone-continuation": b"\x80",
-    "cut-short": b"a\xe2\x82",
-    "beyond-unicode": b"\xf4\x90\x80\x80",
-    "latin-1": "é".encode("latin-1"),
-}
 
 IN_CONNECT = {
     "client-id": lambda bad: wire.connect(bad),
@@ -54,11 +46,4 @@ def test_mqtt_1_5_3_2_nul_in_later_packets_closes(mqtt, where, bad):
 
 
 def test_mqtt_1_5_3_3_a_byte_order_mark_is_a_character_and_kept(mqtt):
-    end = mqtt.topic("end")
-    sub = mqtt.subscriber(("\ufeff" + mqtt.topic(), 0), (mqtt.topic("\ufeffb\ufeff"), 0), (end, 0))
-    pub = mqtt.client()
-    for topic in ("\ufeff" + mqtt.topic(), mqtt.topic("\ufeffb\ufeff"), mqtt.topic(), mqtt.topic("b")):
-        pub.publish(topic, qos=0)
-    pub.publish(end, qos=0)
-    got = [message.topic for message in sub.until(end)]
-    assert got == ["\ufeff" + mqtt.topic(), mqtt.topic("\ufeffb\ufeff")]
+    strings.a_byte_order_mark_is_a_character_and_kept(mqtt)

@@ -1,9 +1,9 @@
 """3.1: CONNECT, but for the will."""
 
-import string
 import time
 
 import pytest
+from both import connections
 from conformance import wire
 from conformance.marks import not_mosquitto
 
@@ -27,11 +27,7 @@ def test_mqtt_3_1_0_1_first_packet_must_be_connect(mqtt, name):
     assert mqtt.refused(NOT_CONNECT[name], wire.connect(mqtt.id("late"))) == []
 
 
-def test_mqtt_3_1_0_2_a_second_connect_closes(mqtt):
-    mqtt.ends(wire.connect(mqtt.id("second")))
-    client = mqtt.client("same")
-    client.send(wire.connect(mqtt.id("same")))
-    client.thrown_out()
+test_mqtt_3_1_0_2_a_second_connect_closes = connections.a_second_connect_closes
 
 
 @pytest.mark.parametrize("name", ["MQTX", "mqtt", "MQTT ", "MQ", ""])
@@ -46,8 +42,7 @@ def test_mqtt_3_1_2_2_an_unknown_level_gets_return_code_1_and_is_closed(mqtt, le
     assert (answer.kind, answer.body) == (wire.CONNACK, b"\0\1")
 
 
-def test_mqtt_3_1_2_3_the_reserved_connect_flag_closes(mqtt):
-    assert mqtt.refused(wire.connect(mqtt.id("c"), set_flags=1)) == []
+test_mqtt_3_1_2_3_the_reserved_connect_flag_closes = connections.the_reserved_connect_flag_closes
 
 
 def test_mqtt_3_1_2_4_without_clean_session_the_session_goes_on(mqtt):
@@ -78,17 +73,9 @@ def test_mqtt_3_1_2_5_qos_2_is_kept_for_a_session_that_is_away(mqtt):
     assert [(m.payload, m.qos) for m in got] == [(b"0", 2), (b"1", 2), (b"2", 2)]
 
 
-def test_mqtt_3_1_2_6_clean_session_discards_the_session_before(mqtt):
-    end = mqtt.topic("end")
-    mqtt.away("s", (mqtt.topic(), 1))
-    pub = mqtt.client()
-    pub.publish(mqtt.topic(), b"queued")
-    client = mqtt.client("s")
-    assert not client.session_present
-    client.subscribe((end, 1))
-    pub.publish(mqtt.topic(), b"not subscribed any more")
-    pub.publish(end)
-    assert client.until(end) == []
+test_mqtt_3_1_2_6_clean_session_discards_the_session_before = (
+    connections.a_clean_beginning_discards_the_session_before
+)
 
 
 def test_mqtt_3_1_2_6_a_clean_session_is_used_by_no_later_one(mqtt):
@@ -114,12 +101,10 @@ def test_mqtt_3_1_2_7_retained_messages_outlive_the_session(mqtt):
     assert sorted(sub.take().payload for _ in range(2)) == [b"a", b"b"]
 
 
-def test_mqtt_3_1_2_18_a_user_name_without_its_flag_closes(mqtt):
-    assert mqtt.refused(wire.connect(mqtt.id("c"), user="u", clear_flags=0x80)) == []
-
-
-def test_mqtt_3_1_2_19_the_user_name_flag_without_a_user_name_closes(mqtt):
-    assert mqtt.refused(wire.connect(mqtt.id("c"), set_flags=0x80)) == []
+test_mqtt_3_1_2_18_a_user_name_without_its_flag_closes = connections.a_user_name_without_its_flag_closes
+test_mqtt_3_1_2_19_the_user_name_flag_without_a_user_name_closes = (
+    connections.the_user_name_flag_without_a_user_name_closes
+)
 
 
 def test_mqtt_3_1_2_20_a_password_without_its_flag_closes(mqtt):
@@ -163,44 +148,19 @@ def test_mqtt_3_1_3_1_all_fields_of_the_payload_in_their_order(mqtt):
     assert (got.topic, got.payload) == (mqtt.topic("will"), b"the will")
 
 
-def test_mqtt_3_1_3_2_the_session_is_found_by_the_client_id(mqtt):
-    for name in ("a", "b"):
-        mqtt.away(name, (mqtt.topic(name), 1))
-    pub = mqtt.client()
-    for name in ("b", "a"):
-        pub.publish(mqtt.topic(name), name.encode())
-    assert mqtt.back("a").take().payload == b"a"
-    assert mqtt.back("b").take().payload == b"b"
-    # Nearly the same is another.
-    assert not mqtt.client("A", clean=False).session_present
-    assert not mqtt.client("aa", clean=False).session_present
-
-
-def test_mqtt_3_1_3_3_a_connect_without_client_id_closes(mqtt):
-    head = wire.text("MQTT") + b"\x04\x02" + wire.two(60)
-    assert mqtt.refused(wire.packet(wire.CONNECT, 0, head)) == []
-
-
-def test_mqtt_3_1_3_4_a_client_id_that_is_not_utf_8_closes(mqtt):
-    assert mqtt.refused(wire.connect(b"\xffclient")) == []
-
-
-@pytest.mark.parametrize(
-    "client_id",
-    [string.digits + "abcdefghijklm", "nopqrstuvwxyzABCDEFGHIJ", "KLMNOPQRSTUVWXYZ", "x", "0"],
+test_mqtt_3_1_3_2_the_session_is_found_by_the_client_id = (
+    connections.the_session_is_found_by_the_client_id
 )
+test_mqtt_3_1_3_3_a_connect_without_client_id_closes = connections.a_connect_without_client_id_closes
+test_mqtt_3_1_3_4_a_client_id_that_is_not_utf_8_closes = connections.a_client_id_that_is_not_utf_8_closes
+
+
+@connections.CLIENT_IDS
 def test_mqtt_3_1_3_5_ids_of_letters_and_digits_are_taken(mqtt, client_id):
     mqtt.open().connect(client_id)
 
 
-def test_mqtt_3_1_3_6_clients_without_id_get_one_each(mqtt):
-    sub, other = mqtt.open(), mqtt.open()
-    for client in (sub, other):
-        client.connect("")
-        assert not client.session_present
-    sub.subscribe((mqtt.topic(), 1))
-    other.publish(mqtt.topic(), b"hello")
-    assert sub.take().payload == b"hello"
+test_mqtt_3_1_3_6_clients_without_id_get_one_each = connections.clients_without_id_get_one_each
 
 
 def test_mqtt_3_1_3_8_an_empty_id_without_clean_session_gets_return_code_2(mqtt):

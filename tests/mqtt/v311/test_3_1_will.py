@@ -1,19 +1,15 @@
 """3.1.2.5 to 3.1.2.7: the will."""
 
 import pytest
+from both import wills
 from conformance import wire
 
-
-def test_mqtt_3_1_2_8_the_will_goes_out_when_the_connection_breaks(mqtt):
-    sub = mqtt.subscriber((mqtt.topic(), 1))
-    mqtt.client(will=(mqtt.topic(), b"broken", 1, False)).close()
-    assert sub.take().payload == b"broken"
-
-
-def test_mqtt_3_1_2_8_the_will_goes_out_when_the_server_closes_for_an_error(mqtt):
-    sub = mqtt.subscriber((mqtt.topic(), 1))
-    mqtt.ends(wire.publish("", b"no topic"), will=(mqtt.topic(), b"thrown out", 1, False))
-    assert sub.take().payload == b"thrown out"
+test_mqtt_3_1_2_8_the_will_goes_out_when_the_connection_breaks = (
+    wills.goes_out_when_the_connection_breaks
+)
+test_mqtt_3_1_2_8_the_will_goes_out_when_the_server_closes_for_an_error = (
+    wills.goes_out_when_the_server_closes_for_an_error
+)
 
 
 def test_mqtt_3_1_2_8_the_will_goes_out_when_another_takes_the_client_id(mqtt):
@@ -23,12 +19,7 @@ def test_mqtt_3_1_2_8_the_will_goes_out_when_another_takes_the_client_id(mqtt):
     assert sub.take().payload == b"taken over"
 
 
-def test_mqtt_3_1_2_8_no_will_after_disconnect(mqtt):
-    end = mqtt.topic("end")
-    sub = mqtt.subscriber((mqtt.topic("+"), 1))
-    mqtt.client(will=(mqtt.topic(), b"no", 1, False)).leave()
-    mqtt.client().publish(end)
-    assert sub.until(end) == []
+test_mqtt_3_1_2_8_no_will_after_disconnect = wills.does_not_go_out_after_disconnect
 
 
 @pytest.mark.parametrize("qos", [0, 1, 2])
@@ -46,34 +37,10 @@ def test_mqtt_3_1_2_9_an_empty_will_message_is_one(mqtt):
     assert sub.take().payload == b""
 
 
-def test_mqtt_3_1_2_9_the_will_flag_without_a_will_closes(mqtt):
-    assert mqtt.refused(wire.connect(mqtt.id("c"), set_flags=4)) == []
-    assert mqtt.refused(wire.connect(mqtt.id("c"), set_flags=4, tail=wire.text("topic"))) == []
-
-
-def test_mqtt_3_1_2_10_a_published_will_is_gone(mqtt):
-    end = mqtt.topic("end")
-    sub = mqtt.subscriber((mqtt.topic("+"), 1))
-    mqtt.client("c", clean=False, will=(mqtt.topic(), b"once", 1, False)).close()
-    assert sub.take().payload == b"once"
-    mqtt.back("c").close()
-    # The third connection shows that the end of the second has been seen.
-    mqtt.back("c").publish(end)
-    assert sub.until(end) == []
-
-
-def test_mqtt_3_1_2_10_a_will_is_gone_after_disconnect(mqtt):
-    end = mqtt.topic("end")
-    sub = mqtt.subscriber((mqtt.topic("+"), 1))
-    mqtt.client("c", clean=False, will=(mqtt.topic(), b"never", 1, False)).leave()
-    mqtt.back("c").close()
-    mqtt.back("c").publish(end)
-    assert sub.until(end) == []
-
-
-def test_mqtt_3_1_2_11_a_will_without_the_will_flag_closes(mqtt):
-    data = wire.connect(mqtt.id("c"), will=("topic", b"message", 0, False), clear_flags=4)
-    assert mqtt.refused(data) == []
+test_mqtt_3_1_2_9_the_will_flag_without_a_will_closes = wills.the_will_flag_without_a_will_closes
+test_mqtt_3_1_2_10_a_published_will_is_gone = wills.is_gone_when_it_is_published
+test_mqtt_3_1_2_10_a_will_is_gone_after_disconnect = wills.is_gone_after_disconnect
+test_mqtt_3_1_2_11_a_will_without_the_will_flag_closes = wills.a_will_without_the_will_flag_closes
 
 
 def test_mqtt_3_1_2_12_no_will_flag_no_will(mqtt):
@@ -86,32 +53,18 @@ def test_mqtt_3_1_2_12_no_will_flag_no_will(mqtt):
     assert sub.until(end) == []
 
 
-@pytest.mark.parametrize("qos", [1, 2, 3])
-def test_mqtt_3_1_2_13_will_qos_without_the_will_flag_closes(mqtt, qos):
-    assert mqtt.refused(wire.connect(mqtt.id("c"), set_flags=qos << 3)) == []
-
-
-def test_mqtt_3_1_2_14_will_qos_3_closes(mqtt):
-    assert mqtt.refused(wire.connect(mqtt.id("c"), will=("topic", b"", 3, False))) == []
+test_mqtt_3_1_2_13_will_qos_without_the_will_flag_closes = wills.will_qos_without_the_will_flag_closes
+test_mqtt_3_1_2_14_will_qos_3_closes = wills.will_qos_3_closes
 
 
 def test_mqtt_3_1_2_14_will_qos_2_is_taken(mqtt):
     mqtt.client(will=(mqtt.topic(), b"", 2, False)).leave()
 
 
-def test_mqtt_3_1_2_15_will_retain_without_the_will_flag_closes(mqtt):
-    assert mqtt.refused(wire.connect(mqtt.id("c"), set_flags=0x20)) == []
-
-
-def test_mqtt_3_1_2_16_a_will_without_retain_is_not_kept(mqtt):
-    end = mqtt.topic("end")
-    sub = mqtt.subscriber((mqtt.topic("+"), 1))
-    mqtt.client(will=(mqtt.topic(), b"passing", 1, False)).close()
-    got = sub.take()
-    assert (got.payload, got.retain) == (b"passing", False)
-    late = mqtt.subscriber((mqtt.topic("+"), 1))
-    mqtt.client().publish(end)
-    assert late.until(end) == []
+test_mqtt_3_1_2_15_will_retain_without_the_will_flag_closes = (
+    wills.will_retain_without_the_will_flag_closes
+)
+test_mqtt_3_1_2_16_a_will_without_retain_is_not_kept = wills.without_retain_is_not_kept
 
 
 @pytest.mark.parametrize("qos", [0, 1, 2])

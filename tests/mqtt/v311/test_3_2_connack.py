@@ -1,22 +1,10 @@
 """3.2: CONNACK."""
 
 import pytest
+from both import connections
 from conformance import wire
 
-
-def test_mqtt_3_2_0_1_connack_comes_first(mqtt):
-    """Of everything that is waiting: queued messages, answers, retained messages."""
-    mqtt.client().publish(mqtt.topic("retained"), b"x", retain=True)
-    mqtt.away("s", (mqtt.topic(), 1))
-    mqtt.client().publish(mqtt.topic(), b"queued")
-    client = mqtt.open()
-    client.send(
-        wire.connect(mqtt.id("s"), clean=False), wire.subscribe([(mqtt.topic("retained"), 1)], 9),
-        wire.pingreq(),
-    )
-    kinds = [client.receive().kind for _ in range(5)]
-    assert kinds[0] == wire.CONNACK
-    assert sorted(kinds[1:]) == [wire.PUBLISH, wire.PUBLISH, wire.SUBACK, wire.PINGRESP]
+test_mqtt_3_2_0_1_connack_comes_first = connections.connack_comes_first
 
 
 def test_mqtt_3_2_2_1_clean_session_has_no_session_present(mqtt):

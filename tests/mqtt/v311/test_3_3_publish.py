@@ -1,25 +1,12 @@
 """3.3 to 3.7: PUBLISH and its acknowledgements."""
 
 import pytest
+from both import publishing
 from conformance import wire
 from conformance.marks import not_mosquitto
 
-
-@pytest.mark.parametrize("qos", [1, 2])
-def test_mqtt_3_3_1_1_a_message_sent_again_has_dup(mqtt, qos):
-    sub = mqtt.subscriber((mqtt.topic(), qos), name="s", clean=False)
-    mqtt.client().publish(mqtt.topic(), b"x", qos)
-    assert not sub.expect(wire.PUBLISH).dup
-    sub.close()
-    again = mqtt.back("s").take()
-    assert (again.payload, again.qos, again.dup) == (b"x", qos, True)
-
-
-def test_mqtt_3_3_1_2_qos_0_is_sent_without_dup(mqtt):
-    sub = mqtt.subscriber((mqtt.topic(), 0))
-    mqtt.client().publish(mqtt.topic(), b"x", 1, dup=True)
-    got = sub.take()
-    assert (got.qos, got.dup) == (0, False)
+test_mqtt_3_3_1_1_a_message_sent_again_has_dup = publishing.a_message_sent_again_has_dup
+test_mqtt_3_3_1_2_qos_0_is_sent_without_dup = publishing.qos_0_is_sent_without_dup
 
 
 @not_mosquitto("takes it")
@@ -27,26 +14,9 @@ def test_mqtt_3_3_1_2_qos_0_with_dup_closes(mqtt):
     mqtt.ends(wire.publish(mqtt.topic(), b"x", dup=True))
 
 
-@pytest.mark.parametrize("qos", [1, 2])
-def test_mqtt_3_3_1_3_dup_is_not_passed_on(mqtt, qos):
-    sub = mqtt.subscriber((mqtt.topic(), qos))
-    mqtt.client().publish(mqtt.topic(), b"x", qos, dup=True)
-    assert not sub.take().dup
-
-
-def test_mqtt_3_3_1_4_both_qos_bits_close(mqtt):
-    for flags in (0b0110, 0b1110, 0b0111):
-        mqtt.ends(wire.packet(wire.PUBLISH, flags, wire.text(mqtt.topic()) + wire.two(1)))
-
-
-@pytest.mark.parametrize("qos", [0, 1, 2])
-def test_mqtt_3_3_1_5_retain_keeps_the_message_and_its_qos(mqtt, qos):
-    pub = mqtt.client()
-    pub.publish(mqtt.topic(), b"kept", qos, retain=True)
-    pub.ping()
-    for granted in (0, 1) if qos < 2 else (0, 1, 2):
-        got = mqtt.subscriber((mqtt.topic(), granted)).take()
-        assert (got.payload, got.qos) == (b"kept", min(qos, granted))
+test_mqtt_3_3_1_3_dup_is_not_passed_on = publishing.dup_is_not_passed_on
+test_mqtt_3_3_1_4_both_qos_bits_close = publishing.both_qos_bits_close
+test_mqtt_3_3_1_5_retain_keeps_the_message_and_its_qos = publishing.retain_keeps_the_message_and_its_qos
 
 
 def test_mqtt_3_3_1_6_a_new_subscription_gets_the_last_of_each_topic(mqtt):
@@ -106,38 +76,15 @@ def test_mqtt_3_3_1_10_an_empty_retained_message_is_delivered_and_erases(mqtt, q
     assert late.until(end) == []
 
 
-def test_mqtt_3_3_1_11_an_empty_retained_message_is_not_kept(mqtt):
-    end = mqtt.topic("end")
-    pub = mqtt.client()
-    pub.publish(mqtt.topic(), b"", retain=True)
-    sub = mqtt.subscriber((mqtt.topic("+"), 1))
-    pub.publish(end)
-    assert sub.until(end) == []
-
-
-def test_mqtt_3_3_1_12_a_message_without_retain_changes_nothing_kept(mqtt):
-    end = mqtt.topic("end")
-    pub = mqtt.client()
-    pub.publish(mqtt.topic(), b"kept", retain=True)
-    for payload in (b"passing", b""):
-        pub.publish(mqtt.topic(), payload)
-        pub.publish(mqtt.topic("other"), payload)
-    sub = mqtt.subscriber((mqtt.topic("+"), 1))
-    pub.publish(end)
-    assert [(m.topic, m.payload) for m in sub.until(end)] == [(mqtt.topic(), b"kept")]
-
-
-BODIES = {
-    "nothing": b"",
-    "half-a-length": b"\0",
-    "topic-longer-than-the-packet": b"\0\x0aabc",
-    "not-utf-8": wire.text(b"\xff"),
-}
-
-
-@pytest.mark.parametrize("name", BODIES)
-def test_mqtt_3_3_2_1_a_publish_that_does_not_begin_with_a_topic_closes(mqtt, name):
-    mqtt.ends(wire.packet(wire.PUBLISH, 0, BODIES[name]))
+test_mqtt_3_3_1_11_an_empty_retained_message_is_not_kept = (
+    publishing.an_empty_retained_message_is_not_kept
+)
+test_mqtt_3_3_1_12_a_message_without_retain_changes_nothing_kept = (
+    publishing.a_message_without_retain_changes_nothing_kept
+)
+test_mqtt_3_3_2_1_a_publish_that_does_not_begin_with_a_topic_closes = (
+    publishing.a_publish_that_does_not_begin_with_a_topic_closes
+)
 
 
 @pytest.mark.parametrize("topic", ["#", "+", "a/#", "a/+", "+/a", "a/+/b", "a#", "a+b"])
@@ -150,32 +97,11 @@ def test_mqtt_3_3_2_2_wildcards_in_a_topic_close(mqtt, topic):
     assert sub.until(end) == []
 
 
-def test_mqtt_3_3_2_3_a_delivered_topic_matches_the_filter(mqtt):
-    end = mqtt.topic("end")
-    filters = {"a/b": ["a/b"], "a/+": ["a/b", "a/c"], "a/#": ["a", "a/b", "a/c", "a/c/d"]}
-    subs = {f: mqtt.subscriber((mqtt.topic(f), 0), (end, 0)) for f in filters}
-    pub = mqtt.client()
-    for name in ("a", "a/b", "a/c", "a/c/d", "b"):
-        pub.publish(mqtt.topic(name), name.encode(), qos=0)
-    pub.publish(end, qos=0)
-    for name, sub in subs.items():
-        got = [(message.topic, message.payload) for message in sub.until(end)]
-        assert got == [(mqtt.topic(t), t.encode()) for t in filters[name]]
-
-
-def test_mqtt_3_3_4_1_qos_0_is_not_answered_qos_1_with_puback(mqtt):
-    client = mqtt.client()
-    client.send(
-        wire.publish(mqtt.topic(), b"x", 0), wire.publish(mqtt.topic(), b"x", 1, 5), wire.pingreq()
-    )
-    answers = [client.receive(), client.receive()]
-    assert sorted(answer.kind for answer in answers) == [wire.PUBACK, wire.PINGRESP]
-
-
-def test_mqtt_3_3_4_1_qos_2_is_answered_with_pubrec(mqtt):
-    client = mqtt.client()
-    client.send(wire.publish(mqtt.topic(), b"x", 2, 5))
-    assert client.expect(wire.PUBREC).body == wire.two(5)
+test_mqtt_3_3_2_3_a_delivered_topic_matches_the_filter = publishing.a_delivered_topic_matches_the_filter
+test_mqtt_3_3_4_1_qos_0_is_not_answered_qos_1_with_puback = (
+    publishing.qos_0_is_not_answered_qos_1_with_puback
+)
+test_mqtt_3_3_4_1_qos_2_is_answered_with_pubrec = publishing.qos_2_is_answered_with_pubrec
 
 
 @pytest.mark.parametrize("high_first", [True, False])

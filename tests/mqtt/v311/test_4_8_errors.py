@@ -1,6 +1,7 @@
 """4.8: an error ends the connection on which it was made, and no other."""
 
 import pytest
+from both import errors
 from conformance import wire
 from conformance.marks import not_mosquitto
 
@@ -50,20 +51,8 @@ def test_mqtt_4_8_0_1_more_than_belongs_into_a_packet_closes_the_connection(mqtt
 
 
 def test_mqtt_4_8_0_1_a_violation_closes_no_other_connection(mqtt):
-    sub, pub = mqtt.subscriber((mqtt.topic(), 1)), mqtt.client()
-    for name, data in VIOLATIONS.items():
-        if name in BRIDGE:
-            continue
-        mqtt.ends(data)
-        pub.publish(mqtt.topic(), name.encode())
-        assert sub.take().payload == name.encode()
+    violations = {name: (data, None) for name, data in VIOLATIONS.items() if name not in BRIDGE}
+    errors.closes_no_other_connection(mqtt, violations)
 
 
-def test_mqtt_4_8_0_1_what_came_before_a_violation_has_been_done(mqtt):
-    sub = mqtt.subscriber((mqtt.topic(), 1))
-    client = mqtt.client()
-    client.publish(mqtt.topic(), b"before")
-    client.send(VIOLATIONS["packet-type-0"], wire.publish(mqtt.topic(), b"behind", 1, 2))
-    client.thrown_out()
-    mqtt.client().publish(mqtt.topic(), b"of another")
-    assert [sub.take().payload for _ in range(2)] == [b"before", b"of another"]
+test_mqtt_4_8_0_1_what_came_before_a_violation_has_been_done = errors.what_came_before_has_been_done

@@ -1,18 +1,10 @@
 """1.5.4 to 1.5.7: strings are UTF-8 and nothing less, numbers are no longer than they need be."""
 
 import pytest
+from both import strings
+from both.strings import NOT_UTF_8
 from conformance import wire, wire5
 from conformance.marks import not_mosquitto
-
-NOT_UTF_8 = {
-    "surrogate": b"a\xed\xa0\x80",
-    "last-surrogate": b"\xed\xbf\xbf",
-    "overlong": b"a\xc0\xaf",
-    "lone-continuation": b"\x80",
-    "cut-short": b"a\xe2\x82",
-    "beyond-unicode": b"\xf4\x90\x80\x80",
-    "latin-1": "é".encode("latin-1"),
-}
 
 
 def willed(*pairs, topic="w"):
@@ -83,18 +75,10 @@ def test_mqtt_1_5_4_2_nul_in_later_packets_closes(mqtt, where, bad):
 
 
 def test_mqtt_1_5_4_3_a_byte_order_mark_is_a_character_and_kept(mqtt):
-    end, mark = mqtt.topic("end"), "\ufeff"
-    inside = mqtt.topic(f"{mark}b{mark}")
-    sub = mqtt.subscriber((mark + mqtt.topic(), 0), (inside, 0), (end, 0))
-    pub = mqtt.client()
-    for topic in (mark + mqtt.topic(), inside, mqtt.topic(), mqtt.topic("b")):
-        pub.publish(topic, b"", (wire5.CONTENT_TYPE, mark), (wire5.USER, (mark, mark)), qos=0)
-    pub.publish(end, qos=0)
-    got = sub.until(end)
-    assert [message.topic for message in got] == [mark + mqtt.topic(), inside]
-    for message in got:
-        assert message.one(wire5.CONTENT_TYPE) == mark
-        assert message.one(wire5.USER) == (mark, mark)
+    mark = "\ufeff"
+    pairs = [(wire5.CONTENT_TYPE, mark), (wire5.USER, (mark, mark))]
+    for message in strings.a_byte_order_mark_is_a_character_and_kept(mqtt, *pairs):
+        assert message.properties == pairs
 
 
 # What a variable byte integer must not look like, with the number that it would be.

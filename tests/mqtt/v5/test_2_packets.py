@@ -1,6 +1,7 @@
 """2: flags of the fixed header, packet ids, properties."""
 
 import pytest
+from both import sessions
 from conformance import wire, wire5
 from conformance.marks import not_mosquitto
 
@@ -18,85 +19,31 @@ LATER = [
 ]
 
 
-def wrong_flags(data):
-    """The packet with each of the flags that table 2-2 does not have for it."""
-    right = data[0] & 15
-    return [wire.tampered(data, flags) for flags in range(16) if flags != right]
-
-
-def test_mqtt_2_1_3_1_what_the_server_sends_has_the_flags_of_the_table(mqtt):
-    client = mqtt.open()
-    client.send(
-        wire5.connect(mqtt.id("c")), wire5.subscribe([(mqtt.topic("x"), 0)], packet_id=1),
-        wire5.unsubscribe([mqtt.topic("x")], packet_id=2),
-        wire5.publish(mqtt.topic(), b"", qos=1, packet_id=3), wire.pingreq(),
-    )
-    got = {}
-    for _ in range(5):
-        answer = client.receive()
-        got[answer.kind] = answer.flags
-    kinds = (wire.CONNACK, wire.SUBACK, wire.UNSUBACK, wire.PUBACK, wire.PINGRESP)
-    assert got == dict.fromkeys(kinds, 0)
-
-
-def test_mqtt_2_1_3_1_the_acknowledgements_of_qos_2_have_the_flags_of_the_table(mqtt):
-    sub, pub = mqtt.subscriber((mqtt.topic(), 2)), mqtt.client()
-    pub.send(wire5.publish(mqtt.topic(), b"x", qos=2, packet_id=7))
-    assert pub.expect(wire.PUBREC).flags == 0
-    pub.send(wire.pubrel(7))
-    assert pub.expect(wire.PUBCOMP).flags == 0
-    sub.send(wire.pubrec(sub.expect(wire.PUBLISH).packet_id))
-    assert sub.expect(wire.PUBREL).flags == 2
+test_mqtt_2_1_3_1_what_the_server_sends_has_the_flags_of_the_table = (
+    sessions.what_the_server_sends_has_the_flags_of_the_table
+)
+test_mqtt_2_1_3_1_the_acknowledgements_of_qos_2_have_the_flags_of_the_table = (
+    sessions.the_acknowledgements_of_qos_2_have_the_flags_of_the_table
+)
 
 
 def test_mqtt_2_1_3_1_wrong_flags_in_connect_close(mqtt):
     """Before its version is known: it cannot be told."""
-    for data in wrong_flags(wire5.connect("flags")):
+    for data in wire.wrong_flags(wire5.connect("flags")):
         mqtt.refused(data, code=None)
 
 
 @pytest.mark.parametrize("right", LATER)
 def test_mqtt_2_1_3_1_wrong_flags_in_later_packets_close(mqtt, right):
-    for data in wrong_flags(right):
+    for data in wire.wrong_flags(right):
         mqtt.ends(data, code=0x81)
 
 
-def test_mqtt_2_2_1_2_a_publish_of_qos_0_has_no_packet_id(mqtt):
-    sub, pub = mqtt.subscriber((mqtt.topic(), 1)), mqtt.client()
-    # Two bytes that would be taken for an id, and none at all.
-    for payload in (b"\x12\x34", b"\0\0", b""):
-        pub.send(wire.packet(wire.PUBLISH, 0, wire.text(mqtt.topic()) + b"\0" + payload))
-        got = sub.expect(wire.PUBLISH)
-        assert (got.flags, got.body) == (0, wire.text(mqtt.topic()) + b"\0" + payload)
-
-
-ID_0 = {
-    "publish-qos-1": wire5.publish("a", b"x", qos=1, packet_id=0),
-    "publish-qos-2": wire5.publish("a", b"x", qos=2, packet_id=0),
-    "subscribe": wire5.subscribe([("a", 0)], packet_id=0),
-    "unsubscribe": wire5.unsubscribe(["a"], packet_id=0),
-}
-
-
-@pytest.mark.parametrize("name", ID_0)
-def test_mqtt_2_2_1_3_packet_id_0_closes(mqtt, name):
-    mqtt.ends(ID_0[name], code=0x82)
-
-
-def test_mqtt_2_2_1_4_the_server_uses_no_packet_id_twice_at_a_time(mqtt):
-    sub, pub = mqtt.subscriber((mqtt.topic(), 1)), mqtt.client()
-    for _ in range(15):
-        pub.publish(mqtt.topic(), b"x")
-    ids = [sub.expect(wire.PUBLISH).packet_id for _ in range(15)]
-    assert 0 not in ids and len(set(ids)) == 15
-    # Two are free again; whatever is used next is none of the other thirteen.
-    for packet_id in ids[3:5]:
-        sub.send(wire.puback(packet_id))
-    for _ in range(2):
-        pub.publish(mqtt.topic(), b"y")
-        ids.append(sub.expect(wire.PUBLISH).packet_id)
-    pending = ids[:3] + ids[5:]
-    assert len(set(pending)) == len(pending)
+test_mqtt_2_2_1_2_a_publish_of_qos_0_has_no_packet_id = sessions.a_publish_of_qos_0_has_no_packet_id
+test_mqtt_2_2_1_3_packet_id_0_closes = sessions.packet_id_0_closes
+test_mqtt_2_2_1_4_the_server_uses_no_packet_id_twice_at_a_time = (
+    sessions.the_server_uses_no_packet_id_twice_at_a_time
+)
 
 
 def test_mqtt_2_2_1_4_a_new_message_takes_no_id_of_one_sent_again(mqtt):
@@ -127,25 +74,12 @@ def test_mqtt_2_2_1_5_puback_has_the_packet_id_of_its_publish(mqtt, packet_id):
     assert client.await_packet(wire.PUBACK).packet_id == packet_id
 
 
-@pytest.mark.parametrize("packet_id", [1, 256, 65535])
-def test_mqtt_2_2_1_5_pubrec_pubrel_and_pubcomp_have_the_packet_id_of_their_publish(mqtt, packet_id):
-    sub, pub = mqtt.subscriber((mqtt.topic(), 2)), mqtt.client()
-    pub.send(wire5.publish(mqtt.topic(), b"x", qos=2, packet_id=packet_id))
-    assert pub.expect(wire.PUBREC).packet_id == packet_id
-    pub.send(wire.pubrel(packet_id))
-    assert pub.expect(wire.PUBCOMP).packet_id == packet_id
-    got = sub.expect(wire.PUBLISH)
-    sub.send(wire.pubrec(got.packet_id))
-    assert sub.expect(wire.PUBREL).packet_id == got.packet_id
-
-
-@pytest.mark.parametrize("packet_id", [1, 256, 65535])
-def test_mqtt_2_2_1_6_suback_and_unsuback_have_the_packet_id_of_their_request(mqtt, packet_id):
-    client = mqtt.client()
-    client.send(wire5.subscribe([(mqtt.topic(), 0)], packet_id=packet_id))
-    assert client.expect(wire.SUBACK).packet_id == packet_id
-    client.send(wire5.unsubscribe([mqtt.topic()], packet_id=packet_id))
-    assert client.expect(wire.UNSUBACK).packet_id == packet_id
+test_mqtt_2_2_1_5_pubrec_pubrel_and_pubcomp_have_the_packet_id_of_their_publish = (
+    sessions.pubrec_pubrel_and_pubcomp_have_the_packet_id_of_their_publish
+)
+test_mqtt_2_2_1_6_suback_and_unsuback_have_the_packet_id_of_their_request = (
+    sessions.suback_and_unsuback_have_the_packet_id_of_their_request
+)
 
 
 def test_mqtt_2_2_2_1_the_server_says_that_there_are_no_properties(mqtt):

@@ -1,6 +1,7 @@
 """3.12 to 3.14: PINGREQ and DISCONNECT."""
 
 import pytest
+from both import connections
 from conformance import wire, wire5
 from conformance.marks import not_mosquitto
 
@@ -10,12 +11,7 @@ WITH_WILL = 4
 OF_CLIENTS = {0, 4, 0x80, 0x81, 0x82, 0x83, 0x90, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99}
 
 
-def test_mqtt_3_12_4_1_pingreq_is_answered_with_pingresp(mqtt):
-    client = mqtt.client()
-    client.send(wire.pingreq())
-    assert client.expect(wire.PINGRESP).body == b""
-    client.send(wire.pingreq() * 10)
-    assert [client.receive().kind for _ in range(10)] == [wire.PINGRESP] * 10
+test_mqtt_3_12_4_1_pingreq_is_answered_with_pingresp = connections.pingreq_is_answered_with_pingresp
 
 
 @not_mosquitto("takes it")
@@ -46,13 +42,9 @@ def test_mqtt_3_14_0_1_no_disconnect_before_connack(mqtt, name):
     assert said in ([], [(wire.CONNACK, True)])
 
 
-@pytest.mark.parametrize("flags", range(1, 16))
-def test_mqtt_3_14_1_1_disconnect_with_reserved_flags_is_malformed(mqtt, flags):
-    """It is no DISCONNECT, so the will goes out."""
-    sub = mqtt.subscriber((mqtt.topic(), 1))
-    will = (mqtt.topic(), b"not a good end", 1, [])
-    mqtt.ends(wire.tampered(wire5.disconnect(), flags), code=MALFORMED, will=will)
-    assert sub.take().payload == b"not a good end"
+test_mqtt_3_14_1_1_disconnect_with_reserved_flags_is_malformed = (
+    connections.disconnect_with_reserved_flags_ends_the_connection_as_an_error
+)
 
 
 def test_mqtt_3_14_2_1_short_forms_mean_0(mqtt):
@@ -135,14 +127,9 @@ def test_mqtt_3_14_2_4_properties_of_a_clients_disconnect_are_taken(mqtt):
     assert sub.until(end) == []
 
 
-def test_mqtt_3_14_4_1_nothing_behind_a_clients_disconnect_is_done(mqtt):
-    end = mqtt.topic("end")
-    sub = mqtt.subscriber((mqtt.topic("+"), 1))
-    client = mqtt.client()
-    client.send(wire5.disconnect(), wire5.publish(mqtt.topic(), b"x", qos=1), wire.pingreq())
-    assert client.closed() == []
-    mqtt.client().publish(end)
-    assert sub.until(end) == []
+test_mqtt_3_14_4_1_nothing_behind_a_clients_disconnect_is_done = (
+    connections.nothing_behind_disconnect_is_done
+)
 
 
 @not_mosquitto("takes over without a word")
@@ -158,10 +145,9 @@ def test_mqtt_3_14_4_1_nothing_follows_the_servers_disconnect(mqtt):
     assert (last.kind, last.code) == (wire5.DISCONNECT, 0x8E)
 
 
-def test_mqtt_3_14_4_2_the_server_closes_if_the_client_does_not(mqtt):
-    client = mqtt.client()
-    client.send(wire5.disconnect())
-    assert client.closed() == []
+test_mqtt_3_14_4_2_the_server_closes_if_the_client_does_not = (
+    connections.the_server_closes_if_the_client_does_not
+)
 
 
 @not_mosquitto("takes over without a word")

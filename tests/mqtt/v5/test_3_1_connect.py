@@ -1,9 +1,9 @@
 """3.1: CONNECT, but for the will."""
 
-import string
 import time
 
 import pytest
+from both import connections
 from conformance import wire, wire5
 from conformance.marks import not_mosquitto
 
@@ -30,11 +30,7 @@ def test_mqtt_3_1_0_1_first_packet_must_be_connect(mqtt, name):
     client.thrown_out(None)
 
 
-def test_mqtt_3_1_0_2_a_second_connect_closes(mqtt):
-    mqtt.ends(wire5.connect(mqtt.id("second")), code=0x82)
-    client = mqtt.client("same")
-    client.send(wire5.connect(mqtt.id("same")))
-    client.thrown_out(0x82)
+test_mqtt_3_1_0_2_a_second_connect_closes = connections.a_second_connect_closes
 
 
 @pytest.mark.parametrize("name", ["MQTX", "mqtt", "MQTT ", "MQ", ""])
@@ -54,21 +50,10 @@ def test_mqtt_3_1_2_2_an_unknown_version_is_refused(mqtt, level):
     assert {answer.code for answer in said} <= {1, 0x84}
 
 
-def test_mqtt_3_1_2_3_the_reserved_connect_flag_closes(mqtt):
-    mqtt.refused(wire5.connect(mqtt.id("c"), set_flags=1), code=0x81)
-
-
-def test_mqtt_3_1_2_4_clean_start_discards_the_session_before(mqtt):
-    end = mqtt.topic("end")
-    mqtt.away("s", (mqtt.topic(), 1))
-    pub = mqtt.client()
-    pub.publish(mqtt.topic(), b"queued")
-    client = mqtt.client("s", mqtt.STAYS)
-    assert not client.session_present
-    client.subscribe((end, 1))
-    pub.publish(mqtt.topic(), b"not subscribed any more")
-    pub.publish(end)
-    assert client.until(end) == []
+test_mqtt_3_1_2_3_the_reserved_connect_flag_closes = connections.the_reserved_connect_flag_closes
+test_mqtt_3_1_2_4_clean_start_discards_the_session_before = (
+    connections.a_clean_beginning_discards_the_session_before
+)
 
 
 def test_mqtt_3_1_2_4_clean_start_discards_a_session_that_is_connected(mqtt):
@@ -129,13 +114,10 @@ def test_mqtt_3_1_2_6_without_clean_start_and_session_there_is_a_new_one(mqtt):
     assert mqtt.back("s").take().payload == b"kept for it"
 
 
-def test_mqtt_3_1_2_16_a_user_name_without_its_flag_closes(mqtt):
-    data = wire5.connect(mqtt.id("c"), user="u", clear_flags=0x80)
-    mqtt.refused(data, code=0x81)
-
-
-def test_mqtt_3_1_2_17_the_user_name_flag_without_a_user_name_closes(mqtt):
-    mqtt.refused(wire5.connect(mqtt.id("c"), set_flags=0x80), code=0x81)
+test_mqtt_3_1_2_16_a_user_name_without_its_flag_closes = connections.a_user_name_without_its_flag_closes
+test_mqtt_3_1_2_17_the_user_name_flag_without_a_user_name_closes = (
+    connections.the_user_name_flag_without_a_user_name_closes
+)
 
 
 def test_mqtt_3_1_2_18_a_password_without_its_flag_closes(mqtt):
@@ -352,32 +334,14 @@ def test_mqtt_3_1_3_1_all_fields_of_the_payload_in_their_order(mqtt):
     assert (got.topic, got.payload, got.one(wire5.CONTENT_TYPE)) == (topic, b"the will", "text/plain")
 
 
-def test_mqtt_3_1_3_2_the_session_is_found_by_the_client_id(mqtt):
-    for name in ("a", "b"):
-        mqtt.away(name, (mqtt.topic(name), 1))
-    pub = mqtt.client()
-    for name in ("b", "a"):
-        pub.publish(mqtt.topic(name), name.encode())
-    assert mqtt.back("a").take().payload == b"a"
-    assert mqtt.back("b").take().payload == b"b"
-    # Nearly the same is another.
-    for name in ("A", "aa"):
-        assert not mqtt.client(name, clean=False).session_present
-
-
-def test_mqtt_3_1_3_3_a_connect_without_client_id_closes(mqtt):
-    head = wire.text("MQTT") + b"\x05\x02" + wire.two(60) + b"\0"
-    mqtt.refused(wire.packet(wire.CONNECT, 0, head), code=0x81)
-
-
-def test_mqtt_3_1_3_4_a_client_id_that_is_not_utf_8_closes(mqtt):
-    mqtt.refused(wire5.connect(b"\xffclient"), code=0x81)
-
-
-@pytest.mark.parametrize(
-    "client_id",
-    [string.digits + "abcdefghijklm", "nopqrstuvwxyzABCDEFGHIJ", "KLMNOPQRSTUVWXYZ", "x", "0"],
+test_mqtt_3_1_3_2_the_session_is_found_by_the_client_id = (
+    connections.the_session_is_found_by_the_client_id
 )
+test_mqtt_3_1_3_3_a_connect_without_client_id_closes = connections.a_connect_without_client_id_closes
+test_mqtt_3_1_3_4_a_client_id_that_is_not_utf_8_closes = connections.a_client_id_that_is_not_utf_8_closes
+
+
+@connections.CLIENT_IDS
 def test_mqtt_3_1_3_5_ids_of_letters_and_digits_are_taken(mqtt, client_id):
     answer = mqtt.open().connect(client_id)
     assert answer.all(wire5.ASSIGNED_ID) == []
@@ -385,13 +349,7 @@ def test_mqtt_3_1_3_5_ids_of_letters_and_digits_are_taken(mqtt, client_id):
 
 @pytest.mark.parametrize("clean", [True, False])
 def test_mqtt_3_1_3_6_clients_without_id_get_one_each(mqtt, clean):
-    sub, other = mqtt.open(), mqtt.open()
-    for client in (sub, other):
-        client.connect("", clean=clean)
-        assert not client.session_present
-    sub.subscribe((mqtt.topic(), 1))
-    other.publish(mqtt.topic(), b"hello")
-    assert sub.take().payload == b"hello"
+    connections.clients_without_id_get_one_each(mqtt, clean)
 
 
 def test_mqtt_3_1_3_7_an_assigned_client_id_is_told(mqtt):

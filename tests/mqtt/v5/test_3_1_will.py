@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from both import wills
 from conformance import wire5
 from conformance.marks import not_mosquitto
 
@@ -19,16 +20,12 @@ def test_mqtt_3_1_2_7_a_will_is_kept_with_the_session(mqtt):
     assert (got.payload, got.qos, got.properties) == (b"kept", 1, pairs)
 
 
-def test_mqtt_3_1_2_8_the_will_goes_out_when_the_connection_breaks(mqtt):
-    sub = mqtt.subscriber((mqtt.topic(), 1))
-    mqtt.client(will=(mqtt.topic(), b"broken", 1, ())).close()
-    assert sub.take().payload == b"broken"
-
-
-def test_mqtt_3_1_2_8_the_will_goes_out_when_the_server_closes_for_an_error(mqtt):
-    sub = mqtt.subscriber((mqtt.topic(), 1))
-    mqtt.ends(wire5.publish("", b"no topic"), will=(mqtt.topic(), b"thrown out", 1, ()), code=0x82)
-    assert sub.take().payload == b"thrown out"
+test_mqtt_3_1_2_8_the_will_goes_out_when_the_connection_breaks = (
+    wills.goes_out_when_the_connection_breaks
+)
+test_mqtt_3_1_2_8_the_will_goes_out_when_the_server_closes_for_an_error = (
+    wills.goes_out_when_the_server_closes_for_an_error
+)
 
 
 @pytest.mark.parametrize("stays", [
@@ -52,12 +49,7 @@ def test_mqtt_3_1_2_8_the_will_goes_out_after_disconnect_for_another_reason(mqtt
     assert sub.take().payload == b"told"
 
 
-def test_mqtt_3_1_2_8_no_will_after_disconnect(mqtt):
-    end = mqtt.topic("end")
-    sub = mqtt.subscriber((mqtt.topic("+"), 1))
-    mqtt.client(will=(mqtt.topic(), b"no", 1, ())).leave()
-    mqtt.client().publish(end)
-    assert sub.until(end) == []
+test_mqtt_3_1_2_8_no_will_after_disconnect = wills.does_not_go_out_after_disconnect
 
 
 def test_mqtt_3_1_2_8_the_will_waits_for_its_delay(mqtt):
@@ -98,34 +90,10 @@ def test_mqtt_3_1_2_9_the_will_has_its_topic_and_payload(mqtt):
         assert (got.topic, got.payload, got.qos) == (mqtt.topic("will"), payload, 1)
 
 
-def test_mqtt_3_1_2_9_the_will_flag_without_a_will_closes(mqtt):
-    for tail in (b"", b"\0", b"\0" + wire5.text("topic")):
-        mqtt.refused(wire5.connect(mqtt.id("c"), set_flags=4, tail=tail), code=0x81)
-
-
-def test_mqtt_3_1_2_9_a_will_without_the_will_flag_closes(mqtt):
-    data = wire5.connect(mqtt.id("c"), will=("topic", b"message", 0, ()), clear_flags=4)
-    mqtt.refused(data, code=0x81)
-
-
-def test_mqtt_3_1_2_10_a_published_will_is_gone(mqtt):
-    end = mqtt.topic("end")
-    sub = mqtt.subscriber((mqtt.topic("+"), 1))
-    mqtt.client("c", mqtt.STAYS, will=(mqtt.topic(), b"once", 1, ())).close()
-    assert sub.take().payload == b"once"
-    mqtt.back("c").close()
-    # The third connection shows that the end of the second has been seen.
-    mqtt.back("c").publish(end)
-    assert sub.until(end) == []
-
-
-def test_mqtt_3_1_2_10_a_will_is_gone_after_disconnect(mqtt):
-    end = mqtt.topic("end")
-    sub = mqtt.subscriber((mqtt.topic("+"), 1))
-    mqtt.client("c", mqtt.STAYS, will=(mqtt.topic(), b"never", 1, ())).leave()
-    mqtt.back("c").close()
-    mqtt.back("c").publish(end)
-    assert sub.until(end) == []
+test_mqtt_3_1_2_9_the_will_flag_without_a_will_closes = wills.the_will_flag_without_a_will_closes
+test_mqtt_3_1_2_9_a_will_without_the_will_flag_closes = wills.a_will_without_the_will_flag_closes
+test_mqtt_3_1_2_10_a_published_will_is_gone = wills.is_gone_when_it_is_published
+test_mqtt_3_1_2_10_a_will_is_gone_after_disconnect = wills.is_gone_after_disconnect
 
 
 def test_mqtt_3_1_2_10_a_will_is_gone_after_disconnect_though_its_client_is_back_at_once(mqtt):
@@ -140,13 +108,8 @@ def test_mqtt_3_1_2_10_a_will_is_gone_after_disconnect_though_its_client_is_back
     assert sub.until(end) == []
 
 
-@pytest.mark.parametrize("qos", [1, 2, 3])
-def test_mqtt_3_1_2_11_will_qos_without_the_will_flag_closes(mqtt, qos):
-    mqtt.refused(wire5.connect(mqtt.id("c"), set_flags=qos << 3), code=0x81)
-
-
-def test_mqtt_3_1_2_12_will_qos_3_closes(mqtt):
-    mqtt.refused(wire5.connect(mqtt.id("c"), will=("topic", b"", 3, ())), code=0x81)
+test_mqtt_3_1_2_11_will_qos_without_the_will_flag_closes = wills.will_qos_without_the_will_flag_closes
+test_mqtt_3_1_2_12_will_qos_3_closes = wills.will_qos_3_closes
 
 
 @pytest.mark.parametrize("qos", [0, 1, 2])
@@ -156,20 +119,10 @@ def test_mqtt_3_1_2_12_the_will_has_its_qos(mqtt, qos):
     assert sub.take().qos == qos
 
 
-def test_mqtt_3_1_2_13_will_retain_without_the_will_flag_closes(mqtt):
-    mqtt.refused(wire5.connect(mqtt.id("c"), set_flags=0x20), code=0x81)
-
-
-def test_mqtt_3_1_2_14_a_will_without_retain_is_not_kept(mqtt):
-    end = mqtt.topic("end")
-    # Retain As Published shows what it was published with.
-    sub = mqtt.subscriber((mqtt.topic("+"), 1 | 8))
-    mqtt.client(will=(mqtt.topic(), b"passing", 1, ())).close()
-    got = sub.take()
-    assert (got.payload, got.retain) == (b"passing", False)
-    late = mqtt.subscriber((mqtt.topic("+"), 1))
-    mqtt.client().publish(end)
-    assert late.until(end) == []
+test_mqtt_3_1_2_13_will_retain_without_the_will_flag_closes = (
+    wills.will_retain_without_the_will_flag_closes
+)
+test_mqtt_3_1_2_14_a_will_without_retain_is_not_kept = wills.without_retain_is_not_kept
 
 
 @pytest.mark.parametrize("qos", [0, 1, 2])

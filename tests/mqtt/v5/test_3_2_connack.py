@@ -1,23 +1,11 @@
 """3.2: CONNACK, and the limits that it tells."""
 
 import pytest
+from both import connections
 from conformance import wire, wire5
 from conformance.marks import not_mosquitto
 
-
-def test_mqtt_3_2_0_1_connack_comes_first(mqtt):
-    """Of everything that is waiting: queued messages, answers, retained messages."""
-    mqtt.client().publish(mqtt.topic("retained"), b"x", retain=True)
-    mqtt.away("s", (mqtt.topic(), 1))
-    mqtt.client().publish(mqtt.topic(), b"queued")
-    client = mqtt.open()
-    client.send(
-        wire5.connect(mqtt.id("s"), clean=False),
-        wire5.subscribe([(mqtt.topic("retained"), 1)], packet_id=9), wire.pingreq(),
-    )
-    kinds = [client.receive().kind for _ in range(5)]
-    assert kinds[0] == wire.CONNACK
-    assert sorted(kinds[1:]) == [wire.PUBLISH, wire.PUBLISH, wire.SUBACK, wire.PINGRESP]
+test_mqtt_3_2_0_1_connack_comes_first = connections.connack_comes_first
 
 
 def test_mqtt_3_2_0_2_there_is_one_connack(mqtt):

@@ -3,25 +3,12 @@
 import contextlib
 
 import pytest
+from both import publishing
 from conformance import wire, wire5
 from conformance.marks import not_mosquitto
 
-
-@pytest.mark.parametrize("qos", [1, 2])
-def test_mqtt_3_3_1_1_a_message_sent_again_has_dup(mqtt, qos):
-    sub = mqtt.subscriber((mqtt.topic(), qos), name="s", pairs=[mqtt.STAYS])
-    mqtt.client().publish(mqtt.topic(), b"x", qos=qos)
-    assert not sub.expect(wire.PUBLISH).dup
-    sub.close()
-    again = mqtt.back("s").take()
-    assert (again.payload, again.qos, again.dup) == (b"x", qos, True)
-
-
-def test_mqtt_3_3_1_2_qos_0_is_sent_without_dup(mqtt):
-    sub = mqtt.subscriber((mqtt.topic(), 0))
-    mqtt.client().publish(mqtt.topic(), b"x", dup=True)
-    got = sub.take()
-    assert (got.qos, got.dup) == (0, False)
+test_mqtt_3_3_1_1_a_message_sent_again_has_dup = publishing.a_message_sent_again_has_dup
+test_mqtt_3_3_1_2_qos_0_is_sent_without_dup = publishing.qos_0_is_sent_without_dup
 
 
 @not_mosquitto("takes it")
@@ -29,30 +16,11 @@ def test_mqtt_3_3_1_2_qos_0_with_dup_closes(mqtt):
     mqtt.ends(wire5.publish(mqtt.topic(), b"x", dup=True), code=0x81)
 
 
-@pytest.mark.parametrize("qos", [1, 2])
-def test_mqtt_3_3_1_3_dup_is_not_passed_on(mqtt, qos):
-    sub = mqtt.subscriber((mqtt.topic(), qos))
-    mqtt.client().publish(mqtt.topic(), b"x", qos=qos, dup=True)
-    assert not sub.take().dup
-
-
-def test_mqtt_3_3_1_4_both_qos_bits_close(mqtt):
-    for flags in (0b0110, 0b1110, 0b0111):
-        body = wire.text(mqtt.topic()) + wire.two(1) + b"\0"
-        mqtt.ends(wire.packet(wire.PUBLISH, flags, body), code=0x81)
-
-
-BODIES = {
-    "nothing": b"",
-    "half-a-length": b"\0",
-    "topic-longer-than-the-packet": b"\0\x0aabc",
-    "not-utf-8": wire.text(b"\xff") + b"\0",
-}
-
-
-@pytest.mark.parametrize("name", BODIES)
-def test_mqtt_3_3_2_1_a_publish_that_does_not_begin_with_a_topic_closes(mqtt, name):
-    mqtt.ends(wire.packet(wire.PUBLISH, 0, BODIES[name]), code=0x81)
+test_mqtt_3_3_1_3_dup_is_not_passed_on = publishing.dup_is_not_passed_on
+test_mqtt_3_3_1_4_both_qos_bits_close = publishing.both_qos_bits_close
+test_mqtt_3_3_2_1_a_publish_that_does_not_begin_with_a_topic_closes = (
+    publishing.a_publish_that_does_not_begin_with_a_topic_closes
+)
 
 
 def test_mqtt_3_3_2_1_an_empty_topic_without_alias_closes(mqtt):
@@ -72,17 +40,7 @@ def test_mqtt_3_3_2_2_wildcards_in_a_topic_close(mqtt, topic):
     assert sub.until(end) == []
 
 
-def test_mqtt_3_3_2_3_a_delivered_topic_matches_the_filter(mqtt):
-    end = mqtt.topic("end")
-    filters = {"a/b": ["a/b"], "a/+": ["a/b", "a/c"], "a/#": ["a", "a/b", "a/c", "a/c/d"]}
-    subs = {f: mqtt.subscriber((mqtt.topic(f), 0), (end, 0)) for f in filters}
-    pub = mqtt.client()
-    for name in ("a", "a/b", "a/c", "a/c/d", "b"):
-        pub.publish(mqtt.topic(name), name.encode(), qos=0)
-    pub.publish(end, qos=0)
-    for name, sub in subs.items():
-        got = [(message.topic, message.payload) for message in sub.until(end)]
-        assert got == [(mqtt.topic(t), t.encode()) for t in filters[name]]
+test_mqtt_3_3_2_3_a_delivered_topic_matches_the_filter = publishing.a_delivered_topic_matches_the_filter
 
 
 # The ways of a message to a client.
@@ -314,20 +272,10 @@ def test_mqtt_3_3_2_20_the_content_type_comes_as_it_went(mqtt, way):
         assert travel(mqtt, way, pair) == [pair]
 
 
-def test_mqtt_3_3_4_1_qos_0_is_not_answered_qos_1_with_puback(mqtt):
-    client = mqtt.client()
-    client.send(
-        wire5.publish(mqtt.topic(), b"x"), wire5.publish(mqtt.topic(), b"x", qos=1, packet_id=5),
-        wire.pingreq(),
-    )
-    answers = [client.receive(), client.receive()]
-    assert sorted(answer.kind for answer in answers) == [wire.PUBACK, wire.PINGRESP]
-
-
-def test_mqtt_3_3_4_1_qos_2_is_answered_with_pubrec(mqtt):
-    client = mqtt.client()
-    client.send(wire5.publish(mqtt.topic(), b"x", qos=2, packet_id=5))
-    assert client.expect(wire.PUBREC).packet_id == 5
+test_mqtt_3_3_4_1_qos_0_is_not_answered_qos_1_with_puback = (
+    publishing.qos_0_is_not_answered_qos_1_with_puback
+)
+test_mqtt_3_3_4_1_qos_2_is_answered_with_pubrec = publishing.qos_2_is_answered_with_pubrec
 
 
 @pytest.mark.parametrize("granted", [
@@ -450,8 +398,7 @@ def window(mqtt, qos, maximum):
         publisher.publish(mqtt.topic(), b"%d" % n, qos=qos)
     got = [client.expect(wire.PUBLISH) for _ in range(maximum)]
     # Nothing but the answer comes.
-    client.send(wire.pingreq())
-    client.expect(wire.PINGRESP)
+    client.is_quiet()
     return client, got[0].packet_id
 
 
@@ -462,8 +409,7 @@ def test_mqtt_3_3_4_9_no_more_in_flight_than_the_receive_maximum(mqtt, maximum):
     client, first = window(mqtt, 1, maximum)
     client.send(wire.puback(first))
     assert client.expect(wire.PUBLISH).payload == b"%d" % maximum
-    client.send(wire.pingreq())
-    client.expect(wire.PINGRESP)
+    client.is_quiet()
 
 
 def test_mqtt_3_3_4_9_a_message_of_qos_2_is_in_flight_until_its_pubcomp(mqtt):
@@ -494,8 +440,7 @@ def test_mqtt_3_3_4_9_the_maximum_holds_for_a_session_that_comes_back(mqtt):
         got = sub.expect(wire.PUBLISH)
         assert got.payload == b"%d" % n
         if n > 0:
-            sub.send(wire.pingreq())
-            sub.expect(wire.PINGRESP)
+            sub.is_quiet()
             sub.send(wire.puback(first))
         first = got.packet_id
 

@@ -1,6 +1,7 @@
 """3.3.1.3: RETAIN, and Retain Handling and Retain As Published, which say what comes of it."""
 
 import pytest
+from both import publishing
 from conformance import wire5
 
 AS_PUBLISHED, IF_NEW, NEVER = 8, 0x10, 0x20
@@ -12,14 +13,7 @@ def marked(mqtt, client, topic):
     return client.take().payload == b"marker"
 
 
-@pytest.mark.parametrize("qos", [0, 1, 2])
-def test_mqtt_3_3_1_5_retain_keeps_the_message_and_its_qos(mqtt, qos):
-    pub = mqtt.client()
-    pub.publish(mqtt.topic(), b"kept", qos=qos, retain=True)
-    pub.ping()
-    for granted in (0, 1) if qos < 2 else (0, 1, 2):
-        got = mqtt.subscriber((mqtt.topic(), granted)).take()
-        assert (got.payload, got.qos, got.retain) == (b"kept", min(qos, granted), True)
+test_mqtt_3_3_1_5_retain_keeps_the_message_and_its_qos = publishing.retain_keeps_the_message_and_its_qos
 
 
 @pytest.mark.parametrize("qos", [0, 1])
@@ -53,24 +47,12 @@ def test_mqtt_3_3_1_6_an_empty_retained_message_is_delivered_and_erases(mqtt, qo
 
 
 def test_mqtt_3_3_1_7_an_empty_retained_message_is_not_kept(mqtt):
-    end = mqtt.topic("end")
-    pub = mqtt.client()
-    pub.publish(mqtt.topic(), b"", (wire5.USER, ("a", "b")), retain=True)
-    sub = mqtt.subscriber((mqtt.topic("+"), 1))
-    pub.publish(end)
-    assert sub.until(end) == []
+    publishing.an_empty_retained_message_is_not_kept(mqtt, (wire5.USER, ("a", "b")))
 
 
-def test_mqtt_3_3_1_8_a_message_without_retain_changes_nothing_kept(mqtt):
-    end = mqtt.topic("end")
-    pub = mqtt.client()
-    pub.publish(mqtt.topic(), b"kept", retain=True)
-    for payload in (b"passing", b""):
-        pub.publish(mqtt.topic(), payload)
-        pub.publish(mqtt.topic("other"), payload)
-    sub = mqtt.subscriber((mqtt.topic("+"), 1))
-    pub.publish(end)
-    assert [(m.topic, m.payload) for m in sub.until(end)] == [(mqtt.topic(), b"kept")]
+test_mqtt_3_3_1_8_a_message_without_retain_changes_nothing_kept = (
+    publishing.a_message_without_retain_changes_nothing_kept
+)
 
 
 def test_mqtt_3_3_1_9_retain_handling_0_brings_the_last_of_each_topic(mqtt):

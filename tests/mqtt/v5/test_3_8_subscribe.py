@@ -1,6 +1,7 @@
 """3.8 and 3.9: SUBSCRIBE, SUBACK, and what a subscription is."""
 
 import pytest
+from both import subscriptions
 from conformance import wire, wire5
 from conformance.marks import not_mosquitto
 
@@ -18,9 +19,7 @@ def marked(mqtt, client, topic):
     return client.take().payload == b"marker"
 
 
-@pytest.mark.parametrize("flags", [0, 1, 3, 6, 10, 15])
-def test_mqtt_3_8_1_1_other_flags_in_subscribe_close(mqtt, flags):
-    mqtt.ends(wire.tampered(wire5.subscribe([(mqtt.topic(), 0)]), flags), code=MALFORMED)
+test_mqtt_3_8_1_1_other_flags_in_subscribe_close = subscriptions.other_flags_in_subscribe_close
 
 
 FILTERS = {
@@ -37,8 +36,7 @@ def test_mqtt_3_8_3_1_a_filter_that_is_no_string_closes(mqtt, name):
     mqtt.ends(raw_subscribe(FILTERS[name]), code=MALFORMED)
 
 
-def test_mqtt_3_8_3_2_a_subscribe_without_a_filter_closes(mqtt):
-    mqtt.ends(raw_subscribe(b""), code=PROTOCOL_ERROR)
+test_mqtt_3_8_3_2_a_subscribe_without_a_filter_closes = subscriptions.a_subscribe_without_a_filter_closes
 
 
 def test_mqtt_3_8_3_3_no_local_brings_nothing_back(mqtt):
@@ -108,23 +106,12 @@ def test_mqtt_3_8_4_1_every_subscribe_is_answered(mqtt):
     assert sorted(answer.packet_id for answer in answers) == list(range(1, 21))
 
 
-@pytest.mark.parametrize("packet_id", [1, 255, 256, 65535])
-def test_mqtt_3_8_4_2_suback_has_the_packet_id_of_subscribe(mqtt, packet_id):
-    client = mqtt.client()
-    client.send(wire5.subscribe([(mqtt.topic(), 0)], packet_id=packet_id))
-    answer = client.expect(wire.SUBACK)
-    assert (answer.packet_id, answer.codes) == (packet_id, [0])
-
-
-@pytest.mark.parametrize("old, new", [(0, 1), (1, 0)])
-def test_mqtt_3_8_4_3_the_same_filter_again_replaces_the_qos(mqtt, old, new):
-    end = mqtt.topic("end")
-    sub = mqtt.subscriber((mqtt.topic(), old), (end, 1))
-    assert sub.subscribe((mqtt.topic(), new)) == [new]
-    pub = mqtt.client()
-    pub.publish(mqtt.topic(), b"x")
-    pub.publish(end)
-    assert [message.qos for message in sub.until(end)] == [new]
+test_mqtt_3_8_4_2_suback_has_the_packet_id_of_subscribe = (
+    subscriptions.suback_has_the_packet_id_of_subscribe
+)
+test_mqtt_3_8_4_3_the_same_filter_again_replaces_the_qos = (
+    subscriptions.the_same_filter_again_replaces_the_qos
+)
 
 
 @not_mosquitto("keeps the old options")
@@ -152,64 +139,24 @@ def test_mqtt_3_8_4_3_the_same_filter_again_replaces_the_identifier(mqtt):
         assert sub.take().all(wire5.SUBSCRIPTION_ID) == ids
 
 
-def test_mqtt_3_8_4_4_retain_handling_0_sends_the_retained_messages_again(mqtt):
-    mqtt.client().publish(mqtt.topic("b"), b"kept", retain=True)
-    sub = mqtt.client()
-    for qos in (0, 1):
-        assert sub.subscribe((mqtt.topic("+"), qos)) == [qos]
-        got = sub.take()
-        assert (got.payload, got.qos, got.retain) == (b"kept", qos, True)
+test_mqtt_3_8_4_4_retain_handling_0_sends_the_retained_messages_again = (
+    subscriptions.the_same_filter_again_brings_the_retained_messages_again
+)
 
 
 def test_mqtt_3_8_4_4_no_message_is_lost_to_a_replacement(mqtt):
-    """Messages pour in while the subscription is made again and again."""
-    sub, pub = mqtt.subscriber((mqtt.topic(), 1)), mqtt.client()
-    for n in range(1, 101):
-        pub.send(wire5.publish(mqtt.topic(), b"%d" % n, qos=1, packet_id=n))
-        if n % 5 == 0:
-            options = 1 | (0, IF_NEW, NEVER, AS_PUBLISHED)[n // 5 % 4]
-            sub.send(wire5.subscribe([(mqtt.topic(), options)], packet_id=n))
-    got, subacks = [], 0
-    while len(got) < 100 or subacks < 20:
-        said = sub.receive()
-        if said.kind == wire.PUBLISH:
-            got.append(int(said.payload))
-            sub.send(wire.puback(said.packet_id))
-        else:
-            assert said.kind == wire.SUBACK
-            subacks += 1
-    assert got == list(range(1, 101))
+    options = [1, 1 | IF_NEW, 1 | NEVER, 1 | AS_PUBLISHED]
+    subscriptions.no_message_is_lost_to_a_replacement(mqtt, options)
 
 
 def test_mqtt_3_8_4_5_several_filters_are_like_several_subscribes(mqtt):
-    pub = mqtt.client()
-    names = [f"f{n}" for n in range(30)]
-    for name in names:
-        pub.publish(mqtt.topic(name), b"kept", retain=True)
-    sub = mqtt.client()
-    filters = [(mqtt.topic(name), 1) for name in names]
+    """The identifier is that of each of them."""
     identifier = (wire5.SUBSCRIPTION_ID, 9)
-    sub.send(wire5.subscribe(filters, identifier, packet_id=5), wire.pingreq())
-    answer = sub.await_packet(wire.SUBACK)
-    assert (answer.packet_id, answer.codes) == (5, [1] * 30)
-    # One SUBACK: what is answered next is the PINGREQ.
-    sub.await_packet(wire.PINGRESP)
-    kept = [sub.take() for _ in names]
-    assert sorted(m.topic for m in kept) == sorted(mqtt.topic(name) for name in names)
-    for name in names:
-        pub.publish(mqtt.topic(name), b"news")
-    news = [sub.take() for _ in names]
-    assert [m.topic for m in news] == [mqtt.topic(name) for name in names]
-    # The identifier is that of each of them.
-    assert {id for m in kept + news for id in m.all(wire5.SUBSCRIPTION_ID)} == {9}
+    got = subscriptions.several_filters_are_like_several_subscribes(mqtt, identifier)
+    assert {id for message in got for id in message.all(wire5.SUBSCRIPTION_ID)} == {9}
 
 
-@pytest.mark.parametrize("qos", [0, 1, 2])
-def test_mqtt_3_8_4_6_each_filter_has_a_code(mqtt, qos):
-    client = mqtt.client()
-    filters = [(mqtt.topic(f"{n}"), qos) for n in range(4)]
-    for count in range(1, 5):
-        assert client.subscribe(*filters[:count]) == [qos] * count
+test_mqtt_3_8_4_6_each_filter_has_a_code = subscriptions.each_filter_has_a_code
 
 
 @not_mosquitto("an acl_file does not look at subscriptions")
@@ -224,12 +171,9 @@ def test_mqtt_3_8_4_7_a_code_is_the_granted_qos_or_a_failure(mqtt):
     assert (got.payload, got.qos) == (b"y", 0)
 
 
-@pytest.mark.parametrize("published", [0, 1, 2])
-@pytest.mark.parametrize("granted", [0, 1, 2])
-def test_mqtt_3_8_4_8_the_qos_of_a_delivery_is_the_lower_one(mqtt, published, granted):
-    sub = mqtt.subscriber((mqtt.topic(), granted))
-    mqtt.client().publish(mqtt.topic(), b"x", qos=published)
-    assert sub.take().qos == min(published, granted)
+test_mqtt_3_8_4_8_the_qos_of_a_delivery_is_the_lower_one = (
+    subscriptions.the_qos_of_a_delivery_is_the_lower_one
+)
 
 
 def subacks(mqtt, filter, port):

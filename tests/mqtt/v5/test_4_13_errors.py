@@ -1,6 +1,7 @@
 """4.13: a violation closes the connection on which it was made, and no other."""
 
 import pytest
+from both import errors
 from conformance import wire, wire5
 from conformance.marks import not_mosquitto
 
@@ -58,23 +59,11 @@ def test_mqtt_4_13_2_1_an_error_closes_the_connection_with_its_code(mqtt, name):
 
 
 def test_mqtt_4_13_2_1_an_error_closes_no_other_connection(mqtt):
-    sub, pub = mqtt.subscriber((mqtt.topic(), 1)), mqtt.client()
-    for name, (data, code) in VIOLATIONS.items():
-        if name in TAKEN:
-            continue
-        mqtt.ends(data, code=code)
-        pub.publish(mqtt.topic(), name.encode())
-        assert sub.take().payload == name.encode()
+    violations = {name: it for name, it in VIOLATIONS.items() if name not in TAKEN}
+    errors.closes_no_other_connection(mqtt, violations)
 
 
-def test_mqtt_4_13_2_1_what_came_before_an_error_has_been_done(mqtt):
-    sub = mqtt.subscriber((mqtt.topic(), 1))
-    client = mqtt.client()
-    client.publish(mqtt.topic(), b"before")
-    client.send(b"\x00\x00", wire5.publish(mqtt.topic(), b"behind", qos=1, packet_id=2))
-    client.thrown_out(MALFORMED)
-    mqtt.client().publish(mqtt.topic(), b"of another")
-    assert [sub.take().payload for _ in range(2)] == [b"before", b"of another"]
+test_mqtt_4_13_2_1_what_came_before_an_error_has_been_done = errors.what_came_before_has_been_done
 
 
 def test_mqtt_4_13_2_1_a_client_without_room_for_the_code_is_closed_too(mqtt):

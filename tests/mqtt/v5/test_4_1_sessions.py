@@ -1,15 +1,10 @@
 """4.1, 4.2, 4.4 and 4.5: what a session remembers, and what a receiver owes."""
 
 import pytest
+from both import sessions
 from conformance import wire, wire5
 
 QOS = pytest.mark.parametrize("qos", [1, 2])
-
-
-def quiet(client):
-    """Nothing was waiting to be sent to this client."""
-    client.send(wire.pingreq())
-    client.expect(wire.PINGRESP)
 
 
 def test_mqtt_4_1_0_1_a_session_keeps_what_belongs_to_it(mqtt):
@@ -69,7 +64,7 @@ def test_mqtt_4_1_0_2_a_session_is_deleted_when_its_time_is_over(mqtt):
     client = mqtt.client("s", mqtt.STAYS, clean=False)
     assert not client.session_present
     mqtt.client().publish(mqtt.topic(), b"y")
-    quiet(client)
+    client.is_quiet()
 
 
 def test_mqtt_4_1_0_2_an_expiry_of_0_ends_with_the_connection(mqtt):
@@ -78,7 +73,7 @@ def test_mqtt_4_1_0_2_an_expiry_of_0_ends_with_the_connection(mqtt):
         mqtt.client().publish(mqtt.topic(), b"x")
         client = mqtt.client("s", clean=False)
         assert not client.session_present
-        quiet(client)
+        client.is_quiet()
         client.leave()
 
 
@@ -123,23 +118,10 @@ def test_mqtt_4_4_0_1_what_is_pending_is_sent_again_with_its_id(mqtt, qos):
     assert [(m.payload, m.packet_id) for m in again] == [(m.payload, m.packet_id) for m in left]
     assert all(m.dup for m in again)
     sub.leave()
-    quiet(mqtt.back("s"))
+    mqtt.back("s").is_quiet()
 
 
-def test_mqtt_4_4_0_1_an_unfinished_pubrel_is_sent_again(mqtt):
-    sub = mqtt.subscriber((mqtt.topic(), 2), name="s", pairs=[mqtt.STAYS])
-    mqtt.client().publish(mqtt.topic(), b"x", qos=2)
-    message = sub.expect(wire.PUBLISH)
-    sub.send(wire.pubrec(message.packet_id))
-    sub.expect(wire.PUBREL)
-    sub.close()
-    sub = mqtt.back("s")
-    # PUBREL, and no PUBLISH: that one has been received.
-    again = sub.receive()
-    assert (again.kind, again.packet_id, again.code) == (wire.PUBREL, message.packet_id, 0)
-    sub.send(wire.pubcomp(message.packet_id))
-    sub.leave()
-    quiet(mqtt.back("s"))
+test_mqtt_4_4_0_1_an_unfinished_pubrel_is_sent_again = sessions.an_unfinished_pubrel_is_sent_again
 
 
 @QOS
@@ -153,7 +135,7 @@ def test_mqtt_4_4_0_1_nothing_is_sent_again_while_the_connection_lasts(mqtt, qos
         assert sub.subscribe((mqtt.topic(f"{n}"), qos)) == [qos]
         pub.publish(mqtt.topic("b"), b"%d" % n)
         assert sub.expect(wire.PUBLISH).payload == b"%d" % n
-    quiet(sub)
+    sub.is_quiet()
 
 
 @QOS
@@ -164,7 +146,7 @@ def test_mqtt_4_4_0_1_nothing_is_sent_again_after_a_clean_start(mqtt, qos):
     sub.close()
     client = mqtt.client("s", mqtt.STAYS)
     assert not client.session_present
-    quiet(client)
+    client.is_quiet()
 
 
 @pytest.mark.parametrize("code", [0x80, 0x83, 0x87, 0x97])
@@ -174,7 +156,7 @@ def test_mqtt_4_4_0_2_a_refused_qos_1_message_is_not_sent_again(mqtt, code):
     sub.send(wire5.ack(wire.PUBACK, sub.expect(wire.PUBLISH).packet_id, code))
     sub.ping()
     sub.close()
-    quiet(mqtt.back("s"))
+    mqtt.back("s").is_quiet()
 
 
 @pytest.mark.parametrize("code", [0x80, 0x83, 0x87, 0x97])
@@ -192,17 +174,9 @@ def test_mqtt_4_4_0_2_a_refused_qos_2_message_is_over(mqtt, code):
     assert sub.take().payload == b"next"
     sub.ping()
     sub.close()
-    quiet(mqtt.back("s"))
+    mqtt.back("s").is_quiet()
 
 
-def test_mqtt_4_5_0_1_every_matching_session_gets_the_message(mqtt):
-    end = mqtt.topic("end")
-    mqtt.away("away", (mqtt.topic("#"), 1))
-    subs = [mqtt.subscriber((mqtt.topic(f), q), (end, q)) for f in ("a", "+", "#") for q in (0, 1)]
-    other = mqtt.subscriber((mqtt.topic("b"), 1), (end, 1))
-    pub = mqtt.subscriber((mqtt.topic(), 1), (end, 1))
-    pub.publish(mqtt.topic(), b"to all")
-    pub.publish(end)
-    for sub in [*subs, mqtt.back("away"), pub]:
-        assert {message.payload for message in sub.until(end)} == {b"to all"}
-    assert other.until(end) == []
+test_mqtt_4_5_0_1_every_matching_session_gets_the_message = (
+    sessions.every_matching_session_gets_the_message
+)

@@ -3,16 +3,11 @@
 import time
 
 import pytest
+from both import sessions
 from conformance import wire, wire5
 from conformance.marks import not_mosquitto
 
 NOT_FOUND = 0x92
-
-
-def quiet(client):
-    """Nothing is waiting to be sent to this client."""
-    client.send(wire.pingreq())
-    client.expect(wire.PINGRESP)
 
 
 def stored(mqtt, qos, *pairs):
@@ -31,10 +26,9 @@ def pubcomp(client, packet_id, code=0):
     assert (answer.packet_id, answer.code) == (packet_id, code)
 
 
-def test_mqtt_4_3_1_1_a_message_of_qos_0_says_so_and_has_no_dup(mqtt):
-    sub = mqtt.subscriber((mqtt.topic(), 1))
-    mqtt.client().publish(mqtt.topic(), b"x", qos=0)
-    assert sub.expect(wire.PUBLISH).flags == 0
+test_mqtt_4_3_1_1_a_message_of_qos_0_says_so_and_has_no_dup = (
+    sessions.a_message_of_qos_0_says_so_and_has_no_dup
+)
 
 
 def free_ids(mqtt, qos):
@@ -80,14 +74,10 @@ def test_mqtt_4_3_2_3_qos_1_is_pending_until_its_puback(mqtt):
         sub = mqtt.back("s")
     sub.take()
     sub.leave()
-    quiet(mqtt.back("s"))
+    mqtt.back("s").is_quiet()
 
 
-def test_mqtt_4_3_2_4_puback_comes_for_each_message(mqtt):
-    client = mqtt.client()
-    client.send(*(wire5.publish(mqtt.topic(), b"x", qos=1, packet_id=n) for n in range(1, 51)))
-    answers = [client.expect(wire.PUBACK) for _ in range(50)]
-    assert [answer.packet_id for answer in answers] == list(range(1, 51))
+test_mqtt_4_3_2_4_puback_comes_for_each_message = sessions.puback_comes_for_each_message
 
 
 def test_mqtt_4_3_2_4_what_is_acknowledged_is_the_servers(mqtt):
@@ -101,27 +91,16 @@ def test_mqtt_4_3_2_4_what_is_acknowledged_is_the_servers(mqtt):
     assert [sub.take().payload for _ in range(5)] == [b"%d" % n for n in range(5)]
 
 
-def test_mqtt_4_3_2_5_after_puback_the_same_id_is_a_new_message(mqtt):
-    sub, pub = mqtt.subscriber((mqtt.topic(), 1)), mqtt.client()
-    for n, dup in enumerate((False, True, True, False)):
-        pub.publish(mqtt.topic(), b"%d" % n, dup=dup, packet_id=5)
-    assert [sub.take().payload for _ in range(4)] == [b"0", b"1", b"2", b"3"]
+test_mqtt_4_3_2_5_after_puback_the_same_id_is_a_new_message = (
+    sessions.after_puback_the_same_id_is_a_new_message
+)
 
 
 def test_mqtt_4_3_3_1_each_message_of_qos_2_has_a_free_id(mqtt):
     free_ids(mqtt, 2)
 
 
-def test_mqtt_4_3_3_1_an_id_is_not_free_before_its_pubcomp(mqtt):
-    sub, pub = mqtt.subscriber((mqtt.topic(), 2)), mqtt.client()
-    pending = set()
-    for _ in range(10):
-        pub.publish(mqtt.topic(), b"x", qos=2)
-        message = sub.expect(wire.PUBLISH)
-        assert message.packet_id not in pending
-        pending.add(message.packet_id)
-        sub.send(wire.pubrec(message.packet_id))
-        sub.expect(wire.PUBREL)
+test_mqtt_4_3_3_1_an_id_is_not_free_before_its_pubcomp = sessions.an_id_is_not_free_before_its_pubcomp
 
 
 def test_mqtt_4_3_3_2_qos_2_begins_without_dup(mqtt):
@@ -149,7 +128,7 @@ def test_mqtt_4_3_3_3_a_message_of_qos_2_is_pending_until_its_pubrec(mqtt):
         sub = mqtt.back("s")
     assert len(ids) == 1
     sub.take()
-    quiet(sub)
+    sub.is_quiet()
 
 
 @pytest.mark.parametrize("code", [None, 0, 0x10])
@@ -168,7 +147,7 @@ def test_mqtt_4_3_3_4_pubrec_with_an_error_is_not_answered(mqtt):
     sub = mqtt.subscriber((mqtt.topic(), 2))
     mqtt.client().publish(mqtt.topic(), b"x", qos=2)
     sub.send(wire5.ack(wire.PUBREC, sub.expect(wire.PUBLISH).packet_id, 0x80))
-    quiet(sub)
+    sub.is_quiet()
 
 
 def test_mqtt_4_3_3_5_pubrel_is_pending_until_its_pubcomp(mqtt):
@@ -184,7 +163,7 @@ def test_mqtt_4_3_3_5_pubrel_is_pending_until_its_pubcomp(mqtt):
     sub.expect(wire.PUBREL)
     sub.send(wire.pubcomp(packet_id))
     sub.leave()
-    quiet(mqtt.back("s"))
+    mqtt.back("s").is_quiet()
 
 
 def test_mqtt_4_3_3_6_after_pubrel_the_message_is_not_sent_again(mqtt):
@@ -200,7 +179,7 @@ def test_mqtt_4_3_3_6_after_pubrel_the_message_is_not_sent_again(mqtt):
     sub.close()
     sub = mqtt.back("s")
     said = [sub.receive() for _ in ids]
-    quiet(sub)
+    sub.is_quiet()
     seen = [(packet.kind, packet.packet_id) for packet in said]
     released = [packet_id for kind, packet_id in seen if kind == wire.PUBREL]
     again = [packet_id for kind, packet_id in seen if kind == wire.PUBLISH]
@@ -252,29 +231,12 @@ def test_mqtt_4_3_3_9_after_a_refusal_the_same_id_is_a_new_message(mqtt):
 
 @not_mosquitto("closes")
 def test_mqtt_4_3_3_10_before_pubrel_the_same_id_is_the_same_message(mqtt):
-    end = mqtt.topic("end")
-    sub, pub = mqtt.subscriber((mqtt.topic("+"), 2)), mqtt.client()
-    for dup in (False, True, True):
-        pub.send(wire5.publish(mqtt.topic(), b"x", qos=2, packet_id=5, dup=dup))
-        pubrec(pub, 5)
-    pubcomp(pub, 5)
-    pub.publish(end, qos=2)
-    assert [message.payload for message in sub.until(end)] == [b"x"]
+    sessions.before_pubrel_the_same_id_is_the_same_message(mqtt, (False, True, True))
 
 
-def test_mqtt_4_3_3_10_the_same_message_after_a_lost_connection_comes_once(mqtt):
-    end = mqtt.topic("end")
-    sub, pub = mqtt.subscriber((mqtt.topic("+"), 2)), mqtt.client("p", mqtt.STAYS)
-    pub.send(wire5.publish(mqtt.topic(), b"x", qos=2, packet_id=5))
-    pubrec(pub, 5)
-    for _ in range(2):
-        pub.close()
-        pub = mqtt.back("p")
-        pub.send(wire5.publish(mqtt.topic(), b"x", qos=2, packet_id=5, dup=True))
-        pubrec(pub, 5)
-    pubcomp(pub, 5)
-    pub.publish(end, qos=2)
-    assert [message.payload for message in sub.until(end)] == [b"x"]
+test_mqtt_4_3_3_10_the_same_message_after_a_lost_connection_comes_once = (
+    sessions.the_same_message_after_a_lost_connection_comes_once
+)
 
 
 def test_mqtt_4_3_3_10_a_clean_start_forgets_the_ids(mqtt):
@@ -327,14 +289,10 @@ def test_mqtt_4_3_3_13_the_handshake_goes_on_when_the_message_has_expired(mqtt):
     sub = mqtt.back("s")
     assert sub.expect(wire.PUBREL).packet_id == message.packet_id
     sub.send(wire.pubcomp(message.packet_id))
-    quiet(sub)
+    sub.is_quiet()
 
 
 @pytest.mark.parametrize("name", ["puback", "pubrec", "pubrel", "pubcomp"])
 def test_mqtt_4_3_3_4_acknowledgements_out_of_turn_harm_no_message(mqtt, name):
-    """The standard has no word for them but 0x92; messages go on."""
-    sub = mqtt.subscriber((mqtt.topic(), 1))
-    stray = mqtt.client()
-    stray.send(getattr(wire, name)(77))
-    mqtt.client().publish(mqtt.topic(), b"x")
-    assert sub.take().payload == b"x"
+    """The standard has no word for them but 0x92."""
+    sessions.acknowledgements_out_of_turn_harm_no_message(mqtt, name, 1)

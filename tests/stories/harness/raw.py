@@ -119,6 +119,11 @@ class Packet(Flagged):
         return bool(self.body[0] & 1)
 
     @property
+    def codes(self):
+        """SUBACK: a code for each filter. UNSUBACK: None, there are no codes."""
+        return list(self.body[2:]) or None
+
+    @property
     def packet_id(self):
         """Of a PUBLISH of QoS 1 or 2, or of an acknowledgement."""
         at = 2 + struct.unpack_from(">H", self.body)[0] if self.kind == PUBLISH else 0
