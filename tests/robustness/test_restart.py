@@ -41,6 +41,7 @@ def ready_after(gateway):
     while gateway.admin("/readyz")[0] != 200:
         assert gateway.alive, gateway.process.log
         assert time.monotonic() - began < 60, "not ready within a minute"
+        # It is measured: a look as often as the machine likes.
         time.sleep(0.002)
     return time.monotonic() - began, pss(gateway.process.pid)
 

@@ -198,6 +198,7 @@ def test_without_file_descriptors_it_waits_and_goes_on(daemon):
         gateway.log_has("accept failed.*os error 24")
         ticks = cpu_seconds(gateway.process.pid)
         start = time.monotonic()
+        # For two seconds who is there is served, and nothing spins.
         while time.monotonic() - start < 2:
             client.ping()
             time.sleep(0.1)

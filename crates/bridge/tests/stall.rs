@@ -79,7 +79,7 @@ async fn a_large_message_may_take_longer_than_connecting() {
     setup
         .mailbox()
         .push("t/x", vec![0; 32 << 20], QoS::AtLeastOnce);
-    // The slow link.
+    // The link is slower than connecting may be.
     tokio::time::sleep(Duration::from_secs(3)).await;
     let publish = link.publish().await;
     link.ack(publish.pkid).await;

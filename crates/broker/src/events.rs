@@ -10,9 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use iotedge_model::{
-    ClientId, Message, MessageId, Principal, QoS, Source, Topic, TraceId, UnixMillis,
-};
+use iotedge_model::{ClientId, Message, Principal, QoS, Source, Topic, TraceId, UnixMillis};
 use iotedge_ports::{ConnectFailed, DisconnectReason, Publication, PublishOutcome};
 use iotedge_telemetry::{METRICS, event};
 use serde::Serialize;
@@ -172,26 +170,13 @@ impl Default for Announcer {
 
 impl Announcer {
     fn message(&self, event: Event) -> Message {
-        Message {
-            id: MessageId(0),
-            trace: TraceId(0),
-            hops: 0,
-            principal: self.principal.clone(),
-            client_id: Arc::from(""),
-            source_ip: None,
-            source: Source::Service {
-                name: self.name.clone(),
-            },
-            payload: event.payload(),
-            topic: event.topic,
-            // So that it waits for durable sessions and routes too.
-            qos: QoS::AtLeastOnce,
-            retain: false,
-            accepted_at: UnixMillis(0),
-            trusted: false,
-            expiry: None,
-            properties: None,
-        }
+        let source = Source::Service {
+            name: self.name.clone(),
+        };
+        let payload = event.payload();
+        // At least once: it waits for durable sessions and routes too.
+        let qos = QoS::AtLeastOnce;
+        Message::from_inside(self.principal.clone(), source, event.topic, payload, qos)
     }
 }
 

@@ -10,9 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use iotedge_model::{
-    Message, MessageId, Now, Principal, Protocol, QoS, Source, Topic, TraceId, UnixMillis,
-};
+use iotedge_model::{Message, Now, Principal, Protocol, QoS, Source, Topic};
 use iotedge_ports::Publication;
 use iotedge_store::Depth;
 use iotedge_telemetry::{METRICS, Metric, Traffic};
@@ -220,24 +218,14 @@ impl Sys {
     }
 
     fn message(&self, topic: &str, value: String) -> Option<Message> {
+        let topic = Topic::new(&format!("$SYS/broker/{topic}")).ok()?;
+        let source = Source::Service {
+            name: self.name.clone(),
+        };
+        let (principal, value) = (self.principal.clone(), Bytes::from(value));
         Some(Message {
-            id: MessageId(0),
-            trace: TraceId(0),
-            hops: 0,
-            principal: self.principal.clone(),
-            client_id: Arc::from(""),
-            source_ip: None,
-            source: Source::Service {
-                name: self.name.clone(),
-            },
-            topic: Topic::new(&format!("$SYS/broker/{topic}")).ok()?,
-            payload: Bytes::from(value),
-            qos: QoS::AtMostOnce,
             retain: true,
-            accepted_at: UnixMillis(0),
-            trusted: false,
-            expiry: None,
-            properties: None,
+            ..Message::from_inside(principal, source, topic, value, QoS::AtMostOnce)
         })
     }
 }

@@ -117,6 +117,7 @@ async fn pings_do_not_keep_a_silent_client() {
     let pinging = tokio::spawn(async move {
         let ping = WsClient::frame(FIN | PING, b"");
         while writer.write_all(&ping).await.is_ok() {
+            // Many in one keep-alive.
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     });

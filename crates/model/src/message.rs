@@ -331,16 +331,29 @@ pub struct Message {
 impl Message {
     /// A message not yet accepted, from inside the gateway.
     pub fn internal(service: &str, topic: Topic, payload: Bytes, qos: QoS) -> Self {
+        let source = Source::Service {
+            name: Arc::from(service),
+        };
+        let principal = Arc::new(Principal::service(service));
+        Self::from_inside(principal, source, topic, payload, qos)
+    }
+
+    /// The same for who keeps its principal and its name.
+    pub fn from_inside(
+        principal: Arc<Principal>,
+        source: Source,
+        topic: Topic,
+        payload: Bytes,
+        qos: QoS,
+    ) -> Self {
         Self {
             id: MessageId(0),
             trace: TraceId(0),
             hops: 0,
-            principal: Arc::new(Principal::service(service)),
+            principal,
             client_id: Arc::from(""),
             source_ip: None,
-            source: Source::Service {
-                name: Arc::from(service),
-            },
+            source,
             topic,
             payload,
             qos,

@@ -8,16 +8,26 @@ mod exercise;
 #[path = "support/session.rs"]
 mod session;
 
-#[test]
-fn the_corpus_holds() {
-    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/mqtt_decode");
+/// Gives each seed of a fuzz target to `exercise`.
+fn replay(target: &str, exercise: fn(&[u8])) {
+    let dir = format!("{}/../../fuzz/corpus/{target}", env!("CARGO_MANIFEST_DIR"));
     let mut count = 0;
     for entry in std::fs::read_dir(dir).expect("the corpus is there") {
         let path = entry.expect("readable").path();
-        exercise::exercise(&std::fs::read(&path).expect("readable"));
+        exercise(&std::fs::read(&path).expect("readable"));
         count += 1;
     }
-    assert!(count >= 10, "{count} seeds");
+    assert!(count >= 10, "{count} seeds of {target}");
+}
+
+#[test]
+fn the_corpus_holds() {
+    replay("mqtt_decode", exercise::exercise);
+}
+
+#[test]
+fn the_corpus_of_the_session_machine_holds() {
+    replay("session_machine", session::exercise);
 }
 
 #[test]
@@ -35,19 +45,4 @@ fn the_seeds_of_version_5_reach_every_packet() {
     assert_eq!(packets(Role::Server, "auth"), 3);
     assert_eq!(packets(Role::Client, "auth-before-connack"), 2);
     assert_eq!(packets(Role::Client, "connack-refused"), 1);
-}
-
-#[test]
-fn the_corpus_of_the_session_machine_holds() {
-    let dir = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../fuzz/corpus/session_machine"
-    );
-    let mut count = 0;
-    for entry in std::fs::read_dir(dir).expect("the corpus is there") {
-        let path = entry.expect("readable").path();
-        session::exercise(&std::fs::read(&path).expect("readable"));
-        count += 1;
-    }
-    assert!(count >= 10, "{count} programmes");
 }

@@ -210,21 +210,26 @@ pub(super) fn read(section: &Section<'_>, broker: &BrokerConfig) -> Option<Liste
             }
         }
     }
-    let certificate = section.certificates("certificate");
-    let key = section.private_key("key");
-    for (one, other) in [("certificate", "key"), ("key", "certificate")] {
-        if section.has(one) && !section.has(other) {
-            section.wrong(
-                one,
-                format!("goes together with `{other}`, which is missing"),
-            );
-        }
-    }
+    let (certificate, key) = section.certificate_and_key();
     let client_ca = section.certificates("client_ca");
     if section.has("allowed_origins") && !speaks(&[ListenerProtocol::Ws, ListenerProtocol::Wss]) {
         section.wrong("allowed_origins", "is only for ws and wss");
     }
     let allowed_origins = origins(section);
+    let mqtt = [
+        ListenerProtocol::Mqtt,
+        ListenerProtocol::Mqtts,
+        ListenerProtocol::Ws,
+        ListenerProtocol::Wss,
+        ListenerProtocol::Unix,
+    ];
+    if !speaks(&mqtt) {
+        for key in ["max_topic_alias", "allow_empty_client_id"] {
+            if section.has(key) {
+                section.wrong(key, "is only for listeners that speak MQTT");
+            }
+        }
+    }
     let crl = crl(section);
     let max_connections = section
         .number("max_connections", 1..=1_000_000)

@@ -308,6 +308,17 @@ impl<'a> Section<'a> {
         })
     }
 
+    /// The paths of `certificate` and `key`, which go together.
+    pub(super) fn certificate_and_key(&self) -> (Option<PathBuf>, Option<PathBuf>) {
+        for (one, other) in [("certificate", "key"), ("key", "certificate")] {
+            if self.has(one) && !self.has(other) {
+                let reason = format!("goes together with `{other}`, which is missing");
+                self.wrong(one, reason);
+            }
+        }
+        (self.certificates("certificate"), self.private_key("key"))
+    }
+
     fn pem_file(
         &self,
         key: &'static str,

@@ -86,7 +86,7 @@ pub(super) fn default_gateway() -> GatewayConfig {
     GatewayConfig {
         // A constant that keeps the rules of thing names.
         #[allow(clippy::expect_used)]
-        thing_name: ThingName::new("gateway").expect("a thing name"),
+        thing_name: ThingName::new("gateway").expect("\"gateway\" is a thing name"),
         arn: ArnScope {
             region: Arc::from("local"),
             account_id: Arc::from("000000000000"),

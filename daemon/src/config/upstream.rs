@@ -132,16 +132,7 @@ fn upstream(section: &Section<'_>, gateway: &GatewayConfig) -> Option<UpstreamCo
         false => ClientId::new(gateway.thing_name.as_str()).ok(),
     };
     let ca = section.certificates("ca");
-    let certificate = section.certificates("certificate");
-    let key = section.private_key("key");
-    for (one, other) in [("certificate", "key"), ("key", "certificate")] {
-        if section.has(one) && !section.has(other) {
-            section.wrong(
-                one,
-                format!("goes together with `{other}`, which is missing"),
-            );
-        }
-    }
+    let (certificate, key) = section.certificate_and_key();
     let tls = url.as_ref().is_none_or(|u| u.tls);
     if !tls {
         for key in ["ca", "certificate", "key", "alpn"] {

@@ -10,9 +10,10 @@ use iotedge_model::{
     reserved,
 };
 use iotedge_ports::{
-    AckSink, BrokerPort as _, ClientHandle, CloseReason, ConnectRequest, ConnectionId, Detached,
-    DisconnectReason, DrainLimit, EndKind, Failure as StoreFailure, Outgoing, Publication,
-    PublishOutcome, Refusal, SubscribeOptions, SubscribeResult, Subscription, Wake,
+    AckSink, BrokerPort as _, ClientHandle, CloseReason, ConnectRefused, ConnectRequest, Connected,
+    ConnectionId, Delivery, Detached, DisconnectReason, DrainLimit, EndKind,
+    Failure as StoreFailure, Outgoing, Publication, PublishOutcome, Refusal, SubscribeOptions,
+    SubscribeResult, Subscription, Wake,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -174,6 +175,53 @@ pub(super) async fn subscribe(
     }
 }
 
+/// A session that ends with its connection.
+fn connect(
+    rooms: &Rooms,
+    principal: &Arc<Principal>,
+    ears: &Arc<Ears>,
+) -> Result<Connected, Failure> {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let n = NEXT.fetch_add(1, Ordering::Relaxed);
+    let client_id = ClientId::new(&format!("iotedgectl-{}-{n}", std::process::id()))
+        .map_err(|e| Failure::new("failed", e.to_string()))?;
+    let request = ConnectRequest {
+        client_id,
+        clean: true,
+        session_expiry: 0,
+        principal: principal.clone(),
+        will: None,
+        protocol_level: 4,
+        keep_alive: 0,
+        receive_maximum: std::num::NonZeroU16::MAX,
+        remote: None,
+        listener: Arc::from("control"),
+        handle: ears.clone(),
+        silent: true,
+        // It promises nothing.
+        ack: (ears.clone(), 0),
+    };
+    rooms.broker.connect(request).map_err(|refused| {
+        let why = match refused {
+            ConnectRefused::TooMany => "there are as many clients or sessions as may be",
+            ConnectRefused::Stopping => "the daemon stops",
+            ConnectRefused::NotYours | ConnectRefused::TooSoon => "its client id is in use",
+        };
+        Failure::new("refused", format!("no session: {why}"))
+    })
+}
+
+fn line(delivery: &Delivery) -> Vec<u8> {
+    let message = &delivery.message;
+    Reply::Message(protocol::Message {
+        topic: message.topic.to_string(),
+        payload: Base64(message.payload.to_vec()),
+        qos: delivery.qos,
+        retain: delivery.retain,
+    })
+    .to_line()
+}
+
 async fn stream(
     rooms: &Rooms,
     principal: &Arc<Principal>,
@@ -181,30 +229,8 @@ async fn stream(
     mut reader: BufReader<OwnedReadHalf>,
     writer: &mut OwnedWriteHalf,
 ) -> Result<(), Failure> {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    let n = NEXT.fetch_add(1, Ordering::Relaxed);
-    let client_id = ClientId::new(&format!("iotedgectl-{}-{n}", std::process::id()))
-        .map_err(|e| Failure::new("failed", e.to_string()))?;
     let ears = Arc::new(Ears::default());
-    let connected = rooms
-        .broker
-        .connect(ConnectRequest {
-            client_id,
-            clean: true,
-            session_expiry: 0,
-            principal: principal.clone(),
-            will: None,
-            protocol_level: 4,
-            keep_alive: 0,
-            receive_maximum: std::num::NonZeroU16::MAX,
-            remote: None,
-            listener: Arc::from("control"),
-            handle: ears.clone(),
-            silent: true,
-            // The session ends with the connection: it promises nothing.
-            ack: (ears.clone(), 0),
-        })
-        .map_err(|e| Failure::new("refused", format!("no session: {e:?}")))?;
+    let connected = connect(rooms, principal, &ears)?;
     let attached = Attached {
         rooms,
         connection: connected.connection,
@@ -240,15 +266,7 @@ async fn stream(
             let Outgoing::Publish(outgoing) = outgoing else {
                 continue;
             };
-            let message = &outgoing.delivery.message;
-            let line = Reply::Message(protocol::Message {
-                topic: message.topic.to_string(),
-                payload: Base64(message.payload.to_vec()),
-                qos: outgoing.delivery.qos,
-                retain: outgoing.delivery.retain,
-            })
-            .to_line();
-            if writer.write_all(&line).await.is_err() {
+            if writer.write_all(&line(&outgoing.delivery)).await.is_err() {
                 return Ok(());
             }
             if let Some(id) = outgoing.packet_id {

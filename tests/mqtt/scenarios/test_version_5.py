@@ -32,6 +32,7 @@ def test_a_session_lives_as_long_as_was_said_last(cast):
     client.leave()
     assert not present(SessionExpiryInterval=2)
     client.leave()
+    # Half of its life, more than all of it, and half of the life that DISCONNECT gave it.
     time.sleep(1)
     assert present(SessionExpiryInterval=2)
     client.leave()
@@ -206,6 +207,7 @@ def test_messages_grow_old_while_their_client_is_away(cast, top):
         for qos in range(1, top + 1):
             pub.publish(cast.topic("a"), b"%d" % life, qos, MessageExpiryInterval=life)
     pub.publish(cast.topic("a"), b"end", top)
+    # More than the short life.
     time.sleep(2.1)
     sleeper.open(clean=False)
     got = sleeper.until(b"end")

@@ -194,6 +194,7 @@ def test_mqtt_4_3_3_7_a_message_that_was_sent_does_not_expire(mqtt):
     mqtt.client().publish(mqtt.topic(), b"x", (wire5.MESSAGE_EXPIRY, 1), qos=2)
     sub.expect(wire.PUBLISH)
     sub.close()
+    # Longer than its life.
     time.sleep(1.2)
     again = mqtt.back("s").take()
     assert (again.payload, again.dup) == (b"x", True)
@@ -284,6 +285,7 @@ def test_mqtt_4_3_3_13_the_handshake_goes_on_when_the_message_has_expired(mqtt):
     pub.send(wire5.publish(mqtt.topic("b"), b"x", life, qos=2, packet_id=5))
     pubrec(pub, 5)
     pub.close()
+    # Longer than its life.
     time.sleep(1.2)
     pubcomp(mqtt.back("p"), 5)
     sub = mqtt.back("s")

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use iotedge_model::{Message, MessageId, Principal, QoS, Source, TraceId, UnixMillis};
+use iotedge_model::{Message, Principal, QoS, Source};
 use iotedge_ports::{AckSink, BrokerPort, Publication, PublishOutcome, Refusal};
 use iotedge_telemetry::event;
 use tokio::io::AsyncReadExt;
@@ -340,24 +340,13 @@ impl Worker {
     }
 
     fn message(&self, payload: Bytes) -> Message {
+        let source = Source::Device {
+            name: self.device.name.clone(),
+        };
+        let (principal, topic) = (self.principal.clone(), self.device.topic.clone());
         Message {
-            id: MessageId(0),
-            trace: TraceId(0),
-            hops: 0,
-            principal: self.principal.clone(),
-            client_id: Arc::from(""),
-            source_ip: None,
-            source: Source::Device {
-                name: self.device.name.clone(),
-            },
-            topic: self.device.topic.clone(),
-            payload,
-            qos: self.device.qos,
             retain: self.device.retain,
-            accepted_at: UnixMillis(0),
-            trusted: false,
-            expiry: None,
-            properties: None,
+            ..Message::from_inside(principal, source, topic, payload, self.device.qos)
         }
     }
 

@@ -245,26 +245,29 @@ pub(crate) async fn attach(
     opened
 }
 
+/// A client without a certificate has none that could be switched off.
+fn check_certificate(peer: &Peer, context: &Context) -> Result<(), Refused> {
+    if peer.principal.certificate_id().is_none() {
+        return Ok(());
+    }
+    let status = match context.authorizer.status(&peer.principal) {
+        PrincipalStatus::Active => return Ok(()),
+        PrincipalStatus::Inactive => "INACTIVE",
+        PrincipalStatus::Revoked => "REVOKED",
+        PrincipalStatus::PendingActivation => "PENDING_ACTIVATION",
+        PrincipalStatus::Expired => "outside its validity",
+        PrincipalStatus::Unknown => "not registered",
+    };
+    Err(Refused::Certificate(status))
+}
+
 async fn admit(
     connect: Connect,
     terms: Terms,
     peer: &Peer,
     context: &Arc<Context>,
 ) -> Result<Opened, Refused> {
-    if peer.principal.certificate_id().is_some() {
-        match context.authorizer.status(&peer.principal) {
-            PrincipalStatus::Active => {}
-            PrincipalStatus::Inactive => return Err(Refused::Certificate("INACTIVE")),
-            PrincipalStatus::Revoked => return Err(Refused::Certificate("REVOKED")),
-            PrincipalStatus::PendingActivation => {
-                return Err(Refused::Certificate("PENDING_ACTIVATION"));
-            }
-            PrincipalStatus::Expired => {
-                return Err(Refused::Certificate("outside its validity"));
-            }
-            PrincipalStatus::Unknown => return Err(Refused::Certificate("not registered")),
-        }
-    }
+    check_certificate(peer, context)?;
     let method = connect.properties.as_deref();
     if let Some(method) = method.and_then(|p| p.authentication_method.as_ref()) {
         let method = method.as_str().to_owned();

@@ -225,9 +225,17 @@ pub fn publish(topic: &str, payload: &str, id: Option<u16>) -> Packet {
 }
 
 pub fn subscribe(filter: &str, qos: QoS) -> Packet {
+    subscription(&[(filter, qos)])
+}
+
+/// A SUBSCRIBE of 3.1.1, which is one of version 5 without properties too.
+pub fn subscription(filters: &[(&str, QoS)]) -> Packet {
     Packet::Subscribe(Subscribe {
         packet_id: NonZeroU16::MIN,
-        filters: vec![(Str::new(filter).unwrap(), qos.into())],
+        filters: filters
+            .iter()
+            .map(|(f, q)| (Str::new(f).unwrap(), (*q).into()))
+            .collect(),
         properties: None,
     })
 }
@@ -288,15 +296,7 @@ impl Client {
     }
 
     pub async fn subscribe(&mut self, filters: &[(&str, QoS)]) -> Vec<SubAckCode> {
-        self.send(&Packet::Subscribe(Subscribe {
-            packet_id: NonZeroU16::MIN,
-            filters: filters
-                .iter()
-                .map(|(f, q)| (Str::new(f).unwrap(), (*q).into()))
-                .collect(),
-            properties: None,
-        }))
-        .await;
+        self.send(&subscription(filters)).await;
         match self.receive().await {
             Packet::SubAck(ack) => ack.codes,
             other => panic!("no SUBACK but {other:?}"),

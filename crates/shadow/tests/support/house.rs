@@ -120,7 +120,7 @@ struct MemoryState {
 #[derive(Default)]
 pub struct MemoryStore {
     state: Mutex<MemoryState>,
-    put: Condvar,
+    changed: Condvar,
 }
 
 impl MemoryStore {
@@ -139,10 +139,20 @@ impl MemoryStore {
     pub fn wait_for_puts(&self, count: usize) {
         let state = self.state.lock().unwrap();
         let enough = self
-            .put
+            .changed
             .wait_timeout_while(state, Duration::from_secs(10), |s| s.puts < count)
             .unwrap();
         assert!(!enough.1.timed_out(), "{} puts of {count}", enough.0.puts);
+    }
+    /// Waits until no more than so many documents are left.
+    pub fn wait_for_forgetting(&self, most: usize) {
+        let state = self.state.lock().unwrap();
+        let enough = self
+            .changed
+            .wait_timeout_while(state, Duration::from_secs(30), |s| s.entries.len() > most)
+            .unwrap();
+        let left = enough.0.entries.len();
+        assert!(!enough.1.timed_out(), "{left} are left, not {most}");
     }
     pub fn puts(&self) -> usize {
         self.state.lock().unwrap().puts
@@ -172,7 +182,7 @@ impl ShadowStore for MemoryStore {
             }
         }
         drop(state);
-        self.put.notify_all();
+        self.changed.notify_all();
         for done in committed {
             done(Ok(()));
         }
@@ -180,6 +190,7 @@ impl ShadowStore for MemoryStore {
     }
     fn forget(&self, key: &str) -> Result<(), StorageFailure> {
         self.state.lock().unwrap().entries.remove(key);
+        self.changed.notify_all();
         Ok(())
     }
     fn list(
