@@ -51,7 +51,7 @@ test: test-deps test-format test-yocto test-clippy test-rust test-msrv test-bina
 
 test-deps: .venv/ready $(NODE)
 	@. packaging/apt.sh && apt_install gcc libc6-dev mosquitto mosquitto-clients socat valgrind \
-		openssl curl iproute2 faketime
+		openssl curl iproute2 faketime libmbedtls-dev
 
 .venv/ready: tests/requirements.txt
 	$(say) "Python for the stories"

@@ -21,6 +21,7 @@ use rustls_pki_types::CertificateDer;
 use self::names::alternative_name;
 pub use self::names::{check_host_name, host_names};
 pub(crate) use self::request::Request;
+pub use self::request::common_name_of_request;
 use crate::files::{self, Secrecy};
 use crate::x509;
 use crate::{CaError, CertificateError};

@@ -23,7 +23,9 @@ mod verifier;
 mod versions;
 mod x509;
 
-pub use ca::{CertificateAuthority, CreatedCertificate, check_host_name, host_names};
+pub use ca::{
+    CertificateAuthority, CreatedCertificate, check_host_name, common_name_of_request, host_names,
+};
 pub use cas::{CaStatus, Introduced, RegisteredCa};
 pub use certificate::{Certificate, CertificateOrigin, CertificateStatus};
 pub use crl::{Crls, count_revoked};

@@ -6,9 +6,11 @@ mod common;
 
 use std::sync::OnceLock;
 
+use common::exercise::exercise;
+
 use common::{ForeignCa, Gateway, Pair, client, gateway, handshake, pem_text};
 use iotedge_identity::{
-    CertificateStatus, TlsOptions, certificate_of_pem, certificates_of_pem, facts, principal_of,
+    CertificateStatus, TlsOptions, certificate_of_pem, certificates_of_pem, facts,
 };
 use proptest::prelude::*;
 use rustls::version::{TLS12, TLS13};
@@ -35,11 +37,24 @@ fn house() -> &'static House {
     })
 }
 
+#[test]
+fn the_corpus_of_the_fuzz_target_holds() {
+    let folder = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../fuzz/corpus/certificates"
+    );
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        exercise(&std::fs::read(entry.unwrap().path()).unwrap());
+        count += 1;
+    }
+    assert!(count >= 12, "{count} seeds");
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_parsed_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        let _ = facts(&bytes);
-        let _ = principal_of(&bytes);
+        exercise(&bytes);
     }
 
     #[test]

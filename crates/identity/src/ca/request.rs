@@ -47,6 +47,14 @@ impl Request {
     }
 }
 
+/// What is read out of a certificate signing request (PEM): its first common name.
+///
+/// # Errors
+/// Why it is none, or proves nothing.
+pub fn common_name_of_request(pem: &str) -> Result<Option<String>, CertificateError> {
+    Request::of_pem(pem).map(|request| request.common_name)
+}
+
 impl CertificateAuthority {
     /// Makes a client certificate for the key and the subject of a request. Nothing else of it is
     /// taken over: what a certificate may be used for is not for the device to say.

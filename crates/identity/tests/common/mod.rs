@@ -1,6 +1,8 @@
 //! What the tests of this crate share: a clock to set, a client, and foreign certificates.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
+pub mod exercise;
+
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
