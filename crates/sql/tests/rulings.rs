@@ -508,37 +508,3 @@ fn dates_are_written_as_joda_time_does() {
     assert_eq!(written("yyyy b", "UTC"), "undefined");
     assert_eq!(written("HH zzzz", "UTC"), "refused");
 }
-
-#[test]
-fn dates_are_read_as_joda_time_does() {
-    for (text, pattern, expected) in [
-        (
-            "2021-03-04T05:06:07.089+0100",
-            "yyyy-MM-dd'T'HH:mm:ss.SSSZ",
-            "1614830767089",
-        ),
-        ("20210304050607", "yyyyMMddHHmmss", "1614834367000"),
-        (
-            "Thu, 4 Mar 21 12:06 am",
-            "EEE, d MMM yy h:mm a",
-            "1614816360000",
-        ),
-        (
-            "4 march 2021 America/New_York",
-            "d MMMM yyyy ZZZ",
-            "1614834000000",
-        ),
-        ("2021 63", "yyyy D", "1614816000000"),
-        ("05:00", "HH:mm", "18000000"),
-        ("03-04", "MM-dd", "952128000000"),
-        ("1 BC", "y G", "-62167219200000"),
-        ("2021-02-29", "yyyy-MM-dd", "undefined"),
-        ("2021-13-01", "yyyy-MM-dd", "undefined"),
-        ("2021-03-04x", "yyyy-MM-dd", "undefined"),
-        ("24:00", "HH:mm", "undefined"),
-        ("2021 9", "xxxx w", "refused"),
-    ] {
-        let actual = value(&format!("time_to_epoch(\"{text}\", \"{pattern}\")"), "{}");
-        assert_eq!(actual, expected, "{text} as {pattern}");
-    }
-}

@@ -1,6 +1,8 @@
-//! `parse_time()` and `time_to_epoch()` with Joda-Time's patterns, which the guide points to.
+//! `parse_time()` with Joda-Time's patterns and `time_to_epoch()` with those of `java.time`, which
+//! the guide points to.
 
 mod calendar;
+mod java;
 mod pattern;
 mod read;
 mod write;
@@ -10,7 +12,7 @@ use super::Arguments;
 use crate::EvalError;
 use crate::eval::Context;
 use crate::value::Value;
-use pattern::{Use, parse_pattern};
+use pattern::parse_pattern;
 use zone::Zone;
 
 type Out<'a> = Result<Value<'a>, EvalError>;
@@ -18,21 +20,18 @@ type Out<'a> = Result<Value<'a>, EvalError>;
 /// Why a pattern that stands in a statement cannot be used: Joda-Time knows it, this gateway does
 /// not. What Joda-Time does not know either is an invalid argument and gives Undefined.
 pub(crate) fn check_write_pattern(text: &str) -> Result<(), String> {
-    check(text, Use::Write)
-}
-
-/// The same for reading.
-pub(crate) fn check_read_pattern(text: &str) -> Result<(), String> {
-    check(text, Use::Read)
-}
-
-fn check(text: &str, for_use: Use) -> Result<(), String> {
-    match parse_pattern(text) {
-        Some(elements) => match elements.iter().find(|e| !e.is_supported(for_use)) {
-            Some(element) => Err(format!("{element} in the date pattern")),
-            None => Ok(()),
-        },
+    let elements = parse_pattern(text).unwrap_or_default();
+    match elements.iter().find(|e| !e.is_supported()) {
+        Some(element) => Err(format!("{element} in the date pattern")),
         None => Ok(()),
+    }
+}
+
+/// The same for reading, and `java.time`.
+pub(crate) fn check_read_pattern(text: &str) -> Result<(), String> {
+    match java::parse(text) {
+        Err(java::Bad::Unsupported(letters)) => Err(format!("{letters:?} in the date pattern")),
+        Ok(_) | Err(java::Bad::Invalid) => Ok(()),
     }
 }
 
@@ -55,7 +54,7 @@ pub(super) fn parse_time<'a>(context: &Context<'a>, arguments: Arguments<'a>) ->
         return Ok(Value::Undefined);
     };
     let text = parse_pattern(&pattern)
-        .filter(|elements| elements.iter().all(|e| e.is_supported(Use::Write)))
+        .filter(|elements| elements.iter().all(pattern::Element::is_supported))
         .and_then(|elements| write::write(&elements, moment, &zone));
     Ok(text.map_or(Value::Undefined, Value::text))
 }
@@ -66,9 +65,8 @@ pub(super) fn time_to_epoch<'a>(context: &Context<'a>, arguments: Arguments<'a>)
         return Ok(Value::Undefined);
     };
     context.charge_bytes(text.len() + pattern.len())?;
-    let now = i64::try_from(context.input.now.0).unwrap_or(0);
-    let moment = parse_pattern(&pattern)
-        .filter(|elements| elements.iter().all(|e| e.is_supported(Use::Read)))
-        .and_then(|elements| read::read(&elements, &text, now));
+    let moment = java::parse(&pattern)
+        .ok()
+        .and_then(|elements| read::read(&elements, &text));
     Ok(moment.map_or(Value::Undefined, Value::int))
 }

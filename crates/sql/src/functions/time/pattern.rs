@@ -11,34 +11,13 @@ pub(super) enum Element {
     Field(char, usize),
 }
 
-/// What a pattern is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Use {
-    Write,
-    Read,
-}
-
 /// The letters that Joda-Time knows.
 const LETTERS: &str = "GCYxweEyDMdaKhHkmsSzZ";
 
 impl Element {
-    /// Whether this gateway can do it. Names of zones in words are not at hand; fields of the
-    /// week-based year and centuries are not read.
-    pub(super) fn is_supported(&self, for_use: Use) -> bool {
-        match (self, for_use) {
-            (Self::Field('z', count), _) => *count < 4,
-            (Self::Field('C' | 'x' | 'w', _), Use::Read) => false,
-            _ => true,
-        }
-    }
-
-    /// Whether reading takes digits here.
-    pub(super) fn is_number(&self) -> bool {
-        match self {
-            Self::Field('M', count) => *count < 3,
-            Self::Field(letter, _) => !"GEazZ".contains(*letter),
-            Self::Literal(_) => false,
-        }
+    /// Whether this gateway can write it. Names of zones in words are not at hand.
+    pub(super) fn is_supported(&self) -> bool {
+        !matches!(self, Self::Field('z', count) if *count >= 4)
     }
 }
 

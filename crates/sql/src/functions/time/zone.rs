@@ -34,6 +34,15 @@ impl Zone {
         Some(Self::Named(name.to_owned(), zone))
     }
 
+    /// By its id, letter case and all.
+    pub(super) fn find_exactly(id: &str) -> Option<Self> {
+        if id == "UTC" {
+            return Some(Self::Utc);
+        }
+        let zone = TimeZone::get(id).ok()?;
+        (zone.iana_name() == Some(id)).then(|| Self::Named(id.to_owned(), zone))
+    }
+
     /// What `ZZZ` writes.
     pub(super) fn id(&self) -> String {
         match self {
@@ -64,11 +73,145 @@ impl Zone {
         })
     }
 
-    /// The moment of a local time, in milliseconds.
+    /// The moment of a local time, in milliseconds. One that is there twice is the first; one that
+    /// is left out is as much later as is left out (as java.time has it).
     pub(super) fn moment(&self, local: i64) -> Option<i64> {
-        let guess = local.checked_sub(self.at(local)?.seconds * 1000)?;
-        local.checked_sub(self.at(guess)?.seconds * 1000)
+        let zone = match self {
+            Self::Utc => return Some(local),
+            Self::Fixed(seconds) => return local.checked_sub(seconds * 1000),
+            Self::Named(_, zone) => zone,
+        };
+        let local = Timestamp::from_millisecond(local).ok()?;
+        let civil = TimeZone::UTC.to_datetime(local);
+        let found = zone.to_ambiguous_timestamp(civil).compatible().ok()?;
+        Some(found.as_millisecond())
     }
+}
+
+/// Names of zones in English and their abbreviations, as Java has them, of those that mean one zone
+/// alone; all other zones go by id or offset.
+const NAMES: [(&str, &[&str]); 19] = [
+    (
+        "America/Los_Angeles",
+        &[
+            "Pacific Standard Time",
+            "Pacific Daylight Time",
+            "PST",
+            "PDT",
+        ],
+    ),
+    (
+        "America/Denver",
+        &[
+            "Mountain Standard Time",
+            "Mountain Daylight Time",
+            "MST",
+            "MDT",
+        ],
+    ),
+    (
+        "America/Chicago",
+        &[
+            "Central Standard Time",
+            "Central Daylight Time",
+            "CST",
+            "CDT",
+        ],
+    ),
+    (
+        "America/New_York",
+        &[
+            "Eastern Standard Time",
+            "Eastern Daylight Time",
+            "EST",
+            "EDT",
+        ],
+    ),
+    (
+        "America/Juneau",
+        &[
+            "Alaska Standard Time",
+            "Alaska Daylight Time",
+            "AKST",
+            "AKDT",
+        ],
+    ),
+    (
+        "America/Halifax",
+        &[
+            "Atlantic Standard Time",
+            "Atlantic Daylight Time",
+            "AST",
+            "ADT",
+        ],
+    ),
+    (
+        "Pacific/Honolulu",
+        &["Hawaii-Aleutian Standard Time", "HST"],
+    ),
+    (
+        "Europe/Paris",
+        &[
+            "Central European Standard Time",
+            "Central European Summer Time",
+            "CET",
+            "CEST",
+        ],
+    ),
+    (
+        "Europe/Bucharest",
+        &[
+            "Eastern European Standard Time",
+            "Eastern European Summer Time",
+            "EET",
+            "EEST",
+        ],
+    ),
+    (
+        "Atlantic/Canary",
+        &[
+            "Western European Standard Time",
+            "Western European Summer Time",
+            "WET",
+            "WEST",
+        ],
+    ),
+    ("Europe/Moscow", &["Moscow Standard Time", "MSK"]),
+    ("Asia/Tokyo", &["Japan Standard Time", "JST"]),
+    ("Asia/Seoul", &["Korean Standard Time", "KST"]),
+    ("Asia/Singapore", &["Singapore Standard Time", "SGT"]),
+    ("Asia/Hong_Kong", &["Hong Kong Standard Time", "HKT"]),
+    (
+        "Australia/Sydney",
+        &[
+            "Australian Eastern Standard Time",
+            "Australian Eastern Daylight Time",
+            "AEST",
+            "AEDT",
+        ],
+    ),
+    (
+        "Pacific/Auckland",
+        &[
+            "New Zealand Standard Time",
+            "New Zealand Daylight Time",
+            "NZST",
+            "NZDT",
+        ],
+    ),
+    ("Etc/GMT", &["Greenwich Mean Time", "GMT"]),
+    ("UTC", &["Coordinated Universal Time", "UTC"]),
+];
+
+/// The zone whose name the text begins with, and what follows.
+pub(super) fn by_name(text: &str) -> Option<(Zone, &str)> {
+    let names = NAMES
+        .iter()
+        .flat_map(|(id, names)| names.iter().map(move |name| (id, name)));
+    let (id, rest) = names
+        .filter_map(|(id, name)| Some((id, text.strip_prefix(name)?)))
+        .min_by_key(|(_, rest)| rest.len())?;
+    Some((Zone::find_exactly(id)?, rest))
 }
 
 /// `+0100` or, with `:` between, `+01:00`.
