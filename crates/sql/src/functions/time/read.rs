@@ -81,7 +81,7 @@ fn zone_id(text: &str) -> Option<(Zone, &str)> {
 }
 
 /// The longest beginning that is known.
-fn longest<'t>(text: &'t str, find: impl Fn(&str) -> Option<Zone>) -> Option<(Zone, &'t str)> {
+fn longest(text: &str, find: impl Fn(&str) -> Option<Zone>) -> Option<(Zone, &str)> {
     let part = |c: char| c.is_ascii_alphanumeric() || "/_+-".contains(c);
     let end = text.find(|c| !part(c)).unwrap_or(text.len());
     // No name is longer than America/Argentina/ComodRivadavia.
