@@ -38,6 +38,8 @@ use self::server::ServerCare;
 
 /// Milliseconds between two looks for what is left of deleted shadows.
 const SWEEP: u64 = 24 * 3600 * 1000;
+/// When the first one begins, after the start: a gateway may be switched off every night.
+const FIRST_SWEEP: u64 = 600 * 1000;
 /// How long connections may take to end when the daemon stops.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -175,7 +177,7 @@ impl House {
             bridge: Arc::new(bridge),
             devices: Mutex::new(devices),
             tls,
-            next_sweep: AtomicU64::new(SWEEP),
+            next_sweep: AtomicU64::new(FIRST_SWEEP),
             started: Arc::new(OnceLock::new()),
             fatal,
             reloading: tokio::sync::Mutex::new(()),
