@@ -1,7 +1,7 @@
 # What a person types. `make` alone lists it.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test bench bench-shadows kills soak restart idle deb cross fmt check deny clean \
+.PHONY: help run test bench bench-shadows memory kills soak restart idle deb cross fmt check deny clean \
 	test-deps test-format test-yocto test-clippy test-rust test-msrv test-binaries test-stories \
 	test-browser test-deb
 
@@ -21,6 +21,7 @@ help:
 	@echo "make soak    ten minutes of clients that come and go: memory does not grow"
 	@echo "make restart a million queued messages: ready in two seconds, memory does not hold them"
 	@echo "make idle    10,000 connections that say nothing: memory and processor time"
+	@echo "make memory  memory alone and with 1,000 clients, beside mosquitto"
 	@echo "make deb     iotedge, libiotedge1 and libiotedge-dev for this architecture, in dist/"
 	@echo "make cross   the release binaries for TARGET=$(TARGET), with cross"
 	@echo "make check   format, lints and walls: the quick part of the tests"
@@ -116,6 +117,11 @@ bench:
 bench-shadows:
 	@$(RUST) cargo build --locked --release -p iotedge -p iotedge-benches
 	@python3 benches/shadows.py $(ARGS)
+
+memory:
+	@. packaging/apt.sh && apt_install mosquitto python3 openssl
+	@$(RUST) cargo build --locked --release -p iotedge
+	@python3 benches/memory.py --check $(ARGS)
 
 # A short look for each parser and the session machine; `make fuzz FUZZ_SECONDS=600` for a long one.
 FUZZ_SECONDS ?= 12

@@ -33,8 +33,12 @@ QUIET = 25
 HEAD = """\
 # Functions that every gateway runs, by the names of their sections without ".text."; `*` stands for
 # what each compilation names anew. The further down, the more of what a name stands for does not run.
-# Made by benches/link_order.py.
+# Last come parts of the house that others of these are in: what is new is likely to be there. Made by
+# benches/link_order.py.
 """
+# A part of the house is such a part if so much of it runs.
+LIKELY = 0.1
+DROP = "_ZN4core3ptr*drop_in_place*"
 
 
 class Callgrind(run.Broker):
@@ -160,6 +164,8 @@ def pattern(name):
     # The legacy mangling ends in a hash, the new one has one in each crate's name.
     name = re.sub(r"17h[0-9a-f]{16}E.*$", "17h*", name)
     name = re.sub(r"Cs[0-9A-Za-z]{5,13}_", "Cs*_", name)
+    # What several parts of a program have a copy of is numbered.
+    name = re.sub(r"^(_R.*?)(\.\d+)?$", r"\1*", name)
     # Parts and variants that the C compiler makes of a function.
     return re.sub(r"\.(constprop|isra|part|cold|llvm)\..*$", ".*", name)
 
@@ -174,6 +180,43 @@ def in_order(functions, used):
     return sorted(ran, key=lambda p: (-(ran[p] * 10 // whole[p]), p))
 
 
+def parts(name):
+    """The parts of the house that a function is in, as patterns: a type and a module, or all that a
+    crate implements of traits. None for a function of others."""
+    if m := re.match(r"_ZN\d+_\$LT\$(iotedge\w*?)\.\.", name):
+        return [f"_ZN*_$LT${m[1]}..*"]
+    at, path = 3, []
+    while m := re.match(r"\d+", name[at:]):
+        start = at + m.end()
+        at = start + int(m[0])
+        path.append(name[start:at])
+    house = name.startswith("_ZN") and path and path[0].startswith("iotedge")
+    # Behind the function's own name comes the hash; a closure is in its function.
+    path = [step for step in path[:-2] if "closure" not in step]
+    if not house or len(path) < 2:
+        return []
+    return ["_ZN" + "".join(f"{len(step)}{step}" for step in p) + "*" for p in (path, path[:2])]
+
+
+def is_part(pattern):
+    """A name that stands for more than the variants of one function."""
+    return pattern == DROP or pattern.startswith("_ZN*") or (
+        pattern.startswith("_ZN") and pattern.endswith("*") and not pattern.endswith("17h*")
+    )
+
+
+def likely(functions, used):
+    """The parts of the house of which much runs, the narrower first, and what takes values apart."""
+    whole, ran = collections.Counter(), collections.Counter()
+    for i, (_, size, name) in enumerate(functions.all):
+        for part in set(parts(name)):
+            whole[part] += size
+            if i in used:
+                ran[part] += size
+    found = [part for part in ran if ran[part] >= LIKELY * whole[part]]
+    return sorted(found, key=lambda p: (p.startswith("_ZN*"), -len(p), p)) + [DROP]
+
+
 def main():
     options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     options.add_argument("--keep", action="store_true")
@@ -186,10 +229,13 @@ def main():
             out = pathlib.Path(folder, work.__name__)
             profile(out, work)
             used |= functions.at(addresses(out, binary))
-    patterns = in_order(functions, used)
+    patterns, rest = in_order(functions, used), likely(functions, used)
     if args.keep:
         there = [line for line in LIST.read_text().splitlines() if not line.startswith("#")]
-        patterns = there + [p for p in patterns if p not in set(there)]
+        known = set(there)
+        patterns = [p for p in there if not is_part(p)] + [p for p in patterns if p not in known]
+        rest = [p for p in there if is_part(p) and p not in rest] + rest
+    patterns += rest
     LIST.write_text(HEAD + "".join(f"{p}\n" for p in patterns))
     print(f"{len(used)} functions of {functions.bytes(used)} bytes, {len(patterns)} patterns")
 

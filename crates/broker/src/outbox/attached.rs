@@ -156,7 +156,7 @@ impl Attached {
         out: &mut dyn Outlet,
     ) -> bool {
         while limit.messages > 0 && limit.bytes > 0 && flight.may_send() {
-            let Some(again) = flight.resend.pop_front() else {
+            let Some(again) = flight.pop_resend() else {
                 break;
             };
             limit.messages -= 1;
@@ -168,7 +168,7 @@ impl Attached {
                 Again::Release(id) => out.release(id),
             }
         }
-        flight.resend.is_empty() || !flight.may_send()
+        !flight.has_resend() || !flight.may_send()
     }
 
     /// Sends new deliveries on their way: at once, or when the store has their packet ids. `false`:

@@ -70,17 +70,30 @@ pub(super) struct Flight {
     pub(super) window: Outbound<Flying>,
     /// What the window holds in memory.
     bytes: usize,
+    /// What most sessions never have.
+    waiting: Option<Box<Waiting>>,
+    /// How many the attached connection takes at once.
+    pub(super) receive_maximum: u16,
+    /// What was in flight when the process ended has been looked for.
+    pub(super) recovered: bool,
+}
+
+/// What has to wait before it leaves.
+#[derive(Default)]
+struct Waiting {
     /// To be sent again before anything else.
-    pub(super) resend: VecDeque<Again>,
+    resend: VecDeque<Again>,
     staged: VecDeque<Staged>,
     staged_bytes: usize,
     /// How many of them have a packet id.
     staged_ids: usize,
     last_mark: u64,
-    /// How many the attached connection takes at once.
-    pub(super) receive_maximum: u16,
-    /// What was in flight when the process ended has been looked for.
-    pub(super) recovered: bool,
+}
+
+impl Waiting {
+    fn weigh(&mut self) {
+        self.staged_bytes = self.staged.iter().map(|s| s.delivery.message.cost()).sum();
+    }
 }
 
 /// Deliveries staged at once.
@@ -91,14 +104,24 @@ impl Flight {
         Self {
             window: Outbound::new(window),
             bytes: 0,
-            resend: VecDeque::new(),
-            staged: VecDeque::new(),
-            staged_bytes: 0,
-            staged_ids: 0,
-            last_mark: 0,
+            waiting: None,
             receive_maximum: u16::MAX,
             recovered,
         }
+    }
+
+    fn waiting(&mut self) -> &mut Waiting {
+        self.waiting.get_or_insert_default()
+    }
+
+    /// The next to be sent again.
+    pub(super) fn pop_resend(&mut self) -> Option<Again> {
+        self.waiting.as_mut()?.resend.pop_front()
+    }
+
+    /// Whether something is to be sent again.
+    pub(super) fn has_resend(&self) -> bool {
+        self.waiting.as_ref().is_some_and(|w| !w.resend.is_empty())
     }
 
     /// How many more may be in flight: none while what is there holds too much memory.
@@ -113,13 +136,15 @@ impl Flight {
     /// How many more the connection takes, with those that are staged and without those that are to
     /// be sent again.
     fn client_free(&self) -> usize {
-        let sent = self.window.len().saturating_sub(self.resend.len());
+        let resend = self.waiting.as_ref().map_or(0, |w| w.resend.len());
+        let sent = self.window.len().saturating_sub(resend);
         usize::from(self.receive_maximum).saturating_sub(sent)
     }
 
     /// Whether the connection takes one more now.
     pub(super) fn may_send(&self) -> bool {
-        let waiting = self.resend.len() + self.staged_ids;
+        let waiting = self.waiting.as_ref();
+        let waiting = waiting.map_or(0, |w| w.resend.len() + w.staged_ids);
         self.window.len().saturating_sub(waiting) < usize::from(self.receive_maximum)
     }
 
@@ -130,10 +155,10 @@ impl Flight {
 
     /// How many more may be staged while a commit is on its way.
     pub(super) fn stage_free(&self, max_bytes: usize) -> usize {
-        if self.staged_bytes >= max_bytes {
-            0
-        } else {
-            STAGED.saturating_sub(self.staged.len())
+        match &self.waiting {
+            Some(waiting) if waiting.staged_bytes >= max_bytes => 0,
+            Some(waiting) => STAGED.saturating_sub(waiting.staged.len()),
+            None => STAGED,
         }
     }
 
@@ -157,7 +182,7 @@ impl Flight {
                 message: Arc::new(row.message),
             });
             self.bytes += cost(delivery.as_ref());
-            self.resend.push_back(match &delivery {
+            self.waiting().resend.push_back(match &delivery {
                 Some(delivery) => Again::Publish(packet_id, delivery.clone()),
                 None => Again::Release(packet_id),
             });
@@ -174,11 +199,16 @@ impl Flight {
 
     /// A new connection: what has left is to be sent again, in order. QoS 0 was for the last one.
     pub(super) fn restart(&mut self) {
-        self.resend = self.window.iter().filter_map(again).collect();
-        let before = self.staged.len();
-        self.staged.retain(|staged| staged.packet_id.is_some());
-        self.staged_bytes = self.staged.iter().map(|s| s.delivery.message.cost()).sum();
-        let lost = before - self.staged.len();
+        if self.window.is_empty() && self.waiting.is_none() {
+            return;
+        }
+        let resend = self.window.iter().filter_map(again).collect();
+        let waiting = self.waiting();
+        waiting.resend = resend;
+        let before = waiting.staged.len();
+        waiting.staged.retain(|staged| staged.packet_id.is_some());
+        waiting.weigh();
+        let lost = before - waiting.staged.len();
         if lost > 0 {
             METRICS.dropped(DropReason::SessionEnded, lost as u64);
         }
@@ -203,14 +233,17 @@ impl Flight {
             let flying = self.window.forget(packet_id);
             let delivery = self.finish(flying).and_then(|flying| flying.delivery);
             if unsent {
-                self.staged_ids -= 1;
-                self.staged.retain(|s| s.packet_id != Some(packet_id));
+                let waiting = self.waiting();
+                waiting.staged_ids -= 1;
+                waiting.staged.retain(|s| s.packet_id != Some(packet_id));
                 staged.extend(delivery);
             } else {
                 sent.extend(delivery);
             }
         }
-        self.staged_bytes = self.staged.iter().map(|s| s.delivery.message.cost()).sum();
+        if let Some(waiting) = &mut self.waiting {
+            waiting.weigh();
+        }
         (sent, staged)
     }
 
@@ -245,13 +278,14 @@ impl Flight {
 
     /// Whether deliveries have to queue behind what waits.
     pub(super) fn is_staging(&self) -> bool {
-        !self.staged.is_empty()
+        self.waiting.as_ref().is_some_and(|w| !w.staged.is_empty())
     }
 
     /// The number of the next commit of packet ids.
     pub(super) fn next_mark(&mut self) -> u64 {
-        self.last_mark += 1;
-        self.last_mark
+        let waiting = self.waiting();
+        waiting.last_mark += 1;
+        waiting.last_mark
     }
 
     /// It leaves when the commit `mark` says so, and when all before it have left.
@@ -263,10 +297,11 @@ impl Flight {
     ) {
         if let Some(flying) = packet_id.and_then(|id| self.window.get_mut(id)) {
             flying.wait = Wait::Staged;
-            self.staged_ids += 1;
+            self.waiting().staged_ids += 1;
         }
-        self.staged_bytes += delivery.message.cost();
-        self.staged.push_back(Staged {
+        let waiting = self.waiting();
+        waiting.staged_bytes += delivery.message.cost();
+        waiting.staged.push_back(Staged {
             packet_id,
             delivery,
             mark,
@@ -276,7 +311,8 @@ impl Flight {
     /// The commit `mark` is through. Where it failed nothing of it may leave.
     pub(super) fn marked(&mut self, mark: u64, kept: bool) {
         if kept {
-            for staged in self.staged.iter_mut().filter(|s| s.mark == Some(mark)) {
+            let staged = self.waiting.iter_mut().flat_map(|w| &mut w.staged);
+            for staged in staged.filter(|s| s.mark == Some(mark)) {
                 staged.mark = None;
             }
             return;
@@ -291,16 +327,17 @@ impl Flight {
     }
 
     fn unstage(&mut self, which: impl Fn(&Staged) -> bool) {
-        let (gone, left): (VecDeque<_>, _) = std::mem::take(&mut self.staged)
+        let Some(waiting) = &mut self.waiting else {
+            return;
+        };
+        let (gone, left): (VecDeque<_>, _) = std::mem::take(&mut waiting.staged)
             .into_iter()
             .partition(which);
-        self.staged = left;
+        waiting.staged = left;
+        waiting.weigh();
         for staged in gone {
-            self.staged_bytes = self
-                .staged_bytes
-                .saturating_sub(staged.delivery.message.cost());
             if let Some(id) = staged.packet_id {
-                self.staged_ids -= 1;
+                self.waiting().staged_ids -= 1;
                 let flying = self.window.forget(id);
                 self.finish(flying);
             }
@@ -309,18 +346,20 @@ impl Flight {
 
     /// The next of what was staged, if it may leave.
     pub(super) fn unstaged(&mut self) -> Option<Staged> {
-        let next = self.staged.front()?;
-        let may_leave = next.packet_id.is_none() || (self.resend.is_empty() && self.may_send());
+        let waiting = self.waiting.as_ref()?;
+        let next = waiting.staged.front()?;
+        let may_leave = next.packet_id.is_none() || (waiting.resend.is_empty() && self.may_send());
         if next.mark.is_some() || !may_leave {
             return None;
         }
-        let staged = self.staged.pop_front()?;
-        self.staged_bytes = self
+        let waiting = self.waiting();
+        let staged = waiting.staged.pop_front()?;
+        waiting.staged_bytes = waiting
             .staged_bytes
             .saturating_sub(staged.delivery.message.cost());
         if let Some(flying) = staged.packet_id.and_then(|id| self.window.get_mut(id)) {
             flying.wait = Wait::No;
-            self.staged_ids -= 1;
+            self.waiting().staged_ids -= 1;
         }
         Some(staged)
     }
@@ -335,8 +374,10 @@ impl Flight {
 
     /// The client has answered: its PUBLISH is not sent again.
     pub(super) fn answered(&mut self, packet_id: NonZeroU16) {
-        if !self.resend.is_empty() {
-            self.resend.retain(|again| again.packet_id() != packet_id);
+        if let Some(waiting) = &mut self.waiting {
+            waiting
+                .resend
+                .retain(|again| again.packet_id() != packet_id);
         }
     }
 
