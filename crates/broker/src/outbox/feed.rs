@@ -217,12 +217,14 @@ impl Feed {
     /// does not come out before that.
     pub(crate) fn append(&self, delivery: Delivery, hold: bool) {
         let mut state = self.lock();
-        state.pending += 1;
-        state.appended += 1;
+        let rows = state.rows();
+        rows.pending += 1;
+        rows.appended += 1;
         if state.caught_up && state.wake.is_some() && !state.is_full(&self.env) {
-            state.cursor = Some(delivery.message.id);
+            let rows = state.rows();
+            rows.cursor = Some(delivery.message.id);
             if hold {
-                state.held.push_back(delivery.message.id);
+                rows.held.push_back(delivery.message.id);
             }
             state.put_unhanded(delivery);
         } else {
@@ -234,15 +236,18 @@ impl Feed {
     /// lock. To be followed by [`Feed::committed`].
     pub(crate) fn append_unread(&self) {
         let mut state = self.lock();
-        state.pending += 1;
-        state.appended += 1;
+        let rows = state.rows();
+        rows.pending += 1;
+        rows.appended += 1;
         state.caught_up = false;
     }
 
     /// The store has the row: the consumer may see it, and its acknowledgement comes after it.
     pub(crate) fn appended(&self) {
         let mut state = self.lock();
-        state.unhanded = None;
+        if let Some(rows) = state.rows_mut() {
+            rows.unhanded = None;
+        }
         if !state.kept.is_empty() && !state.is_held() {
             state.rouse();
         }
@@ -252,13 +257,13 @@ impl Feed {
     /// not be committed was refused to its publisher, and is not to come out any more.
     pub(crate) fn committed(&self, id: MessageId, kept: bool) {
         let mut state = self.lock();
-        state.pending = state.pending.saturating_sub(1);
+        let rows = state.rows();
+        rows.pending = rows.pending.saturating_sub(1);
         if !kept {
             state.forget(id);
         }
         let was_held = state.is_held();
-        while let Some(held) = state.held.front().copied().filter(|held| *held <= id) {
-            state.held.pop_front();
+        while let Some(held) = state.rows().next_held(id) {
             state.arrive(held);
         }
         if !state.caught_up || (was_held && !state.is_held()) {
@@ -307,8 +312,9 @@ impl Feed {
                     state.woken = false;
                     return Some(DrainState::Empty);
                 }
-                state.dropped = Some(BTreeSet::new());
-                (state.cursor, state.pending == 0, state.appended)
+                let rows = state.rows();
+                rows.dropped = Some(BTreeSet::new());
+                (rows.cursor, rows.pending == 0, rows.appended)
             };
             let rows = self.read(after, &taking);
             let mut state = self.lock();
@@ -316,15 +322,17 @@ impl Feed {
                 return None;
             }
             let Ok(rows) = rows else {
-                state.dropped = None;
+                state.rows().dropped = None;
                 state.woken = false;
                 return Some(DrainState::Empty);
             };
             if rows.is_empty() {
-                state.dropped = None;
-                if idle && state.appended == appended {
+                let rows = state.rows();
+                rows.dropped = None;
+                let pending = rows.pending;
+                if idle && rows.appended == appended {
                     state.caught_up = true;
-                } else if state.pending > 0 {
+                } else if pending > 0 {
                     // The commit wakes.
                     state.woken = false;
                     return Some(DrainState::Empty);
@@ -362,15 +370,16 @@ impl Feed {
         taking: &mut Taking,
         out: &mut Vec<Taken>,
     ) {
-        let dropped = state.dropped.take().unwrap_or_default();
+        let dropped = state.rows().dropped.take().unwrap_or_default();
         for row in rows {
             let id = row.message.id;
-            state.cursor = Some(id);
+            state.rows().cursor = Some(id);
             // What is in flight is with the session already.
             if dropped.contains(&id) || row.state != RowState::Queued {
                 continue;
             }
-            let sent = id < self.env.first_id || state.newest_out.is_some_and(|out| id <= out);
+            let newest_out = state.rows().newest_out;
+            let sent = id < self.env.first_id || newest_out.is_some_and(|out| id <= out);
             let delivery = Delivery {
                 qos: row.qos,
                 retain: row.retain,
@@ -439,8 +448,9 @@ impl Feed {
         taking.bytes = taking.bytes.saturating_sub(message.cost());
         if delivery.durable || u8::from(delivery.qos) > 0 {
             taking.kept = taking.kept.saturating_sub(1);
-            if own {
-                state.newest_out = state.newest_out.max(Some(message.id));
+            if own && self.taker.is_some() {
+                let rows = state.rows();
+                rows.newest_out = rows.newest_out.max(Some(message.id));
             }
         }
         out.push(Taken::One(delivery));
@@ -475,8 +485,9 @@ impl Pressure for Feed {
         if state.given_up || state.wake.is_none() || !state.is_pressed(&self.env) {
             return true;
         }
-        if !state.waiters.iter().any(|known| Arc::ptr_eq(known, waiter)) {
-            state.waiters.push(waiter.clone());
+        let waiters = &mut state.rows().waiters;
+        if !waiters.iter().any(|known| Arc::ptr_eq(known, waiter)) {
+            waiters.push(waiter.clone());
         }
         false
     }

@@ -20,16 +20,24 @@ pub(crate) struct State {
     pub(super) plain: Plain,
     /// QoS 1 and 2, and all of a route.
     pub(super) kept: VecDeque<(u64, Delivery)>,
-    /// Those of `kept` that come out when their row is committed, and not before.
-    pub(super) held: VecDeque<MessageId>,
-    /// The arrival of the first whose row the store does not have: nobody sees it, or its packet id
-    /// could reach the store before the row, and be lost.
-    pub(super) unhanded: Option<u64>,
     pub(super) arrivals: u64,
     pub(super) bytes: usize,
     /// Every row that is committed is behind the cursor, and new ones come to `kept`. Otherwise
     /// the consumer reads on from the cursor.
     pub(super) caught_up: bool,
+    pub(super) rows: Option<Box<Rows>>,
+    /// A publisher has waited in vain: no other one does before there is room again.
+    pub(super) given_up: bool,
+}
+
+/// What only a queue with rows in the store has, or one that publishers have waited for.
+#[derive(Default)]
+pub(super) struct Rows {
+    /// Those of `kept` that come out when their row is committed, and not before.
+    pub(super) held: VecDeque<MessageId>,
+    /// The arrival of the first whose row the store does not have: nobody sees it, or its packet id
+    /// could reach the store before the row, and be lost.
+    pub(super) unhanded: Option<u64>,
     pub(super) cursor: Option<MessageId>,
     /// Rows handed to the store and not committed.
     pub(super) pending: u32,
@@ -41,11 +49,26 @@ pub(crate) struct State {
     pub(super) dropped: Option<BTreeSet<MessageId>>,
     /// Publishers that wait for room.
     pub(super) waiters: Vec<Arc<dyn Wake>>,
-    /// A publisher has waited in vain: no other one does before there is room again.
-    pub(super) given_up: bool,
+}
+
+impl Rows {
+    /// Takes out the next that is held, if it is `id` or before it.
+    pub(super) fn next_held(&mut self, id: MessageId) -> Option<MessageId> {
+        let next = self.held.front().copied().filter(|held| *held <= id);
+        next.and_then(|_| self.held.pop_front())
+    }
 }
 
 impl State {
+    pub(super) fn rows(&mut self) -> &mut Rows {
+        self.rows.get_or_insert_default()
+    }
+
+    /// Those that there are.
+    pub(super) fn rows_mut(&mut self) -> Option<&mut Rows> {
+        self.rows.as_deref_mut()
+    }
+
     pub(super) fn is_full(&self, env: &Env) -> bool {
         let (messages, bytes) = self.room(env);
         messages == 0 || bytes == 0
@@ -73,7 +96,8 @@ impl State {
 
     pub(super) fn relieve(&mut self) {
         self.given_up = false;
-        for waiter in self.waiters.drain(..) {
+        let waiters = self.rows.iter_mut().flat_map(|rows| rows.waiters.drain(..));
+        for waiter in waiters {
             waiter.wake();
         }
     }
@@ -100,14 +124,16 @@ impl State {
     }
 
     pub(super) fn put_unhanded(&mut self, delivery: Delivery) {
-        self.unhanded.get_or_insert(self.arrivals);
+        let arrival = self.arrivals;
+        self.rows().unhanded.get_or_insert(arrival);
         self.put(delivery);
     }
 
     /// The arrival of the first of `kept`, if the store has its row.
     pub(super) fn first_handed(&self) -> Option<u64> {
         let first = self.kept.front().map(|(n, _)| *n)?;
-        self.unhanded.is_none_or(|n| first < n).then_some(first)
+        let unhanded = self.rows.as_ref().and_then(|rows| rows.unhanded);
+        unhanded.is_none_or(|n| first < n).then_some(first)
     }
 
     pub(crate) fn rouse(&mut self) {
@@ -129,7 +155,8 @@ impl State {
 
     /// The next of `kept` waits for its commit.
     pub(super) fn is_held(&self) -> bool {
-        match (self.held.front(), self.kept.front()) {
+        let held = self.rows.as_ref().and_then(|rows| rows.held.front());
+        match (held, self.kept.front()) {
             (Some(held), Some((_, next))) => *held == next.message.id,
             _ => false,
         }
@@ -138,11 +165,13 @@ impl State {
     /// Lets go of what has a row; it is read again from the store.
     pub(crate) fn forget_kept(&mut self) {
         if let Some((_, first)) = self.kept.iter().find(|(_, d)| d.share.is_none()) {
-            self.cursor = before(first.message.id);
-            self.caught_up = false;
+            let first = first.message.id;
+            self.rewind_to(first);
         }
         self.kept.clear();
-        self.held.clear();
+        if let Some(rows) = self.rows_mut() {
+            rows.held.clear();
+        }
         self.bytes = self.plain.cost();
     }
 
@@ -161,22 +190,24 @@ impl State {
 
     /// Reads again from `id` on.
     pub(crate) fn rewind_to(&mut self, id: MessageId) {
-        self.cursor = before(id);
+        self.rows().cursor = before(id);
         self.caught_up = false;
     }
 
     /// A row that was given up is not to come out any more; the store hides it from reads from now
     /// on.
     pub(crate) fn forget(&mut self, id: MessageId) {
-        if let Some(dropped) = &mut self.dropped {
-            dropped.insert(id);
+        if let Some(rows) = self.rows_mut() {
+            if let Some(dropped) = &mut rows.dropped {
+                dropped.insert(id);
+            }
+            rows.held.retain(|held| *held != id);
         }
         if let Some(at) = self.kept.iter().position(|(_, d)| d.message.id == id) {
             if let Some((_, delivery)) = self.kept.remove(at) {
                 self.bytes = self.bytes.saturating_sub(delivery.message.cost());
             }
         }
-        self.held.retain(|held| *held != id);
     }
 }
 
