@@ -162,6 +162,10 @@ fn open_and_read<T>(
         StoreError::Sqlite { path, reason } => StoreError::Damaged { path, reason },
         other => other,
     })?;
+    // What was read to begin with is not read again soon.
+    connection
+        .execute_batch("PRAGMA shrink_memory")
+        .map_err(|error| StoreError::sqlite(path, &error))?;
     Ok((connection, found))
 }
 
