@@ -6,21 +6,27 @@ mod common;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use common::upstream::Upstream;
+use common::upstream::{Link, Upstream};
 use common::{Setup, Takes, config, route, until};
 use iotedge_bridge::Direction;
 use rumqttc::mqttbytes::v4::Packet;
 
-#[tokio::test]
-async fn answers_behind_a_failed_one_are_not_lost() {
+/// A bridge that takes everything of its upstream to a local broker that answers so.
+async fn connected(takes: Takes) -> (Upstream, Setup, Link) {
     let upstream = Upstream::start().await;
     let mut config = config(&upstream.url);
     config.routes.push(route(Direction::In, "#"));
     let setup = Setup::start(config);
-    let broker = &setup.broker;
-    *broker.takes.lock().unwrap() = Takes::Later;
+    *setup.broker.takes.lock().unwrap() = takes;
     let mut link = upstream.accept_ok().await;
     link.subscribed(true).await;
+    (upstream, setup, link)
+}
+
+#[tokio::test]
+async fn answers_behind_a_failed_one_are_not_lost() {
+    let (upstream, setup, mut link) = connected(Takes::Later).await;
+    let broker = &setup.broker;
     for id in 1..=3 {
         link.deliver("a", "x", rumqttc::QoS::AtLeastOnce, id).await;
     }
@@ -53,14 +59,8 @@ async fn tried_again(setup: &Setup) {
 
 #[tokio::test]
 async fn what_the_local_broker_never_takes_is_dropped_in_the_end() {
-    let upstream = Upstream::start().await;
-    let mut config = config(&upstream.url);
-    config.routes.push(route(Direction::In, "#"));
-    let setup = Setup::start(config);
+    let (upstream, setup, mut link) = connected(Takes::NotNow).await;
     let broker = &setup.broker;
-    *broker.takes.lock().unwrap() = Takes::NotNow;
-    let mut link = upstream.accept_ok().await;
-    link.subscribed(true).await;
     link.deliver("a", "never", rumqttc::QoS::AtLeastOnce, 1)
         .await;
     // A store that takes nothing can be mended by waiting.

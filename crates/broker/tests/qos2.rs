@@ -261,17 +261,23 @@ fn what_was_not_sent_yet_is_no_duplicate_after_a_restart() {
     assert!(!second.delivery.dup);
 }
 
+/// Who takes "t": a session that ends with its connection, at QoS 2, and one that stays; and a
+/// publisher whose session stays.
+fn cast(house: &House, qos_of_kept: QoS) -> (Client, Client, Client) {
+    let live = house.client("live").connect();
+    live.subscribe("t", TWO);
+    let kept = house.client("kept").persistent().connect();
+    kept.subscribe("t", qos_of_kept);
+    (live, kept, house.client("p").persistent().connect())
+}
+
 #[test]
 fn what_is_published_behind_a_qos_2_message_stays_behind_it() {
     let dir = tempfile::tempdir().unwrap();
     let house = House::open(dir.path(), Limits::default());
-    let live = house.client("live").connect();
-    live.subscribe("t", TWO);
-    let kept = house.client("kept").persistent().connect();
-    kept.subscribe("t", TWO);
+    let (live, kept, publisher) = cast(&house, TWO);
     let low = house.client("low").persistent().connect();
     low.subscribe("t", QoS::AtLeastOnce);
-    let publisher = house.client("p").persistent().connect();
     let ears = Arc::new(Ears::default());
     let mut batch: Vec<Publication> = [TWO, QoS::AtMostOnce, QoS::AtLeastOnce]
         .into_iter()
@@ -319,11 +325,7 @@ fn a_packet_id_is_kept_behind_the_effects_of_services_and_nobody_gets_the_messag
     let slow = Arc::new(Slow::default());
     let filters = [TopicFilter::new("t").unwrap()];
     house.broker.attach_service(&filters, slow.clone());
-    let live = house.client("live").connect();
-    live.subscribe("t", TWO);
-    let kept = house.client("kept").persistent().connect();
-    kept.subscribe("t", QoS::AtLeastOnce);
-    let publisher = house.client("p").persistent().connect();
+    let (live, kept, publisher) = cast(&house, QoS::AtLeastOnce);
 
     let (outcome, first) = publisher.send_only(1, "t", "one");
     assert_eq!(outcome, PublishOutcome::Pending);
@@ -369,11 +371,7 @@ fn a_packet_id_is_kept_behind_the_effects_of_services_and_nobody_gets_the_messag
 fn a_message_that_the_store_does_not_keep_reaches_nobody_and_frees_its_packet_id() {
     let dir = tempfile::tempdir().unwrap();
     let house = House::open(dir.path(), Limits::default());
-    let live = house.client("live").connect();
-    live.subscribe("t", TWO);
-    let kept = house.client("kept").persistent().connect();
-    kept.subscribe("t", TWO);
-    let publisher = house.client("p").persistent().connect();
+    let (live, kept, publisher) = cast(&house, TWO);
     house.store.clone().close();
     let (outcome, ears) = publisher.send_only(1, "t", "x");
     match outcome {
