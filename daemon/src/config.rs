@@ -17,6 +17,7 @@ mod broker;
 mod devices;
 mod listener;
 mod problem;
+mod rules;
 mod section;
 mod sections;
 #[cfg(test)]
@@ -29,6 +30,7 @@ pub use broker::{BrokerConfig, Profile};
 pub use iotedge_devices::SerialConfig;
 pub use listener::{ListenerAddress, ListenerAuth, ListenerConfig, ListenerProtocol};
 pub use problem::{ConfigErrors, Place, Problem};
+pub use rules::RulesConfig;
 pub use upstream::{Direction, RouteConfig, UpstreamConfig};
 
 /// Where the daemon looks without `--config`.
@@ -64,6 +66,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// Shadows.
     pub shadow: ShadowConfig,
+    /// The actions of rules.
+    pub rules: RulesConfig,
     /// The log.
     pub log: LogConfig,
     /// Upstream brokers.
@@ -212,6 +216,7 @@ impl Config {
             },
             store: StoreConfig::default(),
             shadow: ShadowConfig::default(),
+            rules: RulesConfig::new(data_dir),
             log: LogConfig::default(),
             upstreams: Vec::new(),
             serial: Vec::new(),

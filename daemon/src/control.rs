@@ -3,6 +3,7 @@
 mod authorities;
 mod certificates;
 mod clock;
+mod dead_letters;
 mod messages;
 mod policies;
 mod rules;
@@ -249,6 +250,10 @@ fn change(rooms: &Rooms, request: Request) -> Answer {
         Request::RuleEnable(rule) => rules::enable(rooms, &rule.name, true),
         Request::RuleDisable(rule) => rules::enable(rooms, &rule.name, false),
         Request::RuleDelete(rule) => rules::delete(rooms, &rule.name),
+        Request::DeadLetterList(list) => dead_letters::list(rooms, &list),
+        Request::DeadLetterShow(letter) => dead_letters::show(rooms, letter.id),
+        Request::DeadLetterReplay(letter) => dead_letters::replay(rooms, letter.id),
+        Request::DeadLetterDrop(letter) => dead_letters::drop_one(rooms, letter.id),
         Request::ShadowList(list) => shadows::list(rooms, &list),
         Request::ThingCreate(create) => things::create(rooms, create),
         Request::ThingList(list) => things::list(rooms, list),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use iotedge_identity::check_policy_name;
 use iotedge_policy::{PolicyDocument, PolicyError};
-use iotedge_rules::{Rule, load_dir};
+use iotedge_rules::{Rule, check_rules, load_dir};
 
 use crate::config::Config;
 
@@ -25,7 +25,11 @@ pub fn read(config: &Config) -> Result<Documents, Vec<String>> {
     let mut problems = Vec::new();
     let policies = policies(&config.policies_dir, &mut problems);
     let rules = match load_dir(&config.rules_dir) {
-        Ok(rules) => rules,
+        Ok(rules) => {
+            let misfits = check_rules(&rules, &crate::house::facilities(config));
+            problems.extend(misfits.iter().map(ToString::to_string));
+            rules
+        }
         Err(errors) => {
             problems.extend(errors.iter().map(ToString::to_string));
             Vec::new()

@@ -2,6 +2,7 @@
 
 mod convert;
 mod health;
+mod rule_metrics;
 mod server;
 
 use std::collections::{HashMap, HashSet};
@@ -20,7 +21,7 @@ use iotedge_identity::Identity;
 use iotedge_model::{CertificateId, DropReason, Principal};
 use iotedge_ports::{BrokerPort, Clock, CloseReason, HttpMount};
 use iotedge_registry::Registry;
-use iotedge_rules::{Catalog, Engine};
+use iotedge_rules::{Catalog, Engine, Facilities, Outboxes};
 use iotedge_shadow::{ShadowHttp, ShadowService};
 use iotedge_store::{Opened, Options as StoreOptions, Store, TakerKind};
 use iotedge_telemetry::event;
@@ -32,7 +33,7 @@ use crate::clock::SystemClock;
 use crate::config::{self, Config};
 use crate::documents::{self, Documents};
 use crate::registration::Registrar;
-use crate::{admin, control, dev};
+use crate::{admin, control, dev, sinks};
 
 use self::server::ServerCare;
 
@@ -54,6 +55,7 @@ pub struct Rooms {
     pub authority: Arc<Authority>,
     pub engine: Arc<Engine>,
     pub rules: Arc<Catalog>,
+    pub outboxes: Arc<Outboxes>,
     pub shadow: Arc<ShadowService>,
     pub bridge: Arc<Bridge>,
     devices: Mutex<Vec<SerialPort>>,
@@ -86,6 +88,14 @@ type Problems = Vec<String>;
 /// Whether the certificates, keys and CAs of listeners can be used. Writes nothing.
 pub fn check_files(config: &Config) -> Result<(), Problems> {
     convert::check_files(config)
+}
+
+/// What this configuration lets rules use.
+pub fn facilities(config: &Config) -> Facilities {
+    Facilities {
+        exec_allow: config.rules.exec_allow.clone(),
+        routes: convert::route_names(config).into_iter().collect(),
+    }
 }
 
 fn problem(error: impl ToString) -> Problems {
@@ -131,8 +141,19 @@ impl House {
             registry.clone(),
             configured(&config),
         );
-        let rules = Arc::new(Catalog::new(&store, engine.clone()));
+        let outboxes = Outboxes::new(
+            port.clone(),
+            clock.clone(),
+            sinks::of(&config.rules, &config.data_dir, &clock),
+            convert::outbox_settings(&config.rules),
+            tokio::runtime::Handle::current(),
+        );
+        engine.bind_outboxes(&outboxes);
+        let rules = Catalog::new(&store, engine.clone()).with_facilities(facilities(&config));
+        let rules = Arc::new(rules);
         install(&identity, &rules, &engine, documents)?;
+        let left = opened.takers.iter().filter(|t| t.kind == TakerKind::Outbox);
+        outboxes.adopt(left.map(|taker| &taker.name));
         if dev {
             dev::prepare(&config, &identity, &registry).map_err(problem)?;
         }
@@ -157,6 +178,7 @@ impl House {
         let registrar = Registrar::start(identity.clone(), port.clone(), clock.clone(), account);
         authority.set_registrar(registrar.map_err(problem)?);
         identity.set_crls(convert::crls(&config).map_err(problem)?);
+        outboxes.start();
         let (gateway, tls) = open_gateway(&config, &identity, &authority, &shadow, &port).await?;
         let devices = ports
             .into_iter()
@@ -173,6 +195,7 @@ impl House {
             authority,
             engine,
             rules,
+            outboxes,
             shadow,
             bridge: Arc::new(bridge),
             devices: Mutex::new(devices),
@@ -233,7 +256,7 @@ impl House {
     }
 
     /// Ends in the order in which nothing that was taken in is lost: sources first, then clients,
-    /// then the link, then the store.
+    /// then the actions of rules and the link, then the store.
     pub async fn stop(self) {
         let rooms = self.rooms;
         self.control.stop().await;
@@ -247,6 +270,7 @@ impl House {
         if let Some(gateway) = gateway {
             gateway.stop(STOP_DEADLINE).await;
         }
+        rooms.outboxes.stop().await;
         rooms.bridge.stop().await;
         self.admin.abort();
         rooms.clock.save();

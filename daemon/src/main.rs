@@ -13,6 +13,7 @@ mod house;
 mod options;
 mod registration;
 mod run;
+mod sinks;
 
 use std::path::Path;
 use std::process::ExitCode;

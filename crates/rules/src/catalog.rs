@@ -11,6 +11,7 @@ use iotedge_store::{Documents, Expect, Store};
 use serde_json::{Map, Value as Json};
 use thiserror::Error;
 
+use crate::check::{Facilities, check_rules};
 use crate::document::{RuleError, RuleProblem, parse_rule};
 use crate::rule::check_name;
 use crate::{Changes, Engine, Rule};
@@ -74,6 +75,7 @@ pub enum CatalogError {
 pub struct Catalog {
     documents: Documents,
     engine: Arc<Engine>,
+    facilities: Facilities,
     /// Names of the stored rules that are in force. Held over a whole change.
     stored: Mutex<BTreeSet<Arc<str>>>,
 }
@@ -84,12 +86,29 @@ impl Catalog {
         Self {
             documents: store.documents("rules"),
             engine,
+            facilities: Facilities::default(),
             stored: Mutex::default(),
+        }
+    }
+
+    /// What rules may use; without, no programs and no routes.
+    #[must_use]
+    pub fn with_facilities(mut self, facilities: Facilities) -> Self {
+        self.facilities = facilities;
+        self
+    }
+
+    /// Whether this gateway can carry the rules out as it is configured.
+    fn fit(&self, rules: &[Rule]) -> Result<(), CatalogError> {
+        match check_rules(rules, &self.facilities) {
+            errors if errors.is_empty() => Ok(()),
+            errors => Err(CatalogError::Invalid(errors)),
         }
     }
 
     /// Whether [`Catalog::install`] will take these files.
     pub fn check(&self, files: &[Rule]) -> Result<(), CatalogError> {
+        self.fit(files)?;
         let stored = self.documents.scan().map_err(failed)?;
         for rule in files {
             if stored.iter().any(|(name, _)| **name == **rule.name()) {
@@ -114,13 +133,13 @@ impl Catalog {
         stored.clear();
         for (name, document) in self.documents.scan().map_err(failed)? {
             let text = String::from_utf8_lossy(&document.body);
-            match parse_rule(&name, STORE, &text) {
+            let rule = parse_rule(&name, STORE, &text).map_err(CatalogError::Invalid);
+            match rule.and_then(|rule| self.fit(std::slice::from_ref(&rule)).map(|()| rule)) {
                 Ok(rule) => {
                     stored.insert(rule.name().clone());
                     all.push(rule);
                 }
-                Err(errors) => {
-                    let error = CatalogError::Invalid(errors);
+                Err(error) => {
                     tracing::error!(rule = name, "a stored rule is left out: {error}");
                 }
             }
@@ -149,6 +168,7 @@ impl Catalog {
             return Err(CatalogError::TooLong);
         }
         let rule = parse_rule(name, STORE, document).map_err(CatalogError::Invalid)?;
+        self.fit(std::slice::from_ref(&rule))?;
         let mut stored = self.lock();
         match (replace, self.is_stored(&stored, name)) {
             (false, Err(CatalogError::NotFound(_))) => {

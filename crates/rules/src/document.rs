@@ -1,16 +1,19 @@
 //! A rule's JSON document: `topicRulePayload` (guide, "Creating an AWS IoT Rule"), bare or wrapped.
 
+mod action;
+mod cloud;
+mod fields;
 mod read;
 
 use std::path::Path;
 
-use iotedge_model::{QoS, Topic, TopicError, reserved};
+use iotedge_model::{Topic, TopicError, reserved};
 use iotedge_sql::{SqlError, SqlVersion, Statement, Template};
 use thiserror::Error;
 
 pub(crate) use read::Node;
 
-use crate::rule::{Action, Republish, Rule, RuleDefinition, check_name};
+use crate::rule::{Rule, RuleDefinition, check_name};
 
 /// Why a rule is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -39,12 +42,27 @@ pub enum RuleProblem {
     /// A template with a variable that the statement does not set.
     #[error("uses @{0}, which the statement does not SET")]
     UnknownVariable(String),
-    /// An action that AWS IoT has and this gateway does not yet.
-    #[error("the action {0} is not available yet")]
+    /// An action of AWS's that this gateway does not carry out.
+    #[error(
+        "the action {0} needs a service of AWS, which this gateway does not reach from a rule yet; \
+         what works here: republish, sqlite, file, http, exec, upstream, lambda"
+    )]
     ActionNotAvailable(&'static str),
     /// An option of an action that this gateway does not have yet.
-    #[error("is not available yet")]
-    NotAvailable,
+    #[error("is not available yet: {0}")]
+    NotAvailable(&'static str),
+    /// A value that cannot be.
+    #[error("{0}")]
+    Value(String),
+    /// A rule that is too large.
+    #[error("a rule's document has at most {0} bytes")]
+    TooLarge(usize),
+    /// A program that the configuration does not allow.
+    #[error("the configuration does not allow this program: rules.exec_allow names it not")]
+    ProgramNotAllowed,
+    /// A route that no upstream has.
+    #[error("there is no outbound route of this name; there are: {0}")]
+    UnknownRoute(String),
     /// An action of no such name.
     #[error("there is no action {0:?}")]
     UnknownAction(String),
@@ -72,6 +90,14 @@ pub enum RuleProblem {
     /// Two rules of one name.
     #[error("there is a rule of this name already")]
     DuplicateName,
+}
+
+/// Where something stands in a rule's document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) line: usize,
+    pub(crate) column: usize,
+    pub(crate) key: String,
 }
 
 /// A refused rule: where and why.
@@ -103,41 +129,10 @@ impl RuleError {
     }
 }
 
-/// Most actions of a rule (the guide's limits).
-const MAX_ACTIONS: usize = 10;
-
-/// Actions of both guides that are not here yet.
-const NOT_AVAILABLE: [&str; 26] = [
-    "cloudwatchAlarm",
-    "cloudwatchLogs",
-    "cloudwatchMetric",
-    "dynamoDB",
-    "dynamoDBv2",
-    "elasticsearch",
-    "firehose",
-    "http",
-    "iotAnalytics",
-    "iotEvents",
-    "iotSiteWise",
-    "kafka",
-    "kinesis",
-    "lambda",
-    "location",
-    "machinelearning",
-    "openSearch",
-    "openDistro",
-    "redshift",
-    "s3",
-    "salesforce",
-    "sns",
-    "sqs",
-    "stepFunctions",
-    "timestream",
-    "webhook",
-];
+/// Largest document of a rule, in bytes (today's quotas: 256 KB).
+const MAX_DOCUMENT: usize = 256 * 1024;
 
 const RULE_KEYS: &str = "sql, awsIotSqlVersion, description, ruleDisabled, actions, errorAction, ruleName, createdAt, ruleArn";
-const REPUBLISH_KEYS: &str = "topic, qos, roleArn";
 
 /// Parses a rule's document. `name` is the rule's, `file` is for the errors. All problems are
 /// reported, not the first alone.
@@ -147,10 +142,17 @@ pub fn parse_rule(name: &str, file: &str, text: &str) -> Result<Rule, Vec<RuleEr
         text,
         errors: Vec::new(),
     };
+    if text.len() > MAX_DOCUMENT {
+        let problem = RuleProblem::TooLarge(MAX_DOCUMENT);
+        return Err(vec![RuleError::of_file(Path::new(file), problem)]);
+    }
     let definition = reader.document(name);
     match definition {
         Some(definition) if reader.errors.is_empty() => Ok(Rule::new(definition)),
-        _ => Err(reader.errors),
+        _ => {
+            reader.errors.sort_by_key(|e| (e.line, e.column));
+            Err(reader.errors)
+        }
     }
 }
 
@@ -266,9 +268,12 @@ impl<'t> Reader<'t> {
             statement: None,
             actions: Vec::new(),
             error_action: None,
+            places: Vec::new(),
+            warnings: Vec::new(),
             source: self.text.to_owned(),
             file: self.file.to_owned(),
         };
+        let mut error_place = None;
         for (key, node) in members {
             match key.as_str() {
                 "sql" => {
@@ -287,14 +292,20 @@ impl<'t> Reader<'t> {
                     let disabled = node.boolean();
                     definition.enabled = !self.take(node, disabled).unwrap_or(false);
                 }
-                "actions" => definition.actions = self.actions(node, checked),
-                "errorAction" => definition.error_action = self.action(node, checked),
+                "actions" => self.actions(node, &mut definition),
+                "errorAction" => {
+                    let mut warnings = Vec::new();
+                    definition.error_action = self.action(node, checked, &mut warnings);
+                    definition.warnings.append(&mut warnings);
+                    error_place = Some(self.place(node));
+                }
                 "ruleName" => self.rule_name(name, node),
                 // What get-topic-rule adds; awsIotSqlVersion is read above.
                 "awsIotSqlVersion" | "createdAt" | "ruleArn" => {}
                 _ => self.report(node, RuleProblem::UnknownKey(RULE_KEYS)),
             }
         }
+        definition.places.extend(error_place);
         for key in ["sql", "actions"] {
             if find(key).is_none() {
                 self.missing(whole, key);
@@ -326,78 +337,6 @@ impl<'t> Reader<'t> {
                 self.report(node, RuleProblem::UnknownVariable(name.clone()));
             }
         }
-    }
-
-    fn actions(&mut self, node: &Node<'t>, version: SqlVersion) -> Vec<Action> {
-        let items = node.items();
-        let Some(items) = self.take(node, items) else {
-            return Vec::new();
-        };
-        if items.len() > MAX_ACTIONS {
-            self.report(node, RuleProblem::TooManyActions(MAX_ACTIONS));
-        }
-        items
-            .iter()
-            .filter_map(|item| self.action(item, version))
-            .collect()
-    }
-
-    fn action(&mut self, node: &Node<'t>, version: SqlVersion) -> Option<Action> {
-        let members = self.members(node)?;
-        let [(name, settings)] = members.as_slice() else {
-            self.report(node, RuleProblem::OneAction);
-            return None;
-        };
-        if name == "republish" {
-            return self.republish(settings, version).map(Action::Republish);
-        }
-        match NOT_AVAILABLE.into_iter().find(|n| n == name) {
-            Some(known) => self.report(settings, RuleProblem::ActionNotAvailable(known)),
-            None => self.report(settings, RuleProblem::UnknownAction(name.clone())),
-        }
-        None
-    }
-
-    fn republish(&mut self, node: &Node<'t>, version: SqlVersion) -> Option<Republish> {
-        let members = self.members(node)?;
-        let mut topic = None;
-        let mut qos = QoS::AtMostOnce;
-        for (key, member) in &members {
-            match key.as_str() {
-                "topic" => topic = self.topic(member, version),
-                "qos" => {
-                    let level = member.small_integer().ok_or(RuleProblem::QoS);
-                    match self.take(member, level) {
-                        Some(0) | None => {}
-                        Some(1) => qos = QoS::AtLeastOnce,
-                        Some(_) => self.report(member, RuleProblem::QoS),
-                    }
-                }
-                // The role says what the rule may publish in AWS; here the rule is the operator's.
-                "roleArn" => {
-                    let role = member.string();
-                    self.take(member, role);
-                }
-                "headers" => self.report(member, RuleProblem::NotAvailable),
-                _ => self.report(member, RuleProblem::UnknownKey(REPUBLISH_KEYS)),
-            }
-        }
-        if !members.iter().any(|(k, _)| k == "topic") {
-            self.missing(node, "topic");
-        }
-        Some(Republish { topic: topic?, qos })
-    }
-
-    fn topic(&mut self, node: &Node<'t>, version: SqlVersion) -> Option<Template> {
-        let text = node.string();
-        let text = self.take(node, text)?;
-        let template = Template::parse(&text, version).map_err(RuleProblem::from);
-        let template = self.take(node, template)?;
-        if let Some(literal) = template.as_literal() {
-            let checked = check_topic(literal);
-            self.take(node, checked)?;
-        }
-        Some(template)
     }
 }
 

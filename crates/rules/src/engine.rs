@@ -1,21 +1,25 @@
 //! The rules in force, and what they do with a message.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use iotedge_model::{DropReason, Message, MessageId, Now, Protocol, Source, UnixMillis};
-use iotedge_ports::{RuleEngine, RuleOutput, ShadowReader, ThingFacts};
+use iotedge_model::{DropReason, Message, MessageId, Now, Source, UnixMillis};
+use iotedge_ports::{RuleEngine, RuleOutput, ShadowReader, Target, ThingFacts};
 use iotedge_sql::{Input, Payload, Variables, Via};
 use iotedge_telemetry::{METRICS, Metric, event};
 
-use crate::document::check_topic;
+use crate::action::{Invalid, Rendered};
+use crate::counters::{FailureReason, MAX_ACTIONS};
 use crate::failure::{self, Failure};
 use crate::host::GatewayHost;
 use crate::index::Index;
-use crate::rule::{Action, Republish, Rule};
+use crate::outbox::Outboxes;
+use crate::rule::Rule;
+use crate::work::Work;
 
 /// The rules of one moment.
 #[derive(Default)]
@@ -74,6 +78,8 @@ pub struct Engine {
     set: ArcSwap<RuleSet>,
     account_id: String,
     host: GatewayHost,
+    /// Weak: they hold the broker, which holds the rules.
+    outboxes: OnceLock<Weak<Outboxes>>,
 }
 
 impl Engine {
@@ -87,6 +93,16 @@ impl Engine {
                 shadows,
                 things: None,
             },
+            outboxes: OnceLock::new(),
+        }
+    }
+
+    /// Gives its rules' actions outboxes, which the caller keeps; once, before the first rules.
+    /// Without, every action that needs one fails.
+    pub fn bind_outboxes(self: &Arc<Self>, outboxes: &Arc<Outboxes>) {
+        outboxes.bind(self);
+        if self.outboxes.set(Arc::downgrade(outboxes)).is_err() {
+            tracing::error!("outboxes were bound twice; the first stay");
         }
     }
 
@@ -101,6 +117,7 @@ impl Engine {
     /// of one name the later wins; [`crate::load_dir`] cannot give such.
     pub fn replace(&self, rules: Vec<Rule>) -> Changes {
         let old = self.set.load_full();
+        let outboxes = self.outboxes.get().and_then(Weak::upgrade);
         let find = |name: &str| old.rules.iter().find(|r| &**r.name() == name);
         let mut changes = Changes::default();
         let mut new: Vec<Arc<Rule>> = Vec::with_capacity(rules.len());
@@ -114,12 +131,18 @@ impl Engine {
                     }
                 }
             }
+            if let Some(outboxes) = &outboxes {
+                rule.outboxes = outboxes.attach(&rule);
+            }
             new.push(Arc::new(rule));
         }
         for before in &old.rules {
             if !new.iter().any(|r| r.name() == before.name()) {
                 changes.removed.push(before.name().clone());
             }
+        }
+        if let Some(outboxes) = &outboxes {
+            outboxes.keep(&new);
         }
         self.set.store(Arc::new(RuleSet::new(new)));
         changes
@@ -128,6 +151,12 @@ impl Engine {
     /// The rules in force, disabled ones included.
     pub fn rules(&self) -> Vec<Arc<Rule>> {
         self.set.load().rules.clone()
+    }
+
+    /// The rule of this name, disabled or not.
+    pub(crate) fn rule(&self, name: &str) -> Option<Arc<Rule>> {
+        let set = self.set.load();
+        set.rules.iter().find(|r| &**r.name() == name).cloned()
     }
 
     fn run(&self, rule: &Rule, input: &Input<'_>, message: &Message, out: &mut RuleOutput) {
@@ -144,96 +173,269 @@ impl Engine {
         METRICS.count(Metric::TopicMatch, protocol);
         let mut failures = Vec::new();
         match statement.evaluate(input) {
-            Ok(None) => return,
+            Ok(None) => {
+                told(rule, message, "its WHERE does not let the message through");
+                return;
+            }
             Ok(Some(payload)) => {
+                told(rule, message, "the rule is executed");
                 count(&counters.executed);
                 METRICS.count(Metric::RulesExecuted, protocol);
-                for Action::Republish(action) in &rule.definition.actions {
-                    match self.republish(rule, action, input, message, payload.clone()) {
-                        Ok(derived) => {
-                            count(&counters.succeeded);
-                            METRICS.count(Metric::RuleActionSuccess, protocol);
-                            out.published.push(derived);
-                        }
+                for number in 0..rule.definition.actions.len() {
+                    match self.carry(rule, number, input, message, &payload) {
+                        Ok(made) => made.into_output(out),
                         Err(failure) => failures.push(failure),
                     }
                 }
             }
             Err(error) => {
                 count(&counters.failed_sql);
-                failures.push(Failure {
+                METRICS.count(Metric::RuleActionFailure, protocol);
+                let failure = Failure {
                     action: "SQL",
                     resource: rule.sql().to_owned(),
                     message: error.to_string(),
-                });
+                };
+                report(rule, message, "SQL", &failure);
+                failures.push(failure);
             }
         }
-        if failures.is_empty() {
-            return;
-        }
-        for failure in &failures {
-            report(rule, message, protocol, failure);
-        }
-        if let Some(Action::Republish(action)) = &rule.definition.error_action {
-            let payload = failure::document(rule.name(), message, &failures);
-            match self.republish(rule, action, input, message, payload) {
-                Ok(derived) => out.published.push(derived),
-                Err(failure) => report(rule, message, protocol, &failure),
+        if !failures.is_empty() {
+            if let Some(made) = self.error_action(rule, input, message, &failures) {
+                made.into_output(out);
             }
         }
     }
 
-    fn republish(
+    /// What the error action makes of these failures; `None` where there is none, or it fails too.
+    fn error_action(
         &self,
         rule: &Rule,
-        action: &Republish,
         input: &Input<'_>,
         message: &Message,
-        payload: Bytes,
-    ) -> Result<Message, Failure> {
-        let failed = |resource: &str, why: String| Failure {
-            action: "RepublishAction",
-            resource: resource.to_owned(),
-            message: why,
-        };
-        let text = action.topic.evaluate(input).map_err(|error| {
-            rule.counters
-                .failed_template
-                .fetch_add(1, Ordering::Relaxed);
-            failed("", format!("the topic cannot be made: {error}"))
-        })?;
-        let topic = check_topic(&text).map_err(|problem| {
-            rule.counters.failed_topic.fetch_add(1, Ordering::Relaxed);
-            METRICS.dropped(DropReason::BadTopic, 1);
-            failed(&text, format!("the topic {problem}"))
-        })?;
-        Ok(Message {
-            id: MessageId(0),
+        failures: &[Failure],
+    ) -> Option<Made> {
+        rule.definition.error_action.as_ref()?;
+        let original = input.payload.bytes();
+        let document = failure::document(rule.name(), message, original, failures);
+        self.carry(rule, MAX_ACTIONS, input, message, &document)
+            .ok()
+    }
+
+    /// What the error action makes of an action that failed long after its message was accepted.
+    pub(crate) fn late_error_action(
+        &self,
+        rule: &Rule,
+        message: &Message,
+        original: Bytes,
+        failure: &Failure,
+    ) -> Option<Made> {
+        let payload = Payload::new(original);
+        let principal = message.principal.id();
+        let variables = Variables::default();
+        let input = self.input(rule, message, &payload, &principal, &variables);
+        if let Some(statement) = &rule.definition.statement {
+            // For the variables that it sets; what else comes of it was handed over long ago.
+            drop(statement.evaluate(&input));
+        }
+        self.error_action(rule, &input, message, std::slice::from_ref(failure))
+    }
+
+    fn input<'a>(
+        &'a self,
+        rule: &'a Rule,
+        message: &'a Message,
+        payload: &'a Payload,
+        principal: &'a str,
+        variables: &'a Variables,
+    ) -> Input<'a> {
+        Input {
+            topic: message.topic.as_str(),
+            payload,
+            client_id: &message.client_id,
+            principal,
+            via: via(message),
+            now: message.accepted_at,
+            account_id: &self.account_id,
             trace: message.trace,
-            hops: message.hops.saturating_add(1),
-            principal: message.principal.clone(),
-            client_id: message.client_id.clone(),
+            rule_name: rule.name(),
+            properties: message.properties.as_deref(),
             source_ip: message.source_ip,
+            variables,
+            host: &self.host,
+        }
+    }
+
+    /// Fills one action in. A failure is counted and logged.
+    fn carry(
+        &self,
+        rule: &Rule,
+        number: usize,
+        input: &Input<'_>,
+        message: &Message,
+        output: &Bytes,
+    ) -> Result<Made, Failure> {
+        let (name, made) = match rule.action(number) {
+            None => ("SQL", Err(Invalid::NoOutbox)),
+            Some(action) => (
+                action.name(),
+                action
+                    .render(input, output)
+                    .and_then(|rendered| make(rule, number, rendered, input, message, output)),
+            ),
+        };
+        let counters = rule.counters.action(number);
+        let protocol = message.source.protocol();
+        let error = match made {
+            Ok(made) => {
+                // The others are done when their outbox says so.
+                if !matches!(&made, Made::Handed(Target::Outbox(_), _)) {
+                    rule.counters.succeeded.fetch_add(1, Ordering::Relaxed);
+                    counters.success(Duration::ZERO);
+                    METRICS.count(Metric::RuleActionSuccess, protocol);
+                    succeeded(rule, message, name);
+                }
+                return Ok(made);
+            }
+            Err(error) => error,
+        };
+        let (reason, resource) = match &error {
+            Invalid::Template { .. } => (&rule.counters.failed_template, ""),
+            Invalid::Topic { text, .. } => {
+                METRICS.dropped(DropReason::BadTopic, 1);
+                (&rule.counters.failed_topic, text.as_str())
+            }
+            _ => (&rule.counters.failed_action, ""),
+        };
+        reason.fetch_add(1, Ordering::Relaxed);
+        counters.failure(FailureReason::Template);
+        METRICS.count(Metric::RuleActionFailure, protocol);
+        let failure = Failure {
+            action: failure::names(name).0,
+            resource: resource.to_owned(),
+            message: error.to_string(),
+        };
+        report(rule, message, name, &failure);
+        Err(failure)
+    }
+}
+
+/// What an action makes of a message, for the broker.
+#[derive(Debug)]
+pub(crate) enum Made {
+    Published(Message),
+    Handed(Target, Message),
+}
+
+impl Made {
+    fn into_output(self, out: &mut RuleOutput) {
+        match self {
+            Self::Published(message) => out.published.push(message),
+            Self::Handed(target, message) => out.handed.push((target, message)),
+        }
+    }
+}
+
+fn make(
+    rule: &Rule,
+    number: usize,
+    rendered: Rendered,
+    input: &Input<'_>,
+    message: &Message,
+    output: &Bytes,
+) -> Result<Made, Invalid> {
+    // What stays as it is on every way; ids and the time of acceptance are the broker's.
+    let derived = Message {
+        id: MessageId(0),
+        retain: false,
+        accepted_at: UnixMillis(0),
+        trusted: false,
+        expiry: None,
+        properties: None,
+        payload: output.clone(),
+        ..message.clone()
+    };
+    match rendered {
+        Rendered::Publish {
+            topic,
+            qos,
+            retain,
+            expiry,
+            properties,
+        } => Ok(Made::Published(Message {
+            hops: message.hops.saturating_add(1),
             source: Source::Rule {
                 name: rule.name().clone(),
             },
             topic,
-            payload,
-            qos: action.qos,
-            retain: false,
-            accepted_at: UnixMillis(0),
-            trusted: false,
-            expiry: None,
-            properties: None,
-        })
+            qos,
+            retain,
+            expiry,
+            properties,
+            ..derived
+        })),
+        Rendered::Route { route, topic, qos } => Ok(Made::Handed(
+            Target::Route(route.into()),
+            Message {
+                topic: topic.unwrap_or_else(|| message.topic.clone()),
+                qos: qos.unwrap_or(message.qos),
+                source: Source::Rule {
+                    name: rule.name().clone(),
+                },
+                ..derived
+            },
+        )),
+        Rendered::Task(task, body) => {
+            let outbox = rule.outbox(number).ok_or(Invalid::NoOutbox)?;
+            let work = Work {
+                task: *task,
+                body: body.unwrap_or_else(|| output.clone()),
+                original: input.payload.bytes().clone(),
+            };
+            let payload = work.encode().ok_or(Invalid::NoNumber)?;
+            Ok(Made::Handed(
+                Target::Outbox(outbox),
+                Message {
+                    payload,
+                    // For the templates of the error action.
+                    properties: message.properties.clone(),
+                    ..derived
+                },
+            ))
+        }
     }
 }
 
-/// Counts and logs what failed.
-fn report(rule: &Rule, message: &Message, protocol: Protocol, failure: &Failure) {
-    METRICS.count(Metric::RuleActionFailure, protocol);
+/// A message has reached a rule (2016 guide, "Rules Engine Events").
+fn told(rule: &Rule, message: &Message, what: &str) {
+    tracing::debug!(
+        event = event::MESSAGE_RECEIVED,
+        rule = &**rule.name(),
+        trace_id = %message.trace,
+        principal_id = %message.principal,
+        topic = message.topic.as_str(),
+        client_id = &*message.client_id,
+        "{what}"
+    );
+}
+
+/// An action was carried out.
+pub(crate) fn succeeded(rule: &Rule, message: &Message, action: &str) {
+    tracing::debug!(
+        event = failure::names(action).1,
+        rule = &**rule.name(),
+        trace_id = %message.trace,
+        principal_id = %message.principal,
+        topic = message.topic.as_str(),
+        client_id = &*message.client_id,
+        "done"
+    );
+}
+
+/// Logs what failed for good.
+pub(crate) fn report(rule: &Rule, message: &Message, action: &str, failure: &Failure) {
     tracing::warn!(
-        event = event::REPUBLISH_FAILURE,
+        event = failure::names(action).2,
         rule = &**rule.name(),
         trace_id = %message.trace,
         principal_id = %message.principal,
@@ -270,20 +472,10 @@ impl RuleEngine for Engine {
         let payload = Payload::new(message.payload.clone());
         let principal = message.principal.id();
         for rule in matching.into_iter().filter_map(|n| set.rules.get(n)) {
+            let variables = Variables::default();
             let input = Input {
-                topic: message.topic.as_str(),
-                payload: &payload,
-                client_id: &message.client_id,
-                principal: &principal,
-                via: via(message),
                 now: now.wall,
-                account_id: &self.account_id,
-                trace: message.trace,
-                rule_name: rule.name(),
-                properties: message.properties.as_deref(),
-                source_ip: message.source_ip,
-                variables: &Variables::default(),
-                host: &self.host,
+                ..self.input(rule, message, &payload, &principal, &variables)
             };
             self.run(rule, &input, message, out);
         }

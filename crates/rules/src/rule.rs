@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use iotedge_model::QoS;
-use iotedge_sql::{SqlVersion, Statement, Template};
+use iotedge_ports::OutboxId;
+use iotedge_sql::{SqlVersion, Statement};
 
-use crate::document::RuleProblem;
+use crate::action::Action;
+use crate::counters::{ActionCounters, MAX_ACTIONS};
+use crate::document::{Place, RuleProblem};
 
 /// 1 to 128 of `[a-zA-Z0-9_-]`. AWS IoT has no `-`, but its guide's own example is `my-rule`.
 pub(crate) fn check_name(name: &str) -> Result<(), RuleProblem> {
@@ -29,24 +31,14 @@ pub(crate) struct RuleDefinition {
     pub(crate) statement: Option<Statement>,
     pub(crate) actions: Vec<Action>,
     pub(crate) error_action: Option<Action>,
+    /// Where each of `actions`, and then `error_action`, stands.
+    pub(crate) places: Vec<Place>,
+    /// What its author should look at again, the statement's own apart.
+    pub(crate) warnings: Vec<String>,
     /// The document's text.
     pub(crate) source: String,
     /// The file it stands in, or what stands for one.
     pub(crate) file: String,
-}
-
-/// What a rule does with its output.
-#[derive(Debug, Clone)]
-pub(crate) enum Action {
-    /// Publishes it on another topic.
-    Republish(Republish),
-}
-
-/// The `republish` action.
-#[derive(Debug, Clone)]
-pub(crate) struct Republish {
-    pub(crate) topic: Template,
-    pub(crate) qos: QoS,
 }
 
 /// A topic rule. Immutable but for its counters.
@@ -54,6 +46,8 @@ pub(crate) struct Republish {
 pub struct Rule {
     pub(crate) definition: RuleDefinition,
     pub(crate) counters: Arc<Counters>,
+    /// The outboxes of `actions`, and then of `error_action`; none for those that need none.
+    pub(crate) outboxes: Vec<Option<OutboxId>>,
 }
 
 impl Rule {
@@ -61,6 +55,7 @@ impl Rule {
         Self {
             definition,
             counters: Arc::default(),
+            outboxes: Vec::new(),
         }
     }
 
@@ -105,10 +100,8 @@ impl Rule {
 
     /// The names of its actions, in order, without the error action.
     pub fn action_names(&self) -> Vec<String> {
-        let name = |action: &Action| match action {
-            Action::Republish(_) => "republish".to_owned(),
-        };
-        self.definition.actions.iter().map(name).collect()
+        let actions = self.definition.actions.iter();
+        actions.map(|action| action.name().to_owned()).collect()
     }
 
     /// `awsIotSqlVersion`.
@@ -117,11 +110,37 @@ impl Rule {
     }
 
     /// What its author should look at again.
-    pub fn warnings(&self) -> &[String] {
-        self.definition
-            .statement
-            .as_ref()
-            .map_or(&[], Statement::warnings)
+    pub fn warnings(&self) -> Vec<String> {
+        let statement = self.definition.statement.as_ref();
+        let warnings = statement.map_or(&[][..], Statement::warnings).iter();
+        warnings.chain(&self.definition.warnings).cloned().collect()
+    }
+
+    /// An action of its list, or with the number behind the last of it its error action.
+    pub(crate) fn action(&self, number: usize) -> Option<&Action> {
+        let actions = &self.definition.actions;
+        match number {
+            n if n == MAX_ACTIONS => self.definition.error_action.as_ref(),
+            n => actions.get(n),
+        }
+    }
+
+    /// The outbox of an action, numbered as [`Rule::action`] has them.
+    pub(crate) fn outbox(&self, number: usize) -> Option<OutboxId> {
+        self.outboxes.get(number).copied().flatten()
+    }
+
+    /// What its actions have done since the daemon started, the error action last: its name in the
+    /// document (`actions[0]`, `errorAction`), its kind, and its counters.
+    pub fn action_counts(&self) -> Vec<(String, &'static str, crate::ActionCounts)> {
+        let numbered = self.definition.actions.iter().enumerate();
+        let named = numbered.map(|(n, action)| (format!("actions[{n}]"), n, action));
+        let error = self.definition.error_action.as_ref();
+        let error = error.map(|action| ("errorAction".to_owned(), MAX_ACTIONS, action));
+        named
+            .chain(error)
+            .map(|(name, n, action)| (name, action.name(), self.counters.action(n).counts()))
+            .collect()
     }
 
     /// What it has done since the daemon started.
@@ -134,6 +153,7 @@ impl Rule {
             failed_sql: load(&self.counters.failed_sql),
             failed_template: load(&self.counters.failed_template),
             failed_topic: load(&self.counters.failed_topic),
+            failed_action: load(&self.counters.failed_action),
         }
     }
 }
@@ -146,6 +166,15 @@ pub(crate) struct Counters {
     pub(crate) failed_sql: AtomicU64,
     pub(crate) failed_template: AtomicU64,
     pub(crate) failed_topic: AtomicU64,
+    pub(crate) failed_action: AtomicU64,
+    actions: [ActionCounters; MAX_ACTIONS + 1],
+}
+
+impl Counters {
+    /// Of one action, numbered as [`Rule::action`] has them.
+    pub(crate) fn action(&self, number: usize) -> &ActionCounters {
+        &self.actions[number.min(MAX_ACTIONS)]
+    }
 }
 
 /// What a rule has done since the daemon started.
@@ -163,4 +192,7 @@ pub struct RuleCounts {
     pub failed_template: u64,
     /// Actions whose topic was none that can be published to.
     pub failed_topic: u64,
+    /// Actions that failed for good when they were carried out, or that could not be filled in
+    /// otherwise.
+    pub failed_action: u64,
 }

@@ -47,6 +47,7 @@ mod salvage;
 mod schema;
 mod space;
 mod store;
+mod table;
 mod types;
 mod writer;
 
@@ -54,6 +55,7 @@ pub use documents::{Document, DocumentError, Documents, Expect, Put};
 pub use error::StoreError;
 pub use queue::dead::{DeadLetter, DeadLetterError};
 pub use store::Store;
+pub use table::{ACCEPTED_AT, TableError, TableFile, TableRow, TableValue};
 pub use types::{
     Account, Append, Depth, Done, OnFatal, Opened, Options, QueuedRow, RetainedChange, RowState,
     Salvage, SessionRecord, SubscriptionRecord, TakerId, TakerInfo, TakerKind, TakerRow,

@@ -45,3 +45,5 @@ pub const CERTIFICATE: &str = "Certificate";
 pub const CLOCK: &str = "Clock";
 /// The store.
 pub const STORE: &str = "Store";
+/// A rule's outbox: its sink is tried again.
+pub const OUTBOX: &str = "Outbox";

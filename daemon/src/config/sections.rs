@@ -15,7 +15,7 @@ use super::tree::Table;
 use super::{
     AdminConfig, Config, ConfigErrors, DEFAULT_ADMIN, DEFAULT_SOCKET, GatewayConfig,
     ListenerAddress, ListenerConfig, LogConfig, ShadowConfig, StoreConfig, broker, devices,
-    listener, units, upstream,
+    listener, rules, units, upstream,
 };
 
 pub(super) fn read(file: &Path, whole: &Table) -> Result<Config, ConfigErrors> {
@@ -59,6 +59,9 @@ fn root_table(file: &Path, root: &Section<'_>) -> Option<Config> {
     admin_section.finish();
     let store = store(root.table("store"));
     let shadow = shadow(root.table("shadow"));
+    let rules_section = root.table("rules");
+    let rules = rules::read(&rules_section, data_dir.as_deref());
+    rules_section.finish();
     let log = log(root.table("log"));
     let upstreams = upstream::read(root, &gateway);
     let serial = devices::read(root);
@@ -76,6 +79,7 @@ fn root_table(file: &Path, root: &Section<'_>) -> Option<Config> {
         admin,
         store,
         shadow,
+        rules,
         log,
         upstreams,
         serial,

@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use iotedge_model::{CertificateId, QoS, ShadowName, ThingName, Topic, TopicFilter};
 
+mod dead_letters;
 mod policy;
 mod things;
 
+pub(super) use dead_letters::{Chosen, DeadLetters};
 pub(super) use policy::{Explain, Policy, PolicyTarget, Version, VersionArg};
 pub(super) use things::{Principal, Thing, ThingArg, ThingType, ThingUpdate, TypeArg};
 
@@ -67,6 +69,9 @@ pub(super) enum Command {
     /// Upstreams
     #[command(subcommand)]
     Bridge(Bridge),
+    /// Messages that a rule's action or an upstream never takes
+    #[command(subcommand)]
+    DeadLetters(DeadLetters),
     /// Publish one message
     Publish(Publish),
     /// Print the messages of a filter as they come

@@ -169,6 +169,14 @@ pub enum Request {
     RuleDisable(Rule),
     /// → `null`.
     RuleDelete(Rule),
+    /// → a list of [`DeadLetterInfo`], without bodies, oldest first.
+    DeadLetterList(DeadLetterList),
+    /// → [`DeadLetterInfo`].
+    DeadLetterShow(DeadLetter),
+    /// Answered when it waits in its queue again, durably. → `null`.
+    DeadLetterReplay(DeadLetter),
+    /// → `null`.
+    DeadLetterDrop(DeadLetter),
     /// → [`BridgeStatus`].
     BridgeStatus,
     /// → `null`.
@@ -384,6 +392,22 @@ arguments! {
         /// Whether it must be there already and is replaced; else it must not.
         #[serde(default)]
         replace: bool,
+    }
+    /// Of [`Request::DeadLetterList`].
+    DeadLetterList {
+        /// Only of this queue, or of all queues of this rule or upstream.
+        #[serde(default)]
+        queue: Option<String>,
+        /// Only behind this number.
+        #[serde(default)]
+        after: Option<u64>,
+        /// At most so many.
+        limit: u32,
+    }
+    /// Names a dead letter.
+    DeadLetter {
+        /// Its number.
+        id: u64,
     }
     /// Names an upstream.
     Upstream {

@@ -10,6 +10,7 @@ use iotedge_model::reserved::shadow_prefix;
 use iotedge_model::{QoS, ThingName, TopicFilter};
 use serde_json::{Value, json};
 
+mod dead_letters;
 mod policy;
 mod rules;
 mod things;
@@ -44,6 +45,7 @@ pub(super) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), CtlE
         Command::Shadow(command) => session.shadow(command),
         Command::Rule(command) => session.rule(command),
         Command::Bridge(command) => session.bridge(command),
+        Command::DeadLetters(command) => session.dead_letters(command),
         Command::Publish(publish) => session.publish(publish),
         Command::Subscribe(subscribe) => session.subscribe(subscribe),
         Command::Reload => session.ask_and_show(&Request::Reload, show::reloaded),

@@ -6,8 +6,8 @@ use iotedge_model::UnixMillis;
 use serde_json::Value;
 
 use super::protocol::{
-    BridgeStatus, CertificateInfo, PolicyInfo, PolicyVersionInfo, Reloaded, RouteStatus, RuleInfo,
-    ShadowInfo, Status, ThingInfo, ThingTypeInfo, UpstreamStatus,
+    BridgeStatus, CertificateInfo, DeadLetterInfo, PolicyInfo, PolicyVersionInfo, Reloaded,
+    RouteStatus, RuleInfo, ShadowInfo, Status, ThingInfo, ThingTypeInfo, UpstreamStatus,
 };
 use super::text::{bytes, counts, list, plain, span, table, time};
 
@@ -361,6 +361,39 @@ pub(super) fn thing(t: &ThingInfo, out: &mut dyn Write) -> io::Result<()> {
         lines.push(("certificate", id.clone()));
     }
     fields(out, &lines)
+}
+
+pub(super) fn dead_letters(all: &[DeadLetterInfo], out: &mut dyn Write) -> io::Result<()> {
+    let rows: Vec<_> = all
+        .iter()
+        .map(|letter| {
+            [
+                letter.id.to_string(),
+                letter.queue.clone(),
+                time(letter.died_at),
+                letter.topic.clone(),
+                letter.reason.clone(),
+            ]
+        })
+        .collect();
+    let header = ["ID", "QUEUE", "GIVEN UP", "TOPIC", "REASON"];
+    table(out, header, &rows, "no dead letters")
+}
+
+pub(super) fn dead_letter(letter: &DeadLetterInfo, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "id        {}", letter.id)?;
+    writeln!(out, "queue     {} ({})", letter.queue, letter.kind)?;
+    writeln!(out, "reason    {}", letter.reason)?;
+    writeln!(out, "given up  {}", time(letter.died_at))?;
+    writeln!(out, "accepted  {}", time(letter.accepted_at))?;
+    writeln!(out, "topic     {}", letter.topic)?;
+    writeln!(out, "client    {}", letter.client_id)?;
+    writeln!(out, "trace     {}", letter.trace_id)?;
+    if let Some(action) = &letter.action {
+        writeln!(out, "action    {action}")?;
+    }
+    let body = letter.body.as_ref().map_or(&[][..], |body| &body.0);
+    writeln!(out, "body      {}", String::from_utf8_lossy(body))
 }
 
 pub(super) fn rules(all: &[RuleInfo], out: &mut dyn Write) -> io::Result<()> {

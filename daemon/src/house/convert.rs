@@ -12,7 +12,7 @@ use rustls::ServerConfig;
 
 use crate::config::{
     Config, Direction, ListenerAddress, ListenerAuth, ListenerConfig, ListenerProtocol, Profile,
-    RouteConfig, ShadowConfig, UpstreamConfig,
+    RouteConfig, RulesConfig, ShadowConfig, UpstreamConfig,
 };
 
 pub(super) fn broker_limits(config: &Config) -> iotedge_broker::Limits {
@@ -256,6 +256,17 @@ fn one_listener(
         max_topic_alias: config.max_topic_alias,
         allow_empty_client_id: config.allow_empty_client_id,
     })
+}
+
+/// How the outboxes of rules behave.
+pub(super) fn outbox_settings(rules: &RulesConfig) -> iotedge_rules::OutboxSettings {
+    iotedge_rules::OutboxSettings {
+        retry_for: rules.retry_for,
+        max_attempts: rules.max_attempts,
+        max_bytes: rules.max_outbox_bytes,
+        max_messages: rules.max_outbox_messages,
+        on_full: rules.on_full,
+    }
 }
 
 /// The names of all outbound queues.

@@ -46,7 +46,7 @@ impl Health for Rooms {
                 value: value(route),
             }));
         }
-        METRICS.render(&gauges)
+        METRICS.render(&gauges) + &super::rule_metrics::render(self)
     }
 
     fn trouble(&self) -> Option<String> {

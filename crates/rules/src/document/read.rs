@@ -73,6 +73,19 @@ impl<'t> Node<'t> {
         self.raw.trim_matches('"').parse().ok()
     }
 
+    /// A whole number that is not negative, as number or as string.
+    pub(crate) fn integer(&self) -> Option<u64> {
+        self.raw.trim_matches('"').parse().ok()
+    }
+
+    /// A scalar's text: a string's content, a number or a word as it is written.
+    pub(crate) fn scalar(&self) -> Result<String, RuleProblem> {
+        if self.raw.starts_with(['{', '[']) {
+            return Err(RuleProblem::WrongType("a string"));
+        }
+        Ok(self.string().unwrap_or_else(|_| self.raw.to_owned()))
+    }
+
     pub(crate) fn members(&self) -> Result<Vec<(String, Self)>, RuleProblem> {
         let members: Members<'t> = self.read("an object")?;
         Ok(members

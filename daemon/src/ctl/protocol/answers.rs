@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use iotedge_model::UnixMillis;
 use serde::{Deserialize, Serialize};
 
+use super::Base64;
+
 macro_rules! answers {
     ($case:literal $($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty),* $(,)? })*) => {$(
         $(#[$doc])*
@@ -371,6 +373,36 @@ answers! { "snake_case"
         dropped: BTreeMap<String, u64>,
         /// Sent again after a lost connection, since start.
         resent: u64,
+    }
+    /// A message that its queue's other side never takes.
+    DeadLetterInfo {
+        /// Its number.
+        id: u64,
+        /// `outbox`, `route`, …
+        kind: String,
+        /// The queue: `RULE/0` of a rule's first action, `UPSTREAM/ROUTE`.
+        queue: String,
+        /// Why, in words.
+        reason: String,
+        /// When it was given up.
+        died_at: UnixMillis,
+        /// When its message was accepted.
+        accepted_at: UnixMillis,
+        /// The message's topic.
+        topic: String,
+        /// Who published it.
+        client_id: String,
+        /// Its trace.
+        trace_id: String,
+        /// What was to be done; `null` for a message as it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        action: Option<serde_json::Value>,
+        /// What was to be sent or written.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        body: Option<Base64>,
+        /// The payload of the message that a rule made it of.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        original: Option<Base64>,
     }
     /// Of [`Request::Reload`].
     Reloaded {
