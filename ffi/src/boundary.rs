@@ -57,6 +57,20 @@ pub(crate) unsafe fn sized_bytes<'a>(data: *const u8, len: usize) -> Option<&'a 
     (!data.is_null()).then(|| unsafe { std::slice::from_raw_parts(data, len) })
 }
 
+/// Writes a text and a NUL byte behind it.
+///
+/// # Safety
+/// There is room for both.
+#[allow(unsafe_code)]
+pub(crate) unsafe fn write_text(buf: *mut c_char, text: &[u8]) {
+    // The text may stand in the same buffer.
+    // SAFETY: as the caller says.
+    unsafe {
+        std::ptr::copy(text.as_ptr(), buf.cast::<u8>(), text.len());
+        buf.add(text.len()).write(0);
+    }
+}
+
 /// Bytes as MQTT text.
 pub(crate) fn text(what: &'static str, bytes: &[u8]) -> Result<Str> {
     std::str::from_utf8(bytes)

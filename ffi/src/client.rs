@@ -8,10 +8,12 @@
 //!    again.
 
 mod operation;
+mod outbox;
 mod reconnect;
 mod state;
 mod table;
 mod waiting;
+mod wake;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
@@ -21,12 +23,16 @@ use std::time::Duration;
 use iotedge_mqtt::{Connect, PacketId, Publish, QoS, Str, SubAckCode};
 
 use self::operation::Operation;
+use self::outbox::Outbox;
+pub(crate) use self::outbox::{Done, Post};
 use self::reconnect::Backoff;
 pub(crate) use self::state::State;
 use self::table::Table;
 pub(crate) use self::waiting::Ran;
+pub(crate) use self::wake::Wake;
 use crate::connection::{Connection, Outcome};
 use crate::error::{Error, Result};
+use crate::log;
 
 /// Where to connect and as whom.
 #[derive(Debug, Clone)]
@@ -43,6 +49,17 @@ pub(crate) struct Endpoint {
     pub(crate) verify: bool,
     /// The protocol to ask for by ALPN; without one, AWS IoT's on port 443.
     pub(crate) alpn: Option<Vec<u8>>,
+    /// A Unix socket to connect to instead, without TLS: nothing else here counts then.
+    pub(crate) local: Option<PathBuf>,
+}
+
+impl std::fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.local {
+            Some(path) => write!(f, "{}", path.display()),
+            None => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
 }
 
 /// What a client is made with.
@@ -66,6 +83,12 @@ pub(crate) struct Settings {
     pub(crate) reconnect_max: Duration,
     /// Whether to reconnect at all.
     pub(crate) auto_reconnect: bool,
+    /// Whether attempts end when the longest wait is over.
+    pub(crate) gives_up: bool,
+    /// Posted messages that may wait for their acknowledgement at the server; 0 without posting.
+    pub(crate) max_in_flight: u16,
+    /// Bytes of posted messages that are not acknowledged yet, at most.
+    pub(crate) max_queued_bytes: usize,
 }
 
 /// Is given a message of a subscription.
@@ -81,6 +104,9 @@ pub(crate) struct Client {
     connection: Mutex<Option<Connection>>,
     table: Mutex<Table>,
     backoff: Mutex<Backoff>,
+    outbox: Mutex<Outbox>,
+    /// For those who post, and for programs with a loop of their own.
+    wake: Option<Wake>,
 }
 
 /// A lock that a panic elsewhere has not spoilt: what it guards is replaced as a whole.
@@ -91,6 +117,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Client {
     /// A client that has not connected yet. Touches neither network nor files.
     pub(crate) fn new(settings: Settings) -> Self {
+        Self::with_wake(settings, None)
+    }
+
+    /// One that messages can be posted to.
+    pub(crate) fn with_wake(settings: Settings, wake: Option<Wake>) -> Self {
         Self {
             state: AtomicI32::new(State::Initialized as i32),
             auto_reconnect: AtomicBool::new(settings.auto_reconnect),
@@ -98,6 +129,8 @@ impl Client {
             connection: Mutex::new(None),
             table: Mutex::new(Table::new(settings.max_subscriptions)),
             backoff: Mutex::new(Backoff::default()),
+            outbox: Mutex::new(Outbox::default()),
+            wake,
             settings,
         }
     }
@@ -157,8 +190,13 @@ impl Client {
         };
         *lock(&self.connection) = None;
         let connection = Connection::open(&self.settings, &login)?;
+        self.watch(&connection);
         *lock(&self.connection) = Some(connection);
         outcome.becomes = State::ConnectedIdle;
+        drop(outcome);
+        log::info(&format!("connected to {}", self.settings.endpoint));
+        self.pump();
+        self.rest();
         Ok(())
     }
 
@@ -176,6 +214,7 @@ impl Client {
         let connection = lock(&self.connection).take();
         let sent = connection.map_or(Ok(()), Connection::disconnect);
         self.put(State::DisconnectedManually);
+        self.give_up_posted(&Error::ManuallyDisconnected);
         sent
     }
 
@@ -183,8 +222,8 @@ impl Client {
     pub(crate) fn retire(&self) {
         self.put(State::Invalid);
         *lock(&self.connection) = None;
-        let mut table = lock(&self.table);
-        table.clear();
+        lock(&self.table).clear();
+        self.give_up_posted(&Error::ManuallyDisconnected);
     }
 
     /// Publishes. With QoS 1 and 2 it returns when the server has acknowledged.
@@ -268,7 +307,10 @@ impl Client {
         }
     }
 
-    fn with_connection<T>(&self, work: impl FnOnce(&mut Connection) -> Result<T>) -> Result<T> {
+    pub(super) fn with_connection<T>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T>,
+    ) -> Result<T> {
         let mut connection = lock(&self.connection);
         work(connection.as_mut().ok_or(Error::NotConnected)?)
     }

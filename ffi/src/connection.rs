@@ -1,5 +1,6 @@
 //! MQTT over one [`Wire`]: what belongs to a single connection.
 
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
@@ -8,7 +9,7 @@ use iotedge_mqtt::{
     ReasonCode, Received, Role, Str, SubAckCode, Subscribe, Unsubscribe, encode, encode_publish,
 };
 
-use crate::client::Settings;
+use crate::client::{Post, Settings};
 use crate::error::{Error, Result};
 use crate::tls;
 use crate::wire::{Filled, Patience, Wire};
@@ -50,6 +51,10 @@ pub(crate) struct Connection {
     /// A packet was too large, and the application does not know yet.
     oversize: Option<usize>,
     outbound: Outbound<()>,
+    /// Posted messages that may be on their way.
+    max_in_flight: usize,
+    /// Posted messages that are.
+    posted: usize,
     inbound: Inbound,
     outcomes: Vec<(PacketId, Outcome)>,
     tx_limit: usize,
@@ -68,8 +73,16 @@ impl Connection {
         let mut connect = BytesMut::new();
         encode(&Packet::Connect(login.clone()), &mut connect)?;
         check_size(connect.len(), settings.tx_limit)?;
-        let config = tls::config(&settings.endpoint)?;
-        let wire = Wire::connect(&settings.endpoint, config, timeout, settings.tls_timeout)?;
+        let endpoint = &settings.endpoint;
+        let wire = match &endpoint.local {
+            Some(path) => Wire::connect_local(path, timeout)?,
+            None => Wire::connect(
+                endpoint,
+                tls::config(endpoint)?,
+                timeout,
+                settings.tls_timeout,
+            )?,
+        };
         let keep_alive = match login.keep_alive {
             0 => None,
             seconds => Some(Duration::from_secs(seconds.into())),
@@ -80,7 +93,9 @@ impl Connection {
             buf: BytesMut::new(),
             skip: 0,
             oversize: None,
-            outbound: Outbound::new(MAX_DEPTH as u16 + 1),
+            outbound: Outbound::new(MAX_DEPTH as u16 + 1 + settings.max_in_flight),
+            max_in_flight: settings.max_in_flight.into(),
+            posted: 0,
             inbound: Inbound::new(MAX_INBOUND),
             outcomes: Vec::new(),
             tx_limit: settings.tx_limit,
@@ -134,6 +149,62 @@ impl Connection {
         self.unless_failed(id, sent)
     }
 
+    /// Begins to send a PUBLISH that nobody waits for: what the socket does not take now goes later.
+    /// [`Error::NotIdle`] when too much is on its way already.
+    pub(crate) fn post(&mut self, message: &Post, dup: bool) -> Result<Option<PacketId>> {
+        if self.broken {
+            return Err(Error::Write("the connection is broken".into()));
+        }
+        if self.wire.has_unsent() || self.posted >= self.max_in_flight {
+            return Err(Error::NotIdle);
+        }
+        let id = match message.qos {
+            QoS::AtMostOnce => None,
+            qos => Some(self.outbound.push(qos, ()).ok_or(Error::NotIdle)?),
+        };
+        let mut out = BytesMut::new();
+        let Post {
+            topic,
+            payload,
+            qos,
+            retain,
+            ..
+        } = message;
+        let dup = dup && id.is_some();
+        let encoded = encode_publish(&mut out, topic, payload, *qos, *retain, dup, id);
+        let sent = encoded.map_err(Error::from).and_then(|()| {
+            check_size(out.len(), self.tx_limit)?;
+            let sent = self.wire.write_some(&out);
+            self.broken |= sent.is_err();
+            sent
+        });
+        let id = self.unless_failed(id, sent)?;
+        self.posted += usize::from(id.is_some());
+        Ok(id)
+    }
+
+    /// Whether the answer to a posted message has come.
+    pub(crate) fn take_posted(&mut self, id: PacketId) -> bool {
+        let answered = self.take_outcome(id).is_some();
+        self.posted -= usize::from(answered);
+        answered
+    }
+
+    /// The socket, and whether it is to be looked at for room to write.
+    pub(crate) fn interest(&self) -> (BorrowedFd<'_>, bool) {
+        (self.wire.descriptor(), self.wire.has_unsent())
+    }
+
+    /// Whether something was read that has not been looked at.
+    pub(crate) fn has_unread(&self) -> bool {
+        !self.buf.is_empty() && !self.broken
+    }
+
+    /// When `listen` is to be called again at the latest.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.keep_alive.map(|_| self.ping_due)
+    }
+
     /// Sends a SUBSCRIBE for one filter; its id is to be waited for.
     pub(crate) fn subscribe(&mut self, filter: Str, qos: QoS) -> Result<PacketId> {
         let packet_id = self.outbound.push_request(()).ok_or(Error::NotIdle)?;
@@ -170,8 +241,14 @@ impl Connection {
     }
 
     /// Looks until `deadline` for the answer to `id`, or for any packet.
-    pub(crate) fn step(&mut self, id: Option<PacketId>, deadline: Instant) -> Result<Step> {
-        let mut patience = Patience::until(deadline);
+    /// Ends early when `wake` becomes readable.
+    pub(crate) fn step(
+        &mut self,
+        id: Option<PacketId>,
+        deadline: Instant,
+        wake: Option<BorrowedFd<'_>>,
+    ) -> Result<Step> {
+        let mut patience = Patience::until_woken(deadline, wake);
         loop {
             if let Some(outcome) = id.and_then(|id| self.take_outcome(id)) {
                 return Ok(Step::Answered(outcome));
@@ -201,7 +278,7 @@ impl Connection {
             match self.wire.fill(&mut self.buf, &mut patience) {
                 Ok(Filled::Data) => {}
                 Ok(Filled::Nothing) => return Ok(Step::Nothing),
-                Ok(Filled::Late) => return Ok(Step::Progress),
+                Ok(Filled::Late | Filled::Woken) => return Ok(Step::Progress),
                 Err(error) => {
                     self.broken = true;
                     return Err(match error {
@@ -216,14 +293,18 @@ impl Connection {
     /// Looks until `deadline` for any packet, and sends PINGREQ when it is time. The last one's
     /// answer is missing only when nothing is left to read: a program that was away for long finds
     /// it behind everything else.
-    pub(crate) fn listen(&mut self, deadline: Instant) -> Result<Step> {
+    pub(crate) fn listen(
+        &mut self,
+        deadline: Instant,
+        wake: Option<BorrowedFd<'_>>,
+    ) -> Result<Step> {
         let Some(interval) = self.keep_alive else {
-            return self.step(None, deadline);
+            return self.step(None, deadline, wake);
         };
         let now = Instant::now();
         let due = now >= self.ping_due;
         if due && self.ping_outstanding {
-            let step = self.step(None, now)?;
+            let step = self.step(None, now, None)?;
             if matches!(step, Step::Nothing) {
                 self.broken = true;
                 return Err(Error::KeepAlive);
@@ -235,7 +316,7 @@ impl Connection {
             self.ping_outstanding = true;
             self.ping_due = now + interval;
         }
-        self.step(None, deadline.min(self.ping_due))
+        self.step(None, deadline.min(self.ping_due), wake)
     }
 
     fn take_outcome(&mut self, id: PacketId) -> Option<Outcome> {

@@ -108,6 +108,18 @@ pub(crate) enum Error {
     /// All slots for subscriptions are taken.
     #[error("all {0} slots for subscriptions are taken")]
     TooManySubscriptions(usize),
+    /// Too much waits to be acknowledged.
+    #[error("more than {0} bytes of messages wait to be acknowledged")]
+    QueueFull(usize),
+    /// The shadow has no such member, or nothing of it is known yet.
+    #[error("the shadow has no {0}")]
+    NoMember(String),
+    /// The member is of another type, or does not fit the caller's.
+    #[error("{0} of the shadow is of another type, or does not fit")]
+    WrongType(String),
+    /// The server refused the document.
+    #[error("the server refused the document: {0}")]
+    Rejected(String),
     /// There is no such subscription.
     #[error("there is no subscription to this filter")]
     NotSubscribed,

@@ -13,6 +13,8 @@ pub mod compat;
 mod connection;
 mod error;
 mod json;
+mod log;
 pub mod native;
+mod shadow;
 mod tls;
 mod wire;

@@ -1,20 +1,26 @@
-//! `iotedge.h`: the native C API. cbindgen makes the header of this file; the names are C's.
+//! `iotedge.h`: the native C API. cbindgen makes the header of this file and those in `native/`;
+//! the names are C's.
 #![allow(unsafe_code)] // a C border; every function says what it takes for granted
 #![allow(non_camel_case_types)] // the names that C programs see
 // `iotedge_client` is known to C by its name only.
 #![allow(private_interfaces)]
 
+mod log;
+mod publish;
+mod shadow;
+
+use std::cell::RefCell;
 use std::ffi::{CString, OsStr, c_char, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use iotedge_mqtt::{Connect, Publish, QoS, Str, SubAckCode, Version};
+use iotedge_mqtt::{Connect, LastWill, Publish, QoS, Str, SubAckCode, Version};
 
 use crate::boundary::{UserData, c_bytes, qos, sized_bytes, text};
-use crate::client::{Client, Endpoint, Handler, Settings};
+use crate::client::{Client, Endpoint, Handler, Settings, Wake};
 use crate::error::{Error, Result};
 
 /// What a call came to. IOTEDGE_OK is 0, everything else is negative.
@@ -51,16 +57,33 @@ pub enum iotedge_status {
     IOTEDGE_PROTOCOL_ERROR = -13,
     /// A fault of this library.
     IOTEDGE_INTERNAL_ERROR = -14,
+    /// The connection is lost and iotedge_client_process makes it again.
+    IOTEDGE_RECONNECTING = -15,
+    /// The shadow has no such member, or is not known yet.
+    IOTEDGE_NOT_FOUND = -16,
+    /// The member is of another type, or does not fit.
+    IOTEDGE_WRONG_TYPE = -17,
+    /// The server refused the document.
+    IOTEDGE_REJECTED = -18,
 }
 use iotedge_status::*;
 
-/// A client. One operation at a time; callbacks run on the calling thread, inside
-/// iotedge_client_process and inside calls that wait for an answer. A callback may publish,
-/// subscribe and unsubscribe.
+pub use self::log::*;
+pub use self::publish::*;
+pub use self::shadow::*;
+
+/// A client. Several threads may use it. Callbacks run inside iotedge_client_process and inside
+/// calls that wait for an answer, on the thread that called. A callback may publish, subscribe and
+/// unsubscribe; it must neither process nor free the client. A client does not live through fork:
+/// the child may only exit or exec.
 pub struct iotedge_client {
-    client: Client,
+    pub(crate) client: Client,
     login: Connect,
-    error: Mutex<CString>,
+}
+
+thread_local! {
+    /// The client of the last call on this thread that failed, and why.
+    static LAST: RefCell<(usize, CString)> = RefCell::default();
 }
 
 /// What a client is made with. iotedge_options_init fills in what has a default.
@@ -68,13 +91,15 @@ pub struct iotedge_client {
 pub struct iotedge_options {
     /// sizeof(iotedge_options): set by iotedge_options_init.
     pub size: usize,
-    /// Host name or address; the server's certificate must be valid for it. Required.
+    /// Host name or address; the server's certificate must be valid for it. Required without
+    /// socket_path.
     pub host: *const c_char,
     /// Port; 8883.
     pub port: u16,
     /// Client id; NULL or empty lets the server choose one.
     pub client_id: *const c_char,
-    /// PEM file of the certificates that may have signed the server's. Required.
+    /// PEM file of the certificates that may have signed the server's. Required without
+    /// socket_path.
     pub ca_file: *const c_char,
     /// PEM file of the client's certificate chain; NULL for none.
     pub cert_file: *const c_char,
@@ -98,6 +123,30 @@ pub struct iotedge_options {
     pub max_packet_bytes: u32,
     /// Subscriptions at most; 64.
     pub max_subscriptions: u32,
+    /// Unix socket of a gateway on this machine, in place of host, port and certificates: the
+    /// gateway knows who connects by the process's user. NULL for none.
+    pub socket_path: *const c_char,
+    /// Topic of what the server publishes when the connection is lost; NULL for none.
+    pub will_topic: *const c_char,
+    /// Its payload.
+    pub will_payload: *const u8,
+    /// Bytes of its payload.
+    pub will_payload_len: usize,
+    /// Its QoS: 0, 1 or 2.
+    pub will_qos: c_int,
+    /// Its RETAIN flag.
+    pub will_retain: bool,
+    /// Whether iotedge_client_process makes a lost connection again, with its subscriptions;
+    /// false.
+    pub auto_reconnect: bool,
+    /// Milliseconds before the first attempt, doubled before each further one; 1,000.
+    pub reconnect_min_ms: u32,
+    /// The longest wait before an attempt; 60,000.
+    pub reconnect_max_ms: u32,
+    /// Published messages that wait for the server's acknowledgement at a time, at most; 32.
+    pub max_in_flight: u16,
+    /// Bytes of published messages that are not acknowledged yet, at most; 1,048,576.
+    pub max_queued_bytes: usize,
 }
 
 /// A received message. Its memory is valid until the callback returns.
@@ -148,6 +197,10 @@ pub extern "C" fn iotedge_status_text(status: c_int) -> *const c_char {
         -12 => c"a packet is too large, or there are too many subscriptions",
         -13 => c"the server broke the protocol",
         -14 => c"a fault of libiotedge",
+        -15 => c"the connection is lost and is being made again",
+        -16 => c"the shadow has no such member, or is not known yet",
+        -17 => c"the member is of another type, or does not fit",
+        -18 => c"the server refused the document",
         _ => c"no status of libiotedge",
     };
     text.as_ptr()
@@ -179,6 +232,17 @@ pub unsafe extern "C" fn iotedge_options_init(options: *mut iotedge_options) {
         timeout_ms: 20_000,
         max_packet_bytes: 131_072,
         max_subscriptions: 64,
+        socket_path: std::ptr::null(),
+        will_topic: std::ptr::null(),
+        will_payload: std::ptr::null(),
+        will_payload_len: 0,
+        will_qos: 0,
+        will_retain: false,
+        auto_reconnect: false,
+        reconnect_min_ms: 1000,
+        reconnect_max_ms: 60_000,
+        max_in_flight: 32,
+        max_queued_bytes: 1_048_576,
     };
     // SAFETY: not NULL, and valid for writing as the caller says.
     unsafe { options.write(defaults) };
@@ -206,14 +270,14 @@ pub unsafe extern "C" fn iotedge_client_new(
         // SAFETY: the texts are as the caller says.
         let parts = unsafe { settings(options) }
             // SAFETY: as above.
-            .and_then(|settings| Ok((settings, unsafe { login(options) }?)));
+            .and_then(|settings| Ok((settings, unsafe { login(options) }?)))
+            .and_then(|(settings, login)| {
+                let wake = Wake::new().map_err(Error::Socket)?;
+                Ok((Client::with_wake(settings, Some(wake)), login))
+            });
         match parts {
-            Ok((settings, login)) => {
-                let made = Box::new(iotedge_client {
-                    client: Client::new(settings),
-                    login,
-                    error: Mutex::new(CString::default()),
-                });
+            Ok((new, login)) => {
+                let made = Box::new(iotedge_client { client: new, login });
                 // SAFETY: valid for writing as the caller says.
                 unsafe { client.write(Box::into_raw(made)) };
                 IOTEDGE_OK
@@ -227,33 +291,47 @@ unsafe fn settings(options: &iotedge_options) -> Result<Settings> {
     // SAFETY: NULL or ends with NUL as the caller says.
     let bytes = |pointer| unsafe { c_bytes(pointer) };
     let path = |pointer| bytes(pointer).map(|b| PathBuf::from(OsStr::from_bytes(b)));
-    let host = bytes(options.host).ok_or(Error::Missing("host"))?;
+    let local = path(options.socket_path);
+    let host = match (bytes(options.host), &local) {
+        (Some(host), _) => host,
+        (None, Some(_)) => b"",
+        (None, None) => return Err(Error::Missing("host")),
+    };
+    let ca = match (path(options.ca_file), &local) {
+        (Some(ca), _) => ca,
+        (None, Some(_)) => PathBuf::new(),
+        (None, None) => return Err(Error::Missing("ca_file")),
+    };
     let identity = match (path(options.cert_file), path(options.key_file)) {
         (Some(certificate), Some(key)) => Some((certificate, key)),
         (None, None) => None,
         (Some(_), None) => return Err(Error::Missing("key_file")),
         (None, Some(_)) => return Err(Error::Missing("cert_file")),
     };
-    let timeout = Duration::from_millis(options.timeout_ms.into());
+    let millis = |ms: u32| Duration::from_millis(ms.into());
     // The limits are of packets that are smaller.
     let packet_limit = (options.max_packet_bytes as usize).saturating_add(1);
     Ok(Settings {
         endpoint: Endpoint {
             host: text("host", host)?.as_str().to_owned(),
             port: options.port,
-            ca: path(options.ca_file).ok_or(Error::Missing("ca_file"))?,
+            ca,
             identity,
             verify: true,
             alpn: bytes(options.alpn).map(<[u8]>::to_vec),
+            local,
         },
-        command_timeout: timeout,
-        tls_timeout: timeout,
+        command_timeout: millis(options.timeout_ms),
+        tls_timeout: millis(options.timeout_ms),
         tx_limit: packet_limit,
         rx_limit: packet_limit,
         max_subscriptions: options.max_subscriptions as usize,
-        reconnect_min: Duration::ZERO,
-        reconnect_max: Duration::ZERO,
-        auto_reconnect: false,
+        reconnect_min: millis(options.reconnect_min_ms),
+        reconnect_max: millis(options.reconnect_max_ms),
+        auto_reconnect: options.auto_reconnect,
+        gives_up: false,
+        max_in_flight: options.max_in_flight.max(1),
+        max_queued_bytes: options.max_queued_bytes,
     })
 }
 
@@ -267,7 +345,8 @@ unsafe fn login(options: &iotedge_options) -> Result<Connect> {
         clean: options.clean_session,
         keep_alive: options.keep_alive_s,
         client_id: text("client id", bytes(options.client_id).unwrap_or_default())?,
-        will: None,
+        // SAFETY: as the caller says.
+        will: unsafe { will(options) }?,
         username: bytes(options.username)
             .map(|name| text("user name", name))
             .transpose()?,
@@ -276,7 +355,24 @@ unsafe fn login(options: &iotedge_options) -> Result<Connect> {
     })
 }
 
-/// Closes what is open and frees the client. Not from within a callback. NULL is nothing.
+unsafe fn will(options: &iotedge_options) -> Result<Option<LastWill>> {
+    // SAFETY: NULL or ends with NUL as the caller says.
+    let Some(topic) = (unsafe { c_bytes(options.will_topic) }) else {
+        return Ok(None);
+    };
+    // SAFETY: as long as the caller says.
+    let payload = unsafe { sized_bytes(options.will_payload, options.will_payload_len) };
+    Ok(Some(LastWill {
+        topic: text("will topic", topic)?,
+        payload: Bytes::copy_from_slice(payload.unwrap_or_default()),
+        qos: qos(options.will_qos, QoS::ExactlyOnce)?,
+        retain: options.will_retain,
+        properties: None,
+    }))
+}
+
+/// Closes what is open and frees the client. Messages that are not acknowledged yet are told to be
+/// lost. Not from within a callback. NULL is nothing.
 ///
 /// # Safety
 /// `client` is NULL or from iotedge_client_new, and not used afterwards.
@@ -285,7 +381,8 @@ pub unsafe extern "C" fn iotedge_client_free(client: *mut iotedge_client) {
     boundary!((), {
         if !client.is_null() {
             // SAFETY: from `Box::into_raw`, and given back once, as the caller says.
-            drop(unsafe { Box::from_raw(client) });
+            let client = unsafe { Box::from_raw(client) };
+            client.client.retire();
         }
     });
 }
@@ -311,37 +408,6 @@ pub unsafe extern "C" fn iotedge_client_is_connected(client: *const iotedge_clie
         false,
         unsafe { client.as_ref() }.is_some_and(|c| c.client.is_connected())
     )
-}
-
-/// Publishes. With QoS 0 it returns when the bytes are handed to the socket, with QoS 1 and 2
-/// when the server has acknowledged.
-///
-/// # Safety
-/// `client` is NULL or from iotedge_client_new, `topic` is NULL or ends with NUL, `payload` is
-/// NULL or as long as `payload_len` says.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn iotedge_client_publish(
-    client: *mut iotedge_client,
-    topic: *const c_char,
-    payload: *const u8,
-    payload_len: usize,
-    level: c_int,
-    retain: bool,
-) -> iotedge_status {
-    // SAFETY: as the caller says.
-    let payload = unsafe { sized_bytes(payload, payload_len) };
-    let work = |c: &iotedge_client| {
-        if payload.is_none() && payload_len > 0 {
-            return Err(Error::Missing("payload"));
-        }
-        // SAFETY: as the caller says.
-        let topic = unsafe { name("topic", topic) }?;
-        let qos = qos(level, QoS::ExactlyOnce)?;
-        c.client
-            .publish(&topic, payload.unwrap_or_default(), qos, retain)
-    };
-    // SAFETY: as the caller says.
-    unsafe { on_client(client, work) }
 }
 
 /// Subscribes; returns when the server has answered. A second subscription to the same filter
@@ -440,33 +506,53 @@ pub unsafe extern "C" fn iotedge_client_disconnect(client: *mut iotedge_client) 
     unsafe { on_client(client, |c| c.client.disconnect()) }
 }
 
-/// Why the last call on this client failed, in words; empty when none has. Valid until the next
-/// call on it.
+/// Why the last call of this thread on this client failed, in words; empty when none has. Valid
+/// until the thread's next call.
 ///
 /// # Safety
-/// `client` is NULL or from iotedge_client_new.
+/// None: the client is not looked at.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn iotedge_client_error(client: *const iotedge_client) -> *const c_char {
+pub extern "C" fn iotedge_client_error(client: *const iotedge_client) -> *const c_char {
     let none = c"".as_ptr();
-    // SAFETY: as the caller says.
     boundary!(
         none,
-        unsafe { client.as_ref() }.map_or(none, |c| {
-            let error = c.error.lock().unwrap_or_else(PoisonError::into_inner);
-            error.as_ptr()
+        LAST.with_borrow(|(of, words)| {
+            if *of == client.addr() {
+                words.as_ptr()
+            } else {
+                none
+            }
         })
     )
 }
 
+/// A descriptor for a loop of the program's own: readable when iotedge_client_process has
+/// something to do, a keep-alive or an attempt to reconnect included. Call it with a time of 0
+/// then; only reconnecting makes it wait, as iotedge_client_connect does. The descriptor stays the
+/// same as long as the client lives. -1 without a client.
+///
+/// # Safety
+/// `client` is NULL or from iotedge_client_new.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn iotedge_client_fd(client: *const iotedge_client) -> c_int {
+    // SAFETY: as the caller says.
+    boundary!(
+        -1,
+        unsafe { client.as_ref() }
+            .and_then(|c| c.client.descriptor())
+            .unwrap_or(-1)
+    )
+}
+
 /// A topic or filter.
-unsafe fn name(what: &'static str, pointer: *const c_char) -> Result<Str> {
+pub(crate) unsafe fn name(what: &'static str, pointer: *const c_char) -> Result<Str> {
     // SAFETY: NULL or ends with NUL as the caller says.
     let bytes = unsafe { c_bytes(pointer) }.ok_or(Error::Missing(what))?;
     text(what, bytes)
 }
 
 /// Runs `work`, keeps its error's words, and gives its status.
-unsafe fn on_client<T>(
+pub(crate) unsafe fn on_client<T>(
     client: *const iotedge_client,
     work: impl FnOnce(&iotedge_client) -> Result<T>,
 ) -> iotedge_status {
@@ -479,12 +565,12 @@ unsafe fn on_client<T>(
             return IOTEDGE_OK;
         };
         let words = CString::new(error.to_string()).unwrap_or_default();
-        *client.error.lock().unwrap_or_else(PoisonError::into_inner) = words;
+        LAST.set((std::ptr::from_ref(client).addr(), words));
         status(&error)
     })
 }
 
-fn status(error: &Error) -> iotedge_status {
+pub(crate) fn status(error: &Error) -> iotedge_status {
     match error {
         Error::Missing(_)
         | Error::NotSubscribed
@@ -504,13 +590,17 @@ fn status(error: &Error) -> iotedge_status {
         | Error::WriteTimeout
         | Error::KeepAlive
         | Error::Lost(_)
-        | Error::AttemptingReconnect
         | Error::ReconnectTimedOut => IOTEDGE_CONNECTION_LOST,
+        Error::AttemptingReconnect => IOTEDGE_RECONNECTING,
+        Error::NoMember(_) => IOTEDGE_NOT_FOUND,
+        Error::WrongType(_) => IOTEDGE_WRONG_TYPE,
+        Error::Rejected(_) => IOTEDGE_REJECTED,
         Error::Refused(_) => IOTEDGE_REFUSED,
         Error::SubscriptionRefused => IOTEDGE_SUBSCRIPTION_REFUSED,
-        Error::RxBuffer { .. } | Error::TxBuffer { .. } | Error::TooManySubscriptions(_) => {
-            IOTEDGE_LIMIT_EXCEEDED
-        }
+        Error::RxBuffer { .. }
+        | Error::TxBuffer { .. }
+        | Error::TooManySubscriptions(_)
+        | Error::QueueFull(_) => IOTEDGE_LIMIT_EXCEEDED,
         Error::Decode(_) => IOTEDGE_PROTOCOL_ERROR,
     }
 }

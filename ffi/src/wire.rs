@@ -1,15 +1,21 @@
-//! A TLS connection over a blocking socket, with a deadline for everything but the resolver.
+//! A connection: TLS over TCP, or a Unix socket as it is; with a deadline for everything but the
+//! resolver. The socket never blocks: waiting is done here, for bytes to read, for room to write
+//! and for other threads that have something to send.
+
+mod socket;
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
-use std::os::fd::AsRawFd;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use rustls::{ClientConfig, ClientConnection};
 use rustls_pki_types::ServerName;
 
+use self::socket::{Ready, Socket};
 use crate::client::Endpoint;
 use crate::error::{Error, Result};
 
@@ -20,6 +26,8 @@ pub(crate) enum Filled {
     Data,
     /// None until the deadline.
     Nothing,
+    /// Another thread has something to send.
+    Woken,
     /// The deadline has passed, and the look beyond it found something, but nothing whole.
     Late,
 }
@@ -27,16 +35,24 @@ pub(crate) enum Filled {
 /// Until when to wait for bytes. One look at the socket beyond it is granted, since a program that
 /// comes late shall find what came in time; not more, or a server that drips bytes would hold the
 /// caller as long as it likes.
-pub(crate) struct Patience {
+pub(crate) struct Patience<'a> {
     deadline: Instant,
     looked_late: bool,
+    /// Becomes readable when another thread has something to send.
+    wake: Option<BorrowedFd<'a>>,
 }
 
-impl Patience {
+impl<'a> Patience<'a> {
     pub(crate) fn until(deadline: Instant) -> Self {
+        Self::until_woken(deadline, None)
+    }
+
+    /// Ends early when `wake` becomes readable.
+    pub(crate) fn until_woken(deadline: Instant, wake: Option<BorrowedFd<'a>>) -> Self {
         Self {
             deadline,
             looked_late: false,
+            wake,
         }
     }
 
@@ -54,9 +70,16 @@ impl Patience {
 /// A socket's time-out cannot be shorter.
 const SHORTEST: Duration = Duration::from_millis(1);
 
+/// What is between MQTT and the socket.
+enum Layer {
+    Tls(Box<ClientConnection>),
+    /// Nothing; what the socket has not taken yet.
+    Plain(BytesMut),
+}
+
 pub(crate) struct Wire {
-    tls: ClientConnection,
-    socket: TcpStream,
+    layer: Layer,
+    socket: Socket,
 }
 
 impl Wire {
@@ -79,11 +102,41 @@ impl Wire {
             .collect();
         let socket = connect_any(&addresses, connect_timeout)?;
         socket.set_nodelay(true).map_err(Error::Socket)?;
-        let tls =
+        let mut tls =
             ClientConnection::new(Arc::new(config), name).map_err(|e| Error::Tls(e.to_string()))?;
-        let mut wire = Self { tls, socket };
+        // Who sends looks first whether there is something unsent.
+        tls.set_buffer_limit(None);
+        let mut wire = Self {
+            layer: Layer::Tls(Box::new(tls)),
+            socket: Socket::tcp(socket)?,
+        };
         wire.shake_hands(Instant::now() + handshake_timeout)?;
         Ok(wire)
+    }
+
+    /// Connects to a Unix socket.
+    pub(crate) fn connect_local(path: &Path, timeout: Duration) -> Result<Self> {
+        Ok(Self {
+            layer: Layer::Plain(BytesMut::new()),
+            socket: Socket::unix(path, timeout)?,
+        })
+    }
+
+    /// The socket's descriptor.
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.socket.descriptor()
+    }
+
+    fn is_handshaking(&self) -> bool {
+        matches!(&self.layer, Layer::Tls(tls) if tls.is_handshaking())
+    }
+
+    /// Whether the socket has not taken everything yet.
+    pub(crate) fn has_unsent(&self) -> bool {
+        match &self.layer {
+            Layer::Tls(tls) => tls.wants_write(),
+            Layer::Plain(unsent) => !unsent.is_empty(),
+        }
     }
 
     fn shake_hands(&mut self, deadline: Instant) -> Result<()> {
@@ -92,9 +145,9 @@ impl Wire {
             other => Error::Tls(format!("handshake: {other}")),
         };
         let mut patience = Patience::until(deadline);
-        while self.tls.is_handshaking() {
+        while self.is_handshaking() {
             self.flush(deadline).map_err(failed)?;
-            if self.tls.is_handshaking()
+            if self.is_handshaking()
                 && self.read_tls(&mut patience).map_err(failed)? != Filled::Data
             {
                 return Err(Error::Tls("handshake: no answer in time".into()));
@@ -103,63 +156,103 @@ impl Wire {
         self.flush(deadline).map_err(failed)
     }
 
-    /// Writes all of `bytes` to the socket.
-    pub(crate) fn write_all(&mut self, mut bytes: &[u8], deadline: Instant) -> Result<()> {
-        while !bytes.is_empty() {
-            let count = self
-                .tls
+    /// Writes all of `bytes` to the socket, behind what it has not taken yet.
+    pub(crate) fn write_all(&mut self, bytes: &[u8], deadline: Instant) -> Result<()> {
+        self.queue(bytes)?;
+        self.flush(deadline)
+    }
+
+    /// Writes what the socket takes now; the rest goes when it takes more.
+    pub(crate) fn write_some(&mut self, bytes: &[u8]) -> Result<()> {
+        self.queue(bytes)?;
+        self.flush_now()
+    }
+
+    fn queue(&mut self, bytes: &[u8]) -> Result<()> {
+        match &mut self.layer {
+            Layer::Tls(tls) => tls
                 .writer()
-                .write(bytes)
-                .map_err(|e| Error::Write(e.to_string()))?;
-            bytes = bytes.get(count..).unwrap_or_default();
-            self.flush(deadline)?;
+                .write_all(bytes)
+                .map_err(|e| Error::Write(e.to_string())),
+            Layer::Plain(unsent) => {
+                unsent.extend_from_slice(bytes);
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     /// Puts what comes behind `buf`, and returns as soon as something has. Calls that go on to
     /// fill do so with the same `patience`.
-    pub(crate) fn fill(&mut self, buf: &mut BytesMut, patience: &mut Patience) -> Result<Filled> {
-        let mut chunk = [0_u8; 4096];
+    pub(crate) fn fill(
+        &mut self,
+        buf: &mut BytesMut,
+        patience: &mut Patience<'_>,
+    ) -> Result<Filled> {
         loop {
-            match self.tls.reader().read(&mut chunk) {
-                Ok(0) => return Err(Error::Read("closed by the server".into())),
-                Ok(count) => {
-                    buf.extend_from_slice(chunk.get(..count).unwrap_or_default());
-                    return Ok(Filled::Data);
-                }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return Err(Error::Read("closed by the server".into())),
+            if self.take_decrypted(buf)? {
+                return Ok(Filled::Data);
             }
-            if self.tls.wants_write() {
-                self.flush(patience.deadline)?;
-            }
-            match self.read_tls(patience)? {
+            let before = buf.len();
+            match self.read(buf, patience)? {
+                Filled::Data if buf.len() > before => return Ok(Filled::Data),
                 Filled::Data => {}
                 other => return Ok(other),
             }
         }
     }
 
+    /// What TLS has already taken apart.
+    fn take_decrypted(&mut self, buf: &mut BytesMut) -> Result<bool> {
+        let Layer::Tls(tls) = &mut self.layer else {
+            return Ok(false);
+        };
+        let mut chunk = [0_u8; 4096];
+        match tls.reader().read(&mut chunk) {
+            Ok(0) => Err(Error::Read("closed by the server".into())),
+            Ok(count) => {
+                buf.extend_from_slice(chunk.get(..count).unwrap_or_default());
+                Ok(true)
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(_) => Err(Error::Read("closed by the server".into())),
+        }
+    }
+
     /// Says goodbye to the TLS layer, as far as the peer listens.
     pub(crate) fn close(mut self, deadline: Instant) {
-        self.tls.send_close_notify();
+        if let Layer::Tls(tls) = &mut self.layer {
+            tls.send_close_notify();
+        }
         // The connection ends either way.
         let _ = self.flush(deadline);
     }
 
     fn flush(&mut self, deadline: Instant) -> Result<()> {
-        while self.tls.wants_write() {
-            let Some(left) = left(deadline) else {
-                return Err(Error::WriteTimeout);
-            };
+        loop {
+            self.flush_now()?;
+            if !self.has_unsent() {
+                return Ok(());
+            }
+            let left = left(deadline).ok_or(Error::WriteTimeout)?;
             self.socket
-                .set_write_timeout(Some(left))
+                .wait_for_room(left)
                 .map_err(|e| Error::Write(e.to_string()))?;
-            match self.tls.write_tls(&mut NoSignal(&self.socket)) {
+        }
+    }
+
+    /// Writes what the socket takes now.
+    fn flush_now(&mut self) -> Result<()> {
+        while self.has_unsent() {
+            let written = match &mut self.layer {
+                Layer::Tls(tls) => tls.write_tls(&mut self.socket),
+                Layer::Plain(unsent) => self.socket.write(unsent).inspect(|count| {
+                    unsent.advance(*count);
+                }),
+            };
+            match written {
                 Ok(0) => return Err(Error::Write("closed by the server".into())),
                 Ok(_) => {}
-                Err(e) if is_timeout(&e) => return Err(Error::WriteTimeout),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(Error::Write(e.to_string())),
             }
@@ -167,31 +260,64 @@ impl Wire {
         Ok(())
     }
 
-    /// Reads once from the socket.
-    fn read_tls(&mut self, patience: &mut Patience) -> Result<Filled> {
+    /// For the handshake: reads once from the socket.
+    fn read_tls(&mut self, patience: &mut Patience<'_>) -> Result<Filled> {
+        self.read(&mut BytesMut::new(), patience)
+    }
+
+    /// Reads once from the socket: into `buf`, or into the TLS layer.
+    fn read(&mut self, buf: &mut BytesMut, patience: &mut Patience<'_>) -> Result<Filled> {
+        let failed = |e: io::Error| Error::Read(e.to_string());
         loop {
             let Some(wait) = patience.next_look() else {
                 return Ok(Filled::Late);
             };
-            self.socket
-                .set_read_timeout(Some(wait))
-                .map_err(|e| Error::Read(e.to_string()))?;
-            match self.tls.read_tls(&mut self.socket) {
-                Ok(0) if self.tls.is_handshaking() => {
-                    return Err(Error::Read("closed by the server".into()));
+            let ready = self.socket.wait(self.has_unsent(), patience.wake, wait);
+            match ready.map_err(failed)? {
+                Ready::Nothing => return Ok(Filled::Nothing),
+                Ready::Woken => return Ok(Filled::Woken),
+                Ready::ToWrite => {
+                    self.flush_now()?;
+                    continue;
                 }
+                Ready::ToRead => {}
+            }
+            match self.read_now(buf) {
+                Ok(0) => return Err(Error::Read("closed by the server".into())),
                 Ok(_) => break,
-                Err(e) if is_timeout(&e) => return Ok(Filled::Nothing),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(Error::Read(e.to_string())),
+                Err(e) => return Err(failed(e)),
             }
         }
-        if let Err(error) = self.tls.process_new_packets() {
+        let Layer::Tls(tls) = &mut self.layer else {
+            return Ok(Filled::Data);
+        };
+        if let Err(error) = tls.process_new_packets() {
             // An alert for the peer may be waiting; the connection ends either way.
             let _ = self.flush(patience.deadline);
             return Err(Error::Tls(error.to_string()));
         }
         Ok(Filled::Data)
+    }
+
+    fn read_now(&mut self, buf: &mut BytesMut) -> io::Result<usize> {
+        match &mut self.layer {
+            Layer::Tls(tls) => {
+                let count = tls.read_tls(&mut self.socket)?;
+                // The end of a stream that TLS has something left of is told by its reader.
+                if count == 0 && !tls.is_handshaking() {
+                    return Ok(1);
+                }
+                Ok(count)
+            }
+            Layer::Plain(_) => {
+                let mut chunk = [0_u8; 4096];
+                let count = self.socket.read(&mut chunk)?;
+                buf.extend_from_slice(chunk.get(..count).unwrap_or_default());
+                Ok(count)
+            }
+        }
     }
 }
 
@@ -199,13 +325,6 @@ impl Wire {
 fn left(deadline: Instant) -> Option<Duration> {
     let left = deadline.saturating_duration_since(Instant::now());
     (!left.is_zero()).then(|| left.max(SHORTEST))
-}
-
-fn is_timeout(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-    )
 }
 
 /// Tries one address after the other. `timeout` is for all: an address may take its equal share of
@@ -227,34 +346,10 @@ fn connect_any(addresses: &[SocketAddr], timeout: Duration) -> Result<TcpStream>
     Err(Error::Connect(last))
 }
 
-/// Writes with MSG_NOSIGNAL: a closed socket is an error here, not the end of the program that
-/// uses the library.
-struct NoSignal<'a>(&'a TcpStream);
-
-impl Write for NoSignal<'_> {
-    #[allow(unsafe_code)]
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        // SAFETY: the pointer and length are those of `buf`, and the descriptor is open as long
-        // as the socket is borrowed.
-        let sent = unsafe {
-            libc::send(
-                self.0.as_raw_fd(),
-                buf.as_ptr().cast(),
-                buf.len(),
-                libc::MSG_NOSIGNAL,
-            )
-        };
-        usize::try_from(sent).map_err(|_| io::Error::last_os_error())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
+    use std::os::fd::AsRawFd;
 
     use super::*;
 

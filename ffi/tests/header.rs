@@ -11,6 +11,9 @@ fn the_committed_header_is_that_of_the_source() {
     cbindgen::Builder::new()
         .with_config(config)
         .with_src(here.join("src/native.rs"))
+        .with_src(here.join("src/native/publish.rs"))
+        .with_src(here.join("src/native/shadow.rs"))
+        .with_src(here.join("src/native/log.rs"))
         .generate()
         .expect("cbindgen reads the source")
         .write(&mut made);

@@ -57,7 +57,7 @@ int main(int argc, char **argv) {
 	for (qos = 0; qos <= 2; ++qos) {
 		const uint8_t payload[] = {'q', 'o', 's', (uint8_t) ('0' + qos)};
 		must(client, "publish",
-			 iotedge_client_publish(client, "native/topic", payload, sizeof(payload), qos, false));
+			 iotedge_publish_wait(client, "native/topic", payload, sizeof(payload), qos, false, 20000));
 	}
 	for (round = 0; round < 100 && received[0] + received[1] + received[2] < 3; ++round) {
 		must(client, "process", iotedge_client_process(client, 100));

@@ -95,21 +95,34 @@ impl Client {
         if slots.is_empty() {
             return Ok(());
         }
+        self.call_back(operation, || {
+            for slot in slots {
+                // The callback before may have unsubscribed this one, and its data may be gone.
+                let handler = lock(&self.table).handler(slot);
+                if let Some(handler) = handler {
+                    handler(message);
+                }
+            }
+        })
+    }
+
+    /// Lets the application's functions run within an operation.
+    pub(super) fn call_back(&self, operation: &Operation<'_>, call: impl FnOnce()) -> Result<()> {
         if !self.swap(operation.during(), State::WaitForCallback) {
             return Err(Error::NotConnected);
         }
         let within = InCallback::enter(self);
-        for slot in slots {
-            // The callback before may have unsubscribed this one, and its data may be gone.
-            let handler = lock(&self.table).handler(slot);
-            if let Some(handler) = handler {
-                handler(message);
-            }
-        }
+        call();
         drop(within);
         if !self.swap(State::WaitForCallback, operation.during()) {
             return Err(Error::NotConnected);
         }
         Ok(())
+    }
+
+    /// Whether this thread is in a callback of this client.
+    pub(super) fn is_calling_back(&self) -> bool {
+        let me = address(self);
+        CALLBACKS.with_borrow(|clients| clients.contains(&me))
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{Client, State, lock};
 use crate::error::{Error, Result};
+use crate::log;
 
 /// When to try again.
 #[derive(Debug, Default)]
@@ -21,9 +22,12 @@ impl Backoff {
         self.gave_up = false;
     }
 
-    /// Doubles the wait; gives up beyond the longest.
-    fn failed(&mut self, longest: Duration) {
-        let wait = self.wait.saturating_mul(2);
+    /// Doubles the wait, up to the longest; who `gives_up` does so beyond it.
+    fn failed(&mut self, longest: Duration, gives_up: bool) {
+        let mut wait = self.wait.saturating_mul(2);
+        if !gives_up {
+            wait = wait.min(longest);
+        }
         if wait > longest {
             self.gave_up = true;
         } else {
@@ -33,6 +37,13 @@ impl Backoff {
 }
 
 impl Client {
+    /// When the next attempt is due, if there is to be one.
+    pub(super) fn next_attempt(&self) -> Option<Instant> {
+        let backoff = lock(&self.backoff);
+        let waits = self.state() == State::PendingReconnect && !backoff.gave_up;
+        backoff.next.filter(|_| waits)
+    }
+
     /// The connection is lost: closes it, tells the application, and says how it goes on. `Ok`
     /// when the application has connected again.
     pub(super) fn lost(&self, reason: &Error) -> Result<()> {
@@ -41,7 +52,9 @@ impl Client {
             return Ok(());
         }
         *lock(&self.connection) = None;
+        self.requeue_posted(reason);
         self.losses.fetch_add(1, Ordering::Relaxed);
+        log::warning(&format!("the connection is lost: {reason}"));
         let handler = lock(&self.table).on_loss.clone();
         if let Some(handler) = handler {
             handler();
@@ -77,11 +90,13 @@ impl Client {
                 return Err(Error::AttemptingReconnect);
             }
         }
-        if self.connect_and_resubscribe().is_ok() {
-            return Ok(());
-        }
+        let error = match self.connect_and_resubscribe() {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        log::warning(&format!("an attempt to connect again failed: {error}"));
         let mut backoff = lock(&self.backoff);
-        backoff.failed(self.settings.reconnect_max);
+        backoff.failed(self.settings.reconnect_max, self.settings.gives_up);
         if backoff.gave_up {
             return Err(Error::ReconnectTimedOut);
         }

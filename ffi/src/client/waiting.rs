@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use iotedge_mqtt::PacketId;
 
 use super::operation::Operation;
-use super::{Client, State, lock};
+use super::{Client, State, Wake, lock};
 use crate::connection::{Outcome, Step};
 use crate::error::{Error, Result};
 
 /// The longest look at the socket with the connection locked: another thread that disconnects
 /// waits no longer.
-const SLICE: Duration = Duration::from_millis(100);
+pub(super) const SLICE: Duration = Duration::from_millis(100);
 
 /// How a call to [`Client::run`] ended well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +46,14 @@ impl Client {
     ) -> Result<Outcome> {
         loop {
             let until = deadline.min(Instant::now() + SLICE);
-            match self.with_connection(|connection| connection.step(Some(id), until))? {
+            let wake = self.wake.as_ref().map(Wake::descriptor);
+            let step = self.with_connection(|c| {
+                let step = c.step(Some(id), until, wake);
+                self.collect(c);
+                step
+            });
+            self.tell_posted(operation)?;
+            match step? {
                 Step::Answered(outcome) => return Ok(outcome),
                 // The time that callbacks take is not the server's: another look follows.
                 Step::Message(message) => self.deliver(operation, &message)?,
@@ -61,7 +68,12 @@ impl Client {
 
     /// Receives, delivers, keeps alive and reconnects for `timeout`, and at least once.
     pub(crate) fn run(&self, timeout: Duration) -> Result<Ran> {
-        let deadline = Instant::now() + timeout;
+        let ran = self.run_until(Instant::now() + timeout, State::YieldInProgress);
+        self.rest();
+        ran
+    }
+
+    pub(super) fn run_until(&self, deadline: Instant, during: State) -> Result<Ran> {
         loop {
             let ran = match self.state() {
                 State::DisconnectedManually => return Err(Error::ManuallyDisconnected),
@@ -69,7 +81,7 @@ impl Client {
                     self.reconnect_until(deadline).map(|()| Ran::Reconnected)
                 }
                 state if !state.is_connected() => return Err(Error::NotConnected),
-                _ => self.listen(deadline).map(|()| Ran::Done),
+                _ => self.listen(deadline, during, false).map(|()| Ran::Done),
             };
             if !matches!(ran, Ok(_) | Err(Error::AttemptingReconnect)) || Instant::now() >= deadline
             {
@@ -78,12 +90,36 @@ impl Client {
         }
     }
 
-    /// Listens until `deadline`, or until a callback or another thread has ended it.
-    fn listen(&self, deadline: Instant) -> Result<()> {
-        let operation = self.begin(State::YieldInProgress)?;
+    /// Works on one packet, if one comes, or reconnects.
+    pub(super) fn turn(&self, deadline: Instant, during: State) -> Result<()> {
+        match self.state() {
+            State::DisconnectedManually => Err(Error::ManuallyDisconnected),
+            State::PendingReconnect => self.reconnect_until(deadline),
+            _ => self.listen(deadline, during, true),
+        }
+    }
+
+    /// Listens until `deadline`, or until a callback or another thread has ended it; with `once`
+    /// until something has come.
+    fn listen(&self, deadline: Instant, during: State, once: bool) -> Result<()> {
+        let operation = self.begin(during)?;
         loop {
             let until = deadline.min(Instant::now() + SLICE);
-            match self.with_connection(|connection| connection.listen(until)) {
+            let wake = self.wake.as_ref().map(Wake::descriptor);
+            let step = self.with_connection(|connection| {
+                if let Some(wake) = &self.wake {
+                    wake.clear();
+                }
+                self.pump_into(connection);
+                let step = connection.listen(until, wake);
+                self.collect(connection);
+                step
+            });
+            if self.tell_posted(&operation).is_err() {
+                return Ok(());
+            }
+            let came = !matches!(step, Ok(Step::Nothing));
+            match step {
                 Ok(Step::Message(message)) => {
                     if self.deliver(&operation, &message).is_err() {
                         return Ok(());
@@ -97,7 +133,8 @@ impl Client {
                 }
                 Err(error) => return Err(error),
             }
-            if self.state() != operation.during() || Instant::now() >= deadline {
+            let ended = self.state() != operation.during();
+            if ended || (once && came) || Instant::now() >= deadline {
                 return Ok(());
             }
         }

@@ -52,9 +52,13 @@ pub(super) fn code(error: &Error) -> c_int {
         // What cannot be written at all fits no buffer either.
         Error::Encode(EncodeError::PacketTooLarge(_) | EncodeError::FieldTooLong { .. }) => -33,
         Error::TooManySubscriptions(_) => -34,
+        Error::QueueFull(_) => LIMIT_EXCEEDED_ERROR,
         Error::Refused(code) => refused(*code),
         Error::NotSubscribed
         | Error::SubscriptionRefused
+        | Error::NoMember(_)
+        | Error::WrongType(_)
+        | Error::Rejected(_)
         | Error::Topic(_)
         | Error::Text { .. }
         | Error::Value { .. }

@@ -96,6 +96,7 @@ unsafe fn endpoint(params: &InitParams) -> Option<Endpoint> {
         identity: Some(identity),
         verify: params.is_ssl_hostname_verify != 0,
         alpn: None,
+        local: None,
     })
 }
 
@@ -111,6 +112,9 @@ fn settings(params: &InitParams, config: &CompatConfig, endpoint: Endpoint) -> S
         reconnect_min: millis(config.min_reconnect_wait_ms),
         reconnect_max: millis(config.max_reconnect_wait_ms),
         auto_reconnect: params.enable_auto_reconnect != 0,
+        gives_up: true,
+        max_in_flight: 0,
+        max_queued_bytes: 0,
     }
 }
 

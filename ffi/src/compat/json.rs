@@ -3,7 +3,7 @@
 use std::ffi::{c_char, c_int};
 
 use super::codes::{FAILURE, JSON_PARSE_ERROR, NULL_VALUE_ERROR, SHADOW_JSON_ERROR, SUCCESS};
-use crate::boundary::c_bytes;
+use crate::boundary::{c_bytes, write_text};
 use crate::json::{Parser, Token, kind, tokenize};
 
 /// Begins at the text's first byte.
@@ -254,19 +254,6 @@ pub unsafe extern "C" fn parseStringValue(
         unsafe { write_text(buf, text) };
         SUCCESS
     })
-}
-
-/// Writes a text and a NUL byte behind it.
-///
-/// # Safety
-/// There is room for both.
-pub(super) unsafe fn write_text(buf: *mut c_char, text: &[u8]) {
-    // The text may stand in the same buffer.
-    // SAFETY: as the caller says.
-    unsafe {
-        std::ptr::copy(text.as_ptr(), buf.cast::<u8>(), text.len());
-        buf.add(text.len()).write(0);
-    }
 }
 
 /// The value of a key among the direct members of an object; NULL if there is none.

@@ -169,6 +169,7 @@ unsafe fn endpoint(params: &TlsConnectParams) -> Option<Endpoint> {
         identity: Some((path(params.device_cert)?, path(params.private_key)?)),
         verify: params.verify != 0,
         alpn: None,
+        local: None,
     })
 }
 

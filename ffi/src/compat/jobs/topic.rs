@@ -2,8 +2,7 @@
 
 use std::ffi::{c_char, c_int};
 
-use crate::boundary::c_bytes;
-use crate::compat::json::write_text;
+use crate::boundary::{c_bytes, write_text};
 
 /// `AwsIotJobExecutionTopicType`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use iotedge_mqtt::{Publish, QoS};
 
-use super::super::json::{Primitive, store, write_text};
+use super::super::json::{Primitive, store};
 use super::super::registry::{self, Entry};
 use super::super::types::AwsIotClient;
 use super::{Action, Result, document, process, topic};
-use crate::boundary::c_bytes;
+use crate::boundary::{c_bytes, write_text};
 use crate::json::{self, Token, kind};
 
 /// `jsonStruct_t` of `aws_iot_shadow_json_data.h`, version 3.

@@ -3,7 +3,7 @@
 use std::ffi::{CString, c_char, c_int, c_void};
 
 use super::{Fault, Result, process};
-use crate::boundary::c_bytes;
+use crate::boundary::{c_bytes, write_text};
 use crate::json;
 
 /// A part of a shadow's state.
@@ -58,7 +58,7 @@ impl Buffer {
         let fits = text.get(..room).unwrap_or(text);
         // SAFETY: `fits` and a NUL byte are no more than the room behind the text.
         unsafe {
-            super::super::json::write_text(self.start.add(self.len), fits);
+            write_text(self.start.add(self.len), fits);
         }
         self.len += fits.len();
         if fits.len() < text.len() {

@@ -109,6 +109,7 @@ unsafe fn endpoint(params: &ConnectParamsV1) -> Result<Endpoint> {
         identity: Some((certificate, key)),
         verify: params.is_ssl_hostname_verify != 0,
         alpn: None,
+        local: None,
     })
 }
 
@@ -124,6 +125,9 @@ fn settings(params: &ConnectParamsV1, config: &CompatConfig, endpoint: Endpoint)
         reconnect_min: millis(config.min_reconnect_wait_ms),
         reconnect_max: millis(config.max_reconnect_wait_ms),
         auto_reconnect: params.enable_auto_reconnect != 0,
+        gives_up: true,
+        max_in_flight: 0,
+        max_queued_bytes: 0,
     }
 }
 
