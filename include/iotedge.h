@@ -278,8 +278,8 @@ enum iotedge_status iotedge_shadow_new(struct iotedge_client *client,
                                        void *user_data,
                                        struct iotedge_shadow **shadow);
 
-// Asks for the whole shadow again; IOTEDGE_SHADOW_READY tells when it has come. After a connection
-// that was made anew this brings what was missed.
+// Asks for the whole shadow again; IOTEDGE_SHADOW_READY tells when it has come. A connection that
+// the client makes again does it by itself.
 enum iotedge_status iotedge_shadow_refresh(struct iotedge_shadow *shadow);
 
 // Frees a shadow, and leaves its topics. Updates that were not answered are told to be lost. Not

@@ -93,6 +93,8 @@ pub(crate) struct Settings {
 
 /// Is given a message of a subscription.
 pub(crate) type Handler = Arc<dyn Fn(&Publish) + Send + Sync>;
+/// Is called when a lost connection was made again, with its subscriptions.
+pub(crate) type ReturnHandler = Arc<dyn Fn(&Client) + Send + Sync>;
 /// Is told that the connection is lost.
 pub(crate) type LossHandler = Arc<dyn Fn() + Send + Sync>;
 
@@ -158,6 +160,11 @@ impl Client {
 
     pub(crate) fn set_loss_handler(&self, handler: Option<LossHandler>) {
         lock(&self.table).on_loss = handler;
+    }
+
+    /// Adds who is called when a lost connection was made again.
+    pub(crate) fn on_return(&self, handler: ReturnHandler) {
+        lock(&self.table).on_return.push(handler);
     }
 
     /// What the next connect without parameters uses.

@@ -34,6 +34,13 @@ link native native.c
 link closed_socket closed_socket.c
 link network network.c
 
+# The examples, as the handbook says to build them.
+for program in hello shadow_lamp logger; do
+	# shellcheck disable=SC2086
+	"$CC" -g $optimise $warnings -I"$include" "$include/examples/$program.c" -o "$out/$program" \
+		-L"$lib" -liotedge -Wl,-rpath,'$ORIGIN'
+done
+
 # Programs of version 1 have their headers first, and log by flags of other names.
 for program in subscribe_publish shadow shadow_echo; do
 	# shellcheck disable=SC2086
@@ -65,6 +72,11 @@ for flags in "" "-D_ENABLE_THREAD_SUPPORT_" "$log -DENABLE_IOT_TRACE"; do
 			# shellcheck disable=SC2086
 			"$CXX" -x c++ -std=gnu++11 $warnings -Wno-cast-function-type $flags \
 				-I"$here" -I"$include" -c "$here/$source" -o "$out/cpp.o"
+		done
+		for source in hello shadow_lamp logger; do
+			# shellcheck disable=SC2086
+			"$CXX" -x c++ -std=gnu++11 $warnings $flags -I"$include" \
+				-c "$include/examples/$source.c" -o "$out/cpp.o"
 		done
 	fi
 done

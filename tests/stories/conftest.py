@@ -2,6 +2,7 @@
 
 import pytest
 
+from harness.c import Programs
 from harness.fixtures import (  # noqa: F401 - pytest finds them here
     binaries,
     chance,
@@ -11,6 +12,11 @@ from harness.fixtures import (  # noqa: F401 - pytest finds them here
 )
 from harness.mosquitto import Mosquitto
 from harness.serial_line import SerialLine
+
+
+@pytest.fixture(scope="session")
+def c_programs(tmp_path_factory):
+    return Programs(tmp_path_factory.mktemp)
 
 
 @pytest.fixture

@@ -1,17 +1,15 @@
 """A C program written for the AWS IoT Embedded C SDK runs on libiotedge, unchanged."""
 
 import json
-import os
-import pathlib
 import shutil
 
 import pytest
 
-from harness.binaries import ROOT, build_dir
+from harness.binaries import ROOT
 from harness.clients import Client
 from harness.daemon import allow
 from harness.pki import make_ca, sign
-from harness.process import Process, run
+from harness.process import Process
 
 DEVICE = allow((["iot:*"], ["*"]))
 
@@ -23,32 +21,15 @@ VALGRIND = [
 THING = "AWS-IoT-C-SDK"
 
 
-@pytest.fixture(scope="module")
-def sample(tmp_path_factory):
-    """The program, built against the headers and the shared library of this tree."""
-    out = tmp_path_factory.mktemp("c")
-    library = pathlib.Path(os.environ.get("IOTEDGE_LIB_DIR") or build_dir()).resolve()
-    assert (library / "libiotedge.so").exists(), f"build it first: cargo build -p iotedge-ffi ({library})"
-    done = run([ROOT / "tests" / "c" / "build.sh", out, library], deadline=120)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return out / "subscribe_publish", library
+@pytest.fixture
+def sample(c_programs):
+    return c_programs("-O0") / "subscribe_publish", c_programs.library
 
 
-@pytest.fixture(scope="module")
-def programs(tmp_path_factory):
+@pytest.fixture
+def programs(c_programs):
     """All programs, by the optimisation they are built with."""
-    library = pathlib.Path(os.environ.get("IOTEDGE_LIB_DIR") or build_dir()).resolve()
-
-    def build(optimise):
-        out = tmp_path_factory.mktemp("c" + optimise)
-        done = run(
-            [ROOT / "tests" / "c" / "build.sh", out, library], deadline=120,
-            env={"OPTIMISE": optimise},
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return out
-
-    return {optimise: build(optimise) for optimise in ("-O0", "-O2")}, library
+    return {optimise: c_programs(optimise) for optimise in ("-O0", "-O2")}, c_programs.library
 
 
 @pytest.fixture

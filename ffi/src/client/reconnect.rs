@@ -124,6 +124,10 @@ impl Client {
         let connected = self.connect(None).and_then(|()| self.resubscribe());
         if connected.is_ok() {
             *lock(&self.backoff) = Backoff::default();
+            let handlers = lock(&self.table).on_return.clone();
+            for handler in handlers {
+                handler(self);
+            }
             return Ok(());
         }
         let state = self.state();

@@ -3,7 +3,7 @@
 use iotedge_model::{QoS, SharedFilter};
 use iotedge_mqtt::{Connect, Str};
 
-use super::{Handler, LossHandler};
+use super::{Handler, LossHandler, ReturnHandler};
 use crate::error::{Error, Result};
 
 /// A subscription.
@@ -22,6 +22,7 @@ pub(super) struct Table {
     next: u64,
     pub(super) login: Option<Connect>,
     pub(super) on_loss: Option<LossHandler>,
+    pub(super) on_return: Vec<ReturnHandler>,
 }
 
 impl Table {
@@ -32,6 +33,7 @@ impl Table {
             next: 0,
             login: None,
             on_loss: None,
+            on_return: Vec::new(),
         }
     }
 
@@ -104,5 +106,6 @@ impl Table {
         self.slots.clear();
         self.login = None;
         self.on_loss = None;
+        self.on_return.clear();
     }
 }

@@ -11,8 +11,9 @@ use serde_json::Value;
 use super::{iotedge_client, iotedge_delivery_callback, iotedge_status, name, on_client, status};
 use crate::boundary::write_text;
 use crate::boundary::{UserData, c_bytes, text};
-use crate::client::{Done, Handler, Post};
+use crate::client::{Client, Done, Handler, Post};
 use crate::error::{Error, Result};
+use crate::log;
 use crate::shadow::{News, Section, Shadow, number};
 
 /// A part of a shadow.
@@ -211,6 +212,15 @@ pub unsafe extern "C" fn iotedge_shadow_new(
             unsubscribe(c, &inner);
             return Err(error);
         }
+        // What was missed while the connection was lost.
+        let of = Arc::downgrade(&inner);
+        c.client.on_return(Arc::new(move |client| {
+            if let Some(inner) = of.upgrade() {
+                if let Err(error) = ask(client, &inner) {
+                    log::warning(&format!("{}: {error}", inner.topic));
+                }
+            }
+        }));
         let handle = Box::into_raw(Box::new(iotedge_shadow {
             client,
             inner: Arc::clone(&inner),
@@ -219,7 +229,7 @@ pub unsafe extern "C" fn iotedge_shadow_new(
             Some(UserData::new(handle.cast()));
         // SAFETY: valid for writing as the caller says.
         unsafe { shadow.write(handle) };
-        ask(c, &inner)
+        ask(&c.client, &inner)
     };
     // SAFETY: as the caller says.
     unsafe { on_client(client, work) }
@@ -260,7 +270,7 @@ fn unsubscribe(client: &iotedge_client, inner: &Inner) {
     }
 }
 
-fn ask(client: &iotedge_client, inner: &Inner) -> Result<()> {
+fn ask(client: &Client, inner: &Inner) -> Result<()> {
     let post = Post {
         topic: format!("{}/get", inner.topic),
         payload: Bytes::new(),
@@ -268,7 +278,7 @@ fn ask(client: &iotedge_client, inner: &Inner) -> Result<()> {
         retain: false,
         done: None,
     };
-    client.client.post(post).map(|_| ())
+    client.post(post).map(|_| ())
 }
 
 /// Runs `work` on a shadow and its client.
@@ -284,15 +294,15 @@ unsafe fn on_shadow<T>(
     unsafe { on_client(shadow.client, |client| work(client, &shadow.inner)) }
 }
 
-/// Asks for the whole shadow again; IOTEDGE_SHADOW_READY tells when it has come. After a connection
-/// that was made anew this brings what was missed.
+/// Asks for the whole shadow again; IOTEDGE_SHADOW_READY tells when it has come. A connection that
+/// the client makes again does it by itself.
 ///
 /// # Safety
 /// `shadow` is NULL or from iotedge_shadow_new.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn iotedge_shadow_refresh(shadow: *mut iotedge_shadow) -> iotedge_status {
     // SAFETY: as the caller says.
-    unsafe { on_shadow(shadow, |client, inner| ask(client, inner)) }
+    unsafe { on_shadow(shadow, |client, inner| ask(&client.client, inner)) }
 }
 
 /// Frees a shadow, and leaves its topics. Updates that were not answered are told to be lost. Not
