@@ -77,7 +77,8 @@ impl Client {
             let limit = self.settings.tx_limit;
             return Err(Error::TxBuffer { size, limit });
         }
-        if !self.is_connected() && !(self.auto_reconnect() && self.will_return()) {
+        let may_send = self.is_connected() || (self.auto_reconnect() && self.will_return());
+        if !may_send {
             return Err(Error::NotConnected);
         }
         let number = {
