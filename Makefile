@@ -52,7 +52,7 @@ test: test-deps test-format test-yocto test-clippy test-rust test-msrv test-bina
 
 test-deps: .venv/ready $(NODE)
 	@. packaging/apt.sh && apt_install gcc libc6-dev mosquitto mosquitto-clients socat valgrind \
-		openssl curl iproute2 faketime libmbedtls-dev
+		openssl curl iproute2 faketime libmbedtls-dev softhsm2
 
 .venv/ready: tests/requirements.txt
 	$(say) "Python for the stories"

@@ -167,7 +167,7 @@ impl House {
         broker.bind_rules(engine.clone());
         shadow.attach(&broker);
         let bridge = Bridge::start(
-            convert::upstreams(&config),
+            convert::upstreams(&config)?,
             &port,
             &clock,
             store.clone(),

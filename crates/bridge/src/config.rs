@@ -1,8 +1,10 @@
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use iotedge_model::{QoS, Topic, TopicError, TopicFilter};
 use iotedge_ports::OnFull;
+use rustls::sign::SigningKey;
 use thiserror::Error;
 
 /// One upstream.
@@ -20,6 +22,8 @@ pub struct Config {
     pub certificate: Option<PathBuf>,
     /// PEM file of its key.
     pub key: Option<PathBuf>,
+    /// The key itself, where it is not in a file but in a token.
+    pub signing_key: Option<Arc<dyn SigningKey>>,
     /// ALPN names offered (`x-amzn-mqtt-ca` for AWS IoT on port 443).
     pub alpn: Vec<String>,
     /// User name.
@@ -257,7 +261,8 @@ impl Config {
         if self.max_packet_bytes < 128 || self.max_packet_bytes > 268_435_455 {
             return value("max_packet_bytes", "128 to 268435455");
         }
-        if self.certificate.is_some() != self.key.is_some() {
+        let has_key = self.key.is_some() || self.signing_key.is_some();
+        if self.certificate.is_some() != has_key {
             return value("certificate", "stands together with key");
         }
         if self.password.is_some() && self.username.is_none() {

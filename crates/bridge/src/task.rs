@@ -230,7 +230,8 @@ impl Task {
             self.endpoint.port,
         );
         if self.endpoint.tls {
-            let tls = tls::client_config(config).map_err(|e| End::Refused(e.to_string()))?;
+            let tls =
+                tls::client_config(config, &self.clock).map_err(|e| End::Refused(e.to_string()))?;
             options.set_transport(Transport::tls_with_config(
                 rumqttc::TlsConfiguration::Rustls(Arc::new(tls)),
             ));

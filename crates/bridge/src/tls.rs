@@ -2,9 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use iotedge_ports::Clock;
+use rustls::pki_types::UnixTime;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, RootCertStore};
 use thiserror::Error;
 
@@ -23,18 +28,50 @@ pub(crate) enum TlsError {
     Rustls(#[from] rustls::Error),
 }
 
+/// The time that a server's certificate is judged by: never before what is certainly over, so that a board
+/// that has woken up in 1970 finds its upstream.
+struct GatewayTime(Arc<dyn Clock>);
+
+impl std::fmt::Debug for GatewayTime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("GatewayTime")
+    }
+}
+
+impl TimeProvider for GatewayTime {
+    fn current_time(&self) -> Option<UnixTime> {
+        let now = self.0.now();
+        let time = match now.trusted {
+            true => now.wall,
+            false => now.wall.max(self.0.floor()),
+        };
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(
+            time.seconds(),
+        )))
+    }
+}
+
 /// Reads the files anew, so that a renewed certificate serves the next connection.
-pub(crate) fn client_config(config: &Config) -> Result<ClientConfig, TlsError> {
+pub(crate) fn client_config(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+) -> Result<ClientConfig, TlsError> {
     let roots = match &config.ca {
         Some(path) => file_roots(path)?,
         None => system_roots()?,
     };
-    let builder =
-        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots);
-    let mut tls = match (&config.certificate, &config.key) {
-        (Some(certificate), Some(key)) => {
+    let builder = ClientConfig::builder_with_details(
+        Arc::new(rustls::crypto::ring::default_provider()),
+        Arc::new(GatewayTime(clock.clone())),
+    )
+    .with_safe_default_protocol_versions()?
+    .with_root_certificates(roots);
+    let mut tls = match (&config.certificate, &config.signing_key, &config.key) {
+        (Some(certificate), Some(key), _) => {
+            let pair = CertifiedKey::new(certificates(certificate)?, key.clone());
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(pair)))
+        }
+        (Some(certificate), None, Some(key)) => {
             let chain = certificates(certificate)?;
             let key = PrivateKeyDer::from_pem_file(key).map_err(|e| file(key, &e))?;
             builder.with_client_auth_cert(chain, key)?

@@ -19,6 +19,7 @@ mod files;
 mod own;
 mod policies;
 mod tls;
+mod token;
 mod verifier;
 mod versions;
 mod x509;
@@ -37,6 +38,7 @@ pub use policies::{
     check_name as check_policy_name,
 };
 pub use tls::{ClientAuth, TlsOptions};
+pub use token::{check_token_key, is_token_key, token_key};
 pub use versions::PolicyVersions;
 pub use x509::{
     CertificateFacts, NameValues, certificate_of_pem, certificates_of_pem, facts, principal_of,

@@ -13,7 +13,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use crate::ca::{self, ServerPem};
 use crate::own::OwnServer;
 use crate::verifier::{TrustedCa, Verifier};
-use crate::{CaError, Identity, TlsError, files, x509};
+use crate::{CaError, Identity, TlsError, files, token, x509};
 
 /// How many TLS sessions a listener remembers, so that clients may resume them.
 const REMEMBERED_SESSIONS: usize = 1024;
@@ -34,7 +34,7 @@ pub enum ClientAuth {
 pub struct TlsOptions {
     /// PEM chain of the server; default: one signed by the gateway's own CA.
     pub certificate: Option<PathBuf>,
-    /// PEM key of `certificate`.
+    /// PEM key of `certificate`, or a URI of a [key in a token](crate::token_key).
     pub key: Option<PathBuf>,
     /// PEM file of CAs whose client certificates are accepted beside the gateway's own and the
     /// registered ones.
@@ -66,13 +66,7 @@ impl TlsOptions {
     /// are certificates. Writes nothing.
     pub fn check_files(&self) -> Result<(), TlsError> {
         if let (Some(certificate), Some(key)) = (&self.certificate, &self.key) {
-            let pem = ServerPem {
-                certificate: must_read(certificate)?,
-                certificate_path: certificate.clone(),
-                key: must_read(key)?,
-                key_path: key.clone(),
-            };
-            certified_key(&pem, &rustls::crypto::ring::default_provider())?;
+            configured_key(certificate, key, &rustls::crypto::ring::default_provider())?;
         }
         if let Some(path) = &self.client_ca {
             read_cas(path)?;
@@ -117,22 +111,79 @@ impl Identity {
         options: &TlsOptions,
         provider: &CryptoProvider,
     ) -> Result<Arc<dyn ResolvesServerCert>, TlsError> {
-        let pem = match (&options.certificate, &options.key) {
+        match (&options.certificate, &options.key) {
             (None, None) => {
                 self.renew_server(&options.names)?;
-                return Ok(Arc::new(OwnServer(self.shared.clone())));
+                Ok(Arc::new(OwnServer(self.shared.clone())))
             }
-            (Some(certificate), Some(key)) => ServerPem {
-                certificate: must_read(certificate)?,
-                certificate_path: certificate.clone(),
-                key: must_read(key)?,
-                key_path: key.clone(),
-            },
-            _ => return Err(TlsError::HalfPair),
-        };
-        let key = certified_key(&pem, provider)?;
-        Ok(Arc::new(SingleCertAndKey::from(key)))
+            (Some(certificate), Some(key)) => {
+                let key = configured_key(certificate, key, provider)?;
+                Ok(Arc::new(SingleCertAndKey::from(key)))
+            }
+            _ => Err(TlsError::HalfPair),
+        }
     }
+}
+
+/// Certificate and key that the configuration names; the key may be in a token.
+fn configured_key(
+    certificate: &Path,
+    key: &Path,
+    provider: &CryptoProvider,
+) -> Result<CertifiedKey, TlsError> {
+    if token::is_token_key(key) {
+        return token_certified_key(certificate, key, provider);
+    }
+    let pem = ServerPem {
+        certificate: must_read(certificate)?,
+        certificate_path: certificate.to_owned(),
+        key: must_read(key)?,
+        key_path: key.to_owned(),
+    };
+    certified_key(&pem, provider)
+}
+
+/// A token does not give its public key away as easily as a file: a signature shows whether it is the
+/// certificate's.
+fn token_certified_key(
+    certificate: &Path,
+    key: &Path,
+    provider: &CryptoProvider,
+) -> Result<CertifiedKey, TlsError> {
+    let text = must_read(certificate)?;
+    let chain = x509::certificates_of_pem(&text).map_err(|e| ca::bad(certificate, e))?;
+    let signing = token::token_key(key)?;
+    let schemes = provider
+        .signature_verification_algorithms
+        .supported_schemes();
+    let message = b"is this the key of the certificate?";
+    let signer = signing
+        .choose_scheme(&schemes)
+        .ok_or_else(|| TlsError::Rustls("the token makes no signature that TLS takes".into()))?;
+    let signature = signer
+        .sign(message)
+        .map_err(|e| TlsError::Rustls(e.to_string()))?;
+    let leaf = chain.first().map(|der| x509::parse(der)).transpose();
+    let leaf = leaf.map_err(|e| ca::bad(certificate, e))?;
+    let matches = leaf.is_some_and(|leaf| {
+        let public = x509::key_of(&leaf);
+        let algorithms = &provider.signature_verification_algorithms.mapping;
+        let known = algorithms.iter().find(|(s, _)| *s == signer.scheme());
+        known.is_some_and(|(_, algorithms)| {
+            webpki::RawPublicKeyEntity::try_from(&public).is_ok_and(|public| {
+                algorithms
+                    .iter()
+                    .any(|a| public.verify_signature(*a, message, &signature).is_ok())
+            })
+        })
+    });
+    if !matches {
+        return Err(TlsError::Material(CaError::KeyMismatch {
+            key: "the key in the token".into(),
+            certificate: certificate.to_owned(),
+        }));
+    }
+    Ok(CertifiedKey::new(chain, signing))
 }
 
 pub(crate) fn certified_key(

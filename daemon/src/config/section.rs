@@ -299,8 +299,18 @@ impl<'a> Section<'a> {
         })
     }
 
-    /// The path of a PEM file with a private key.
+    /// The path of a PEM file with a private key, or the URI of one in a token.
     pub(super) fn private_key(&self, key: &'static str) -> Option<PathBuf> {
+        if let Some(uri) = self.text(key).filter(|text| text.starts_with("pkcs11:")) {
+            let uri = PathBuf::from(uri);
+            return match iotedge_identity::check_token_key(&uri) {
+                Ok(()) => Some(uri),
+                Err(error) => {
+                    self.wrong(key, error.to_string());
+                    None
+                }
+            };
+        }
         self.pem_file(key, |text| {
             PrivateKeyDer::from_pem_slice(text.as_bytes())
                 .map(|_| ())

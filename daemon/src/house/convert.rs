@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use iotedge_gateway::{Address, Auth, Listener, Speaks};
-use iotedge_identity::{ClientAuth, Crls, Identity, TlsOptions};
+use iotedge_identity::{ClientAuth, Crls, Identity, TlsOptions, is_token_key, token_key};
 use iotedge_model::{Principal, PrincipalKind};
 use rustls::ServerConfig;
 
@@ -285,12 +285,24 @@ pub(super) fn route_names(config: &Config) -> HashSet<String> {
 }
 
 /// Every upstream's link.
-pub(super) fn upstreams(config: &Config) -> Vec<iotedge_bridge::Config> {
-    config
-        .upstreams
-        .iter()
-        .map(|upstream| link(upstream, config))
-        .collect()
+pub(super) fn upstreams(config: &Config) -> Result<Vec<iotedge_bridge::Config>, Vec<String>> {
+    let mut links = Vec::with_capacity(config.upstreams.len());
+    let mut problems = Vec::new();
+    for upstream in &config.upstreams {
+        let mut link = link(upstream, config);
+        if let Some(uri) = link.key.take_if(|key| is_token_key(key)) {
+            match token_key(&uri) {
+                Ok(key) => link.signing_key = Some(key),
+                Err(error) => problems.push(format!("upstream {:?}: {error}", upstream.name)),
+            }
+        }
+        links.push(link);
+    }
+    if problems.is_empty() {
+        Ok(links)
+    } else {
+        Err(problems)
+    }
 }
 
 fn link(upstream: &UpstreamConfig, config: &Config) -> iotedge_bridge::Config {
@@ -302,6 +314,7 @@ fn link(upstream: &UpstreamConfig, config: &Config) -> iotedge_bridge::Config {
         ca: upstream.ca.clone(),
         certificate: upstream.certificate.clone(),
         key: upstream.key.clone(),
+        signing_key: None,
         alpn: upstream.alpn.clone(),
         username: None,
         password: None,

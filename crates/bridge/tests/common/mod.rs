@@ -281,6 +281,7 @@ pub fn config(url: &str) -> Config {
         ca: None,
         certificate: None,
         key: None,
+        signing_key: None,
         alpn: vec![],
         username: None,
         password: None,
