@@ -13,6 +13,8 @@ use std::process::Command;
 use std::{env, fs, io};
 
 const LIST: &str = "link-order.txt";
+/// The version that a program with packed relative relocations must ask its C library for.
+const RELR: &[u8] = b"GLIBC_ABI_DT_RELR";
 
 fn main() -> io::Result<()> {
     println!("cargo:rerun-if-changed=build.rs");
@@ -32,13 +34,13 @@ fn main() -> io::Result<()> {
         let script = linker.out.join("order.ld");
         fs::write(&script, order()?)?;
         let arguments = ["-Xlinker", "-T", "-Xlinker", &script.display().to_string()];
-        linker.ask(&arguments, "order of functions", "3 MB");
+        linker.ask(&arguments, &[], "order of functions", "3 MB");
     }
     // Half a megabyte of addresses, in a form that takes a hundredth. A C library that does not know
     // it would not start the daemon.
     if libc_knows_relr() {
         let arguments = ["-Xlinker", "-z", "-Xlinker", "pack-relative-relocs"];
-        linker.ask(&arguments, "packed relocations", "0.4 MB");
+        linker.ask(&arguments, RELR, "packed relocations", "0.4 MB");
     }
     Ok(())
 }
@@ -73,8 +75,11 @@ fn libc_knows_relr() -> bool {
     let Ok(asked) = asked else { return false };
     let path = String::from_utf8_lossy(&asked.stdout);
     let libc = fs::read(path.trim()).unwrap_or_default();
-    let version = b"GLIBC_ABI_DT_RELR";
-    libc.windows(version.len()).any(|bytes| bytes == version)
+    holds(&libc, RELR)
+}
+
+fn holds(file: &[u8], text: &[u8]) -> bool {
+    text.is_empty() || file.windows(text.len()).any(|bytes| bytes == text)
 }
 
 struct Linker {
@@ -83,9 +88,11 @@ struct Linker {
 }
 
 impl Linker {
-    /// Has the daemon linked with `arguments`, if the linker takes them.
-    fn ask(&self, arguments: &[&str], what: &str, costs: &str) {
-        match self.probe(arguments) {
+    /// Has the daemon linked with `arguments`, if the linker takes them and does what they say: what
+    /// it makes must hold `mark`. (mold 1.10 leaves that of packed relocations out, and nothing that
+    /// it links with them starts.)
+    fn ask(&self, arguments: &[&str], mark: &[u8], what: &str, costs: &str) {
+        match self.probe(arguments, mark) {
             Ok(()) => {
                 for argument in arguments {
                     println!("cargo:rustc-link-arg-bin=iotedged={argument}");
@@ -98,7 +105,7 @@ impl Linker {
     }
 
     /// Links a program of one line as the daemon will be linked.
-    fn probe(&self, arguments: &[&str]) -> Result<(), String> {
+    fn probe(&self, arguments: &[&str], mark: &[u8]) -> Result<(), String> {
         let source = self.out.join("probe.rs");
         fs::write(&source, "fn main() {}\n").map_err(|error| error.to_string())?;
         let mut rustc = Command::new(var("RUSTC"));
@@ -113,10 +120,15 @@ impl Linker {
         for argument in arguments {
             rustc.arg(format!("-Clink-arg={argument}"));
         }
-        rustc.arg("-o").arg(self.out.join("probe")).arg(&source);
+        let probe = self.out.join("probe");
+        rustc.arg("-o").arg(&probe).arg(&source);
         let done = rustc.output().map_err(|error| error.to_string())?;
         if done.status.success() {
-            return Ok(());
+            let made = fs::read(&probe).map_err(|error| error.to_string())?;
+            let whole = holds(&made, mark);
+            return whole
+                .then_some(())
+                .ok_or_else(|| "what it makes would not start".into());
         }
         let said = String::from_utf8_lossy(&done.stderr).into_owned();
         let line = said.lines().find(|line| line.contains("error:"));

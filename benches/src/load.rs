@@ -12,9 +12,6 @@ use serde_json::{Value, json};
 use crate::account::Account;
 use crate::packet::{self, Batch, Reader, Received};
 
-/// Packets that one write carries at most.
-const BATCH: usize = 512;
-
 /// Publishers go on after so long without any progress of the slowest subscriber.
 const PATIENCE: Duration = Duration::from_millis(200);
 
@@ -30,14 +27,16 @@ pub struct Load {
     pub publishers: usize,
     /// Clients that subscribe to all of it.
     pub subscribers: usize,
-    /// 0 or 1, of publishers and subscriptions.
+    /// Of publishers and subscriptions.
     pub qos: u8,
     /// Bytes of a payload.
     pub payload: usize,
     /// How long the publishers publish.
     pub duration: Duration,
-    /// QoS 1: how many messages a publisher has unacknowledged.
+    /// QoS 1 and 2: how many messages a publisher has unacknowledged.
     pub window: usize,
+    /// Messages that one write carries at most.
+    pub batch: usize,
     /// How many messages all publishers together are ahead of the slowest subscriber: the pace is
     /// what the broker delivers. Without, they write whatever the broker reads.
     pub ahead: Option<u64>,
@@ -63,6 +62,9 @@ struct Shared {
     /// Messages that nobody waits for any more: lost ones, from the look of it.
     forgiven: Mutex<u64>,
     progress: Condvar,
+    /// What the slowest subscriber must have before publishers that wait are woken: none of them
+    /// waits at `u64::MAX`.
+    wanted: AtomicU64,
 }
 
 impl Shared {
@@ -75,6 +77,7 @@ impl Shared {
             received: (0..load.subscribers).map(|_| AtomicU64::new(0)).collect(),
             forgiven: Mutex::new(0),
             progress: Condvar::new(),
+            wanted: AtomicU64::new(u64::MAX),
             load: load.clone(),
         })
     }
@@ -92,11 +95,12 @@ impl Shared {
     }
 
     fn slowest(&self) -> u64 {
-        let counts = self.received.iter().map(|c| c.load(Ordering::Acquire));
+        let counts = self.received.iter().map(|c| c.load(Ordering::SeqCst));
         counts.min().unwrap_or_default()
     }
 
-    /// Takes `count` messages out of what may be published now; waits while that is nothing.
+    /// Takes `count` messages out of what may be published now. While that is nothing it waits until
+    /// half of what the publishers may be ahead is free: they wake seldom, and all together.
     fn allow(&self, count: usize) {
         let count = count as u64;
         let Some(ahead) = self.load.ahead else {
@@ -110,6 +114,13 @@ impl Shared {
             if published + count <= slowest + *forgiven + ahead.max(count) {
                 self.published.fetch_add(count, Ordering::AcqRel);
                 return;
+            }
+            let half = published.saturating_sub(*forgiven + ahead / 2);
+            let before = self.wanted.fetch_min(half, Ordering::SeqCst);
+            if self.slowest() >= before.min(half) {
+                self.wanted.store(u64::MAX, Ordering::SeqCst);
+                self.progress.notify_all();
+                continue;
             }
             let (guard, waited) = self
                 .progress
@@ -125,22 +136,26 @@ impl Shared {
     /// Tells publishers how far a subscriber has come.
     fn advance(&self, index: usize, received: u64) {
         if self.load.ahead.is_some() {
-            self.received[index].store(received, Ordering::Release);
-            // Under the lock, so that nobody falls asleep between looking and waiting.
-            drop(self.forgiven.lock().unwrap_or_else(PoisonError::into_inner));
-            self.progress.notify_all();
+            self.received[index].store(received, Ordering::SeqCst);
+            let wanted = self.wanted.load(Ordering::SeqCst);
+            if received >= wanted && self.slowest() >= wanted {
+                // Under the lock, so that nobody falls asleep between looking and waiting.
+                let _guard = self.forgiven.lock().unwrap_or_else(PoisonError::into_inner);
+                self.wanted.store(u64::MAX, Ordering::SeqCst);
+                self.progress.notify_all();
+            }
         }
     }
 
     /// Packets in one write.
     fn batch(&self) -> usize {
         let load = &self.load;
-        let mut count = BATCH;
+        let mut count = load.batch;
         if load.qos > 0 {
             count = count.min(load.window);
         }
         if let Some(ahead) = load.ahead {
-            count = count.min((ahead / 4) as usize / load.publishers);
+            count = count.min((ahead / 2) as usize / load.publishers);
         }
         count.max(1)
     }
@@ -185,7 +200,7 @@ fn flood(
     Ok(sent)
 }
 
-/// QoS 1 with `window` messages in flight; ends when all are acknowledged.
+/// QoS 1 and 2 with `window` messages in flight; ends when all are acknowledged.
 fn windowed(
     shared: &Shared,
     batch: &mut Batch,
@@ -205,19 +220,23 @@ fn windowed(
         } else if acknowledged == sent {
             return Ok(sent);
         }
-        acknowledged += pubacks(&mut reader, &mut stream)?;
+        acknowledged += acknowledgements(&mut reader, &mut stream)?;
     }
 }
 
-/// Reads once; the PUBACKs in it.
-fn pubacks(reader: &mut Reader, stream: &mut TcpStream) -> io::Result<u64> {
+/// Reads once, and answers PUBREC; how many exchanges have come to their end.
+fn acknowledgements(reader: &mut Reader, stream: &mut TcpStream) -> io::Result<u64> {
     let mut count = 0;
-    let read = reader.read(stream, |received| {
-        count += u64::from(received == Received::Puback);
+    let mut releases = Vec::new();
+    let read = reader.read(stream, |received| match received {
+        Received::Acknowledged => count += 1,
+        Received::Pubrec(id) => packet::acknowledge(packet::PUBREL, id, &mut releases),
+        _ => {}
     })?;
     if read == 0 {
         return Err(closed("a publisher"));
     }
+    stream.write_all(&releases)?;
     Ok(count)
 }
 
@@ -251,7 +270,7 @@ fn paced(
         sent += 1;
         next += beat;
         while load.qos > 0 && acknowledged < sent {
-            acknowledged += pubacks(&mut reader, &mut stream)?;
+            acknowledged += acknowledgements(&mut reader, &mut stream)?;
         }
     }
     Ok(sent)
@@ -308,19 +327,24 @@ fn take(shared: &Shared, index: usize, mut stream: TcpStream) -> io::Result<Take
 
 #[inline]
 fn receive(taken: &mut Taken, acks: &mut Vec<u8>, received: Received, load: &Load, epoch: Instant) {
-    let Received::Publish {
-        publisher,
-        number,
-        nanos,
-        packet_id,
-    } = received
-    else {
-        return;
+    let (publisher, number, nanos, packet_id) = match received {
+        Received::Publish {
+            publisher,
+            number,
+            nanos,
+            packet_id,
+        } => (publisher, number, nanos, packet_id),
+        Received::Pubrel(id) => return packet::acknowledge(packet::PUBCOMP, id, acks),
+        _ => return,
     };
     taken.account.add(publisher, number);
     if let Some(id) = packet_id {
-        let [high, low] = id.to_be_bytes();
-        acks.extend_from_slice(&[0x40, 2, high, low]);
+        let first = if load.qos == 2 {
+            packet::PUBREC
+        } else {
+            packet::PUBACK
+        };
+        packet::acknowledge(first, id, acks);
     }
     if load.rate.is_some() {
         let now = epoch.elapsed().as_nanos() as u64;

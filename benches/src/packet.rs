@@ -145,6 +145,21 @@ impl Batch {
     }
 }
 
+/// Puts an acknowledgement of this kind (its first byte) behind `out`.
+pub fn acknowledge(first: u8, packet_id: u16, out: &mut Vec<u8>) {
+    let [high, low] = packet_id.to_be_bytes();
+    out.extend_from_slice(&[first, 2, high, low]);
+}
+
+/// First bytes of acknowledgements.
+pub const PUBACK: u8 = 0x40;
+/// First byte.
+pub const PUBREC: u8 = 0x50;
+/// First byte.
+pub const PUBREL: u8 = 0x62;
+/// First byte.
+pub const PUBCOMP: u8 = 0x70;
+
 /// What a read brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Received {
@@ -156,11 +171,15 @@ pub enum Received {
         number: u64,
         /// When it was sent.
         nanos: u64,
-        /// Its packet identifier, at QoS 1.
+        /// Its packet identifier, at QoS 1 and 2.
         packet_id: Option<u16>,
     },
-    /// A PUBACK.
-    Puback,
+    /// A PUBACK or PUBCOMP.
+    Acknowledged,
+    /// A PUBREC with its packet identifier.
+    Pubrec(u16),
+    /// A PUBREL with its packet identifier.
+    Pubrel(u16),
     /// Something else.
     Other,
 }
@@ -243,7 +262,9 @@ fn parse(first: u8, body: &[u8]) -> io::Result<Received> {
                 packet_id,
             })
         }
-        4 => Ok(Received::Puback),
+        4 | 7 => Ok(Received::Acknowledged),
+        5 => Ok(Received::Pubrec(u16::from_be_bytes(number(body, 0)?))),
+        6 => Ok(Received::Pubrel(u16::from_be_bytes(number(body, 0)?))),
         _ => Ok(Received::Other),
     }
 }

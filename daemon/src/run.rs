@@ -48,6 +48,12 @@ pub fn main(args: Vec<std::ffi::OsString>) -> ExitCode {
         .enable_all()
         // Commands that wait for a commit; handshakes and messages never come here.
         .max_blocking_threads(8)
+        .event_interval(
+            std::env::var("EI")
+                .ok()
+                .and_then(|v| v.parse().ok())
+                .unwrap_or(61),
+        )
         .build();
     match runtime {
         Ok(runtime) => runtime.block_on(run(config, options.dev)),

@@ -45,7 +45,7 @@ struct Flow {
     #[arg(long, default_value_t = 1)]
     subscribers: usize,
     /// Of publishers and subscriptions.
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=1))]
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=2))]
     qos: u8,
     /// Bytes of a payload.
     #[arg(long, default_value_t = 64)]
@@ -53,9 +53,12 @@ struct Flow {
     /// How long they publish.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
-    /// QoS 1: unacknowledged messages of a publisher.
+    /// QoS 1 and 2: unacknowledged messages of a publisher.
     #[arg(long, default_value_t = 100)]
     window: usize,
+    /// Messages that a publisher writes at once.
+    #[arg(long, default_value_t = 512)]
+    batch: usize,
     /// How far the publishers are ahead of the slowest subscriber, in messages; 0: they write
     /// whatever the broker reads.
     #[arg(long, default_value_t = 4000)]
@@ -82,6 +85,7 @@ fn run(cli: Cli) -> io::Result<()> {
                 payload: flow.payload.clamp(packet::STAMP, 64 * 1024),
                 duration: Duration::from_secs_f64(flow.seconds.clamp(0.1, 600.0)),
                 window: flow.window.clamp(1, 60_000),
+                batch: flow.batch.clamp(1, 10_000),
                 ahead: (flow.ahead > 0).then_some(flow.ahead),
                 rate: flow.rate,
                 persistent: flow.persistent,

@@ -25,6 +25,7 @@ use crate::outbox::{Push, RouteBox, SessionBox};
 use crate::received::Known;
 use crate::sys::is_counter;
 use route::{admit_route, give_to_route, give_to_target, takes};
+use rules::Evaluation;
 use run::give_run;
 
 /// Bytes waiting for the writer above which QoS 0 is not queued any more.
@@ -106,7 +107,8 @@ struct Rows {
 impl Shared {
     pub(crate) fn publish(&self, batch: &mut [Publication]) {
         let now = self.clock.now();
-        let mut derived: Vec<RuleOutput> = Vec::new();
+        let mut rules = Evaluation::new(self, &now);
+        let mut derived: Vec<RuleOutput> = Vec::with_capacity(batch.len());
         for publication in batch.iter_mut() {
             let Some(message) = publication.message.as_mut() else {
                 derived.push(RuleOutput::default());
@@ -118,7 +120,7 @@ impl Shared {
                 message.trace = TraceId::unique();
             }
             derived.push(match publication.target {
-                None => self.evaluate_rules(message, &now),
+                None => rules.of(message),
                 Some(_) => RuleOutput::default(),
             });
         }

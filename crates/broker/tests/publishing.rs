@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use iotedge_broker::Limits;
 use iotedge_model::{DropReason, Message, Now, QoS, Source, Topic, TopicFilter};
 use iotedge_ports::{
-    AttachRoute, BrokerPort, Delivery, DrainLimit, DrainState, Failure, Mailbox, OnFull, Part,
-    PublishOutcome, Refusal, RuleEngine, RuleOutput, Service,
+    AttachRoute, BrokerPort, Delivery, DrainLimit, DrainState, Failure, Mailbox, OnFull, Outgoing,
+    Part, PublishOutcome, Refusal, RuleEngine, RuleOutput, Service,
 };
 use iotedge_store::TakerKind;
 use support::*;
@@ -411,6 +411,51 @@ fn a_publisher_is_told_to_wait_for_a_taker_that_fills_up_and_woken_when_it_has_r
         publish();
     }
     assert!(publish().is_some(), "it has kept up again");
+}
+
+#[test]
+fn publishers_that_wait_go_on_in_their_order_and_not_all_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        outbox_messages: 800,
+        ..Limits::default()
+    };
+    let house = House::open(dir.path(), limits);
+    let client = house.client("c").connect();
+    client.subscribe("#", QoS::AtMostOnce);
+    let batch = |count| -> Vec<_> {
+        let messages = (0..count).map(|_| message("a", "x", QoS::AtMostOnce));
+        messages
+            .map(|m| iotedge_ports::Publication::new(m, None))
+            .collect()
+    };
+    let mut full = batch(100);
+    house.broker.publish(&mut full);
+    let pressure = full
+        .pop()
+        .unwrap()
+        .pressure
+        .expect("100 are an eighth of 800");
+    let waiting = [(); 5].map(|()| Arc::new(Ears::default()));
+    for ears in &waiting {
+        let waiter: Arc<dyn iotedge_ports::Wake> = ears.clone();
+        assert!(!pressure.relieved_or_wake(&waiter));
+    }
+    let woken = || waiting.each_ref().map(|ears| ears.heard().wakes);
+    let take = |messages| {
+        let mut out: Vec<Outgoing> = Vec::new();
+        let limit = DrainLimit {
+            messages,
+            bytes: 1 << 20,
+        };
+        client.connected.mailbox.drain(limit, &mut out);
+    };
+    take(1);
+    assert_eq!(woken(), [1, 0, 0, 0, 0]);
+    take(15);
+    assert_eq!(woken(), [1, 1, 1, 1, 0]);
+    take(100);
+    assert_eq!(woken(), [1; 5], "all, when nothing waits any more");
 }
 
 /// Like a shadow that answers what a rule asks: the loop goes through a service.

@@ -301,7 +301,7 @@ impl Feed {
                 }
                 self.take_live(&mut state, &mut taking, out);
                 if !state.is_pressed(&self.env) {
-                    state.relieve();
+                    state.relieve_some(&self.env);
                 }
                 if taking.is_full() {
                     return Some(DrainState::More);

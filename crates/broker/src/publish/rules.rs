@@ -1,7 +1,7 @@
 //! What rules make of a message: evaluated once, when it is accepted.
 
-use iotedge_model::{DropReason, Message, Now};
-use iotedge_ports::RuleOutput;
+use iotedge_model::{DropReason, Message, Now, Topic};
+use iotedge_ports::{RuleEngine, RuleOutput};
 use iotedge_telemetry::{METRICS, event};
 
 use crate::Shared;
@@ -13,13 +13,47 @@ fn len(output: &RuleOutput) -> usize {
     output.published.len() + output.handed.len()
 }
 
-impl Shared {
+/// The rules of one batch.
+pub(super) struct Evaluation<'a> {
+    shared: &'a Shared,
+    now: &'a Now,
+    /// The last topic, and whether any rule wants it: for runs of messages on one topic.
+    last: Option<(Topic, bool)>,
+}
+
+impl<'a> Evaluation<'a> {
+    pub(super) fn new(shared: &'a Shared, now: &'a Now) -> Self {
+        Self {
+            shared,
+            now,
+            last: None,
+        }
+    }
+
     /// All that rules make of a message, and of what they made of it.
-    pub(super) fn evaluate_rules(&self, message: &Message, now: &Now) -> RuleOutput {
-        let mut output = RuleOutput::default();
-        let Some(rules) = self.rules.get() else {
-            return output;
+    pub(super) fn of(&mut self, message: &Message) -> RuleOutput {
+        let Some(rules) = self.shared.rules.get() else {
+            return RuleOutput::default();
         };
+        let wanted = match &self.last {
+            Some((topic, wanted)) if topic.is_same(&message.topic) => *wanted,
+            _ => {
+                let wanted = rules.concern(message.topic.as_str());
+                self.last = Some((message.topic.clone(), wanted));
+                wanted
+            }
+        };
+        if wanted {
+            self.shared.evaluate_rules(&**rules, message, self.now)
+        } else {
+            RuleOutput::default()
+        }
+    }
+}
+
+impl Shared {
+    fn evaluate_rules(&self, rules: &dyn RuleEngine, message: &Message, now: &Now) -> RuleOutput {
+        let mut output = RuleOutput::default();
         rules.evaluate(message, now, &mut output);
         if output.published.is_empty() && output.handed.is_empty() {
             return output;

@@ -322,7 +322,7 @@ impl Pump {
         };
         batch.bytes = 0;
         self.context.broker.publish(&mut batch.publications);
-        let mut refused = None;
+        let (mut refused, mut accepted) = (None, 0);
         let Batch {
             publications,
             tokens,
@@ -334,13 +334,13 @@ impl Pump {
             }
             match (publication.outcome, token) {
                 (PublishOutcome::Done { matched }, token) => {
-                    METRICS.count(Metric::PublishInSuccess, self.peer.protocol);
+                    accepted += 1;
                     if let Some((token, _)) = token {
                         self.taken(token, matched);
                     }
                 }
                 (PublishOutcome::Pending, token) => {
-                    METRICS.count(Metric::PublishInSuccess, self.peer.protocol);
+                    accepted += 1;
                     if let Some((token, bytes)) = token {
                         self.inbound.hold(token, bytes);
                     }
@@ -356,6 +356,7 @@ impl Pump {
             }
         }
         BATCHES.set(Some(batch));
+        METRICS.add(Metric::PublishInSuccess, self.peer.protocol, accepted);
         self.send_acks();
         match refused {
             None => Ok(()),

@@ -9,6 +9,10 @@ use iotedge_ports::{Delivery, ShareId, Wake};
 use super::super::plain::{Plain, Taken};
 use super::{Env, PRESSED_PART};
 
+/// Messages that a publisher is taken to bring when it goes on. Fewer than a busy one brings: where
+/// much room is made at once, all go on.
+const BROUGHT: usize = 8;
+
 #[derive(Default)]
 pub(crate) struct State {
     /// Grows with each attachment: a drain of an older one gets nothing.
@@ -94,10 +98,26 @@ impl State {
             || self.bytes * PRESSED_PART >= env.max_bytes
     }
 
+    /// Nobody waits any more.
     pub(super) fn relieve(&mut self) {
         self.given_up = false;
         let waiters = self.rows.iter_mut().flat_map(|rows| rows.waiters.drain(..));
         for waiter in waiters {
+            waiter.wake();
+        }
+    }
+
+    /// Lets publishers go on, the first to come first, and no more of them than there seems to be
+    /// room for: if all came at once, most would only have to wait again.
+    pub(super) fn relieve_some(&mut self, env: &Env) {
+        let waiting = self.plain.len() + self.kept.len();
+        let room = (env.max_messages / PRESSED_PART).saturating_sub(waiting);
+        let count = 1 + room / BROUGHT;
+        if waiting == 0 || count >= self.waiters.len() {
+            return self.relieve();
+        }
+        self.given_up = false;
+        for waiter in self.waiters.drain(..count) {
             waiter.wake();
         }
     }
