@@ -169,7 +169,7 @@ impl Client<'_> {
             let read = reader.read(&mut self.stream, |received| {
                 answers += match received {
                     Received::Publish { .. } => u64::from(!create),
-                    Received::Puback => u64::from(create),
+                    Received::Acknowledged => u64::from(create),
                     Received::Other => 0,
                 };
             })?;

@@ -48,12 +48,9 @@ pub fn main(args: Vec<std::ffi::OsString>) -> ExitCode {
         .enable_all()
         // Commands that wait for a commit; handshakes and messages never come here.
         .max_blocking_threads(8)
-        .event_interval(
-            std::env::var("EI")
-                .ok()
-                .and_then(|v| v.parse().ok())
-                .unwrap_or(61),
-        )
+        // How many turns of connections come between two looks at the sockets. With the default of 61
+        // the acknowledgements of one client wait behind a turn of each of many publishers.
+        .event_interval(16)
         .build();
     match runtime {
         Ok(runtime) => runtime.block_on(run(config, options.dev)),
