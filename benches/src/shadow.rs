@@ -170,7 +170,7 @@ impl Client<'_> {
                 answers += match received {
                     Received::Publish { .. } => u64::from(!create),
                     Received::Acknowledged => u64::from(create),
-                    Received::Other => 0,
+                    Received::Pubrec(_) | Received::Pubrel(_) | Received::Other => 0,
                 };
             })?;
             if read == 0 {
