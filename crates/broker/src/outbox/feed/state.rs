@@ -112,12 +112,16 @@ impl State {
     pub(super) fn relieve_some(&mut self, env: &Env) {
         let waiting = self.plain.len() + self.kept.len();
         let room = (env.max_messages / PRESSED_PART).saturating_sub(waiting);
-        let count = 1 + room / BROUGHT;
-        if waiting == 0 || count >= self.waiters.len() {
-            return self.relieve();
-        }
         self.given_up = false;
-        for waiter in self.waiters.drain(..count) {
+        let Some(rows) = &mut self.rows else {
+            return;
+        };
+        let count = if waiting == 0 {
+            usize::MAX
+        } else {
+            1 + room / BROUGHT
+        };
+        for waiter in rows.waiters.drain(..count.min(rows.waiters.len())) {
             waiter.wake();
         }
     }
