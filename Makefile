@@ -1,7 +1,7 @@
 # What a person types. `make` alone lists it.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test bench bench-shadows memory kills soak restart idle deb cross fmt check deny clean \
+.PHONY: help run test bench bench-rules bench-shadows memory kills soak restart idle deb cross fmt check deny clean \
 	test-deps test-format test-yocto test-clippy test-rust test-msrv test-binaries test-stories \
 	test-browser test-deb
 
@@ -16,6 +16,7 @@ help:
 	@echo "make test    install what the tests need, and run all of them"
 	@echo "make test-browser  a page in chromium talks to the gateway; installs chromium"
 	@echo "make bench   compare with mosquitto and rumqttd on this machine (ARGS=... for benches/run.py)"
+	@echo "make bench-rules    a rule beside a bare JSON parse, 1,000 rules beside one, memory of a rule"
 	@echo "make bench-shadows  device shadows beside bare SQLite, and what 100,000 of them cost"
 	@echo "make kills   SIGKILL during mixed traffic, 200 times with each way to sync"
 	@echo "make soak    ten minutes of clients that come and go: memory does not grow"
@@ -113,6 +114,9 @@ bench:
 	@$(RUST) cargo build --locked --release -p iotedge
 	@$(RUST) cargo build --locked --release -p iotedge-benches --features peers
 	@python3 benches/run.py $(ARGS)
+
+bench-rules:
+	@$(RUST) cargo bench --locked -q -p iotedge-rules --bench rules
 
 bench-shadows:
 	@$(RUST) cargo build --locked --release -p iotedge -p iotedge-benches

@@ -129,6 +129,9 @@ impl<'a> Context<'a> {
             return Ok(self.input.payload.bytes().clone());
         }
         let scope = Scope::payload(self.input);
+        if let Some(out) = self.beside_star(select, &scope)? {
+            return Ok(out);
+        }
         let value = self.select(select, &scope, true)?;
         if matches!((&value, self.version), (Value::Array(_), SqlVersion::V2015)) {
             return Err(EvalError::ArrayOutput);

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use serde_json::{Map, Value as Json};
 
 use super::{Context, Scope};
@@ -54,6 +55,57 @@ impl<'a> Context<'a> {
             }
         }
         Ok(Value::Object(Cow::Owned(out)))
+    }
+
+    /// `*, expression AS name, …` written at once, without a copy of the payload's members. `None`
+    /// for every other list.
+    pub(super) fn beside_star(
+        &self,
+        select: &'a Select,
+        scope: &Scope<'_, 'a>,
+    ) -> Result<Option<Bytes>, EvalError> {
+        let (Select::Items(items), Value::Object(members)) = (select, &scope.object) else {
+            return Ok(None);
+        };
+        let Some((Item::Star, others)) = items.split_first() else {
+            return Ok(None);
+        };
+        let mut named = Vec::with_capacity(others.len());
+        for item in others {
+            match item {
+                Item::Expr { expr, key } => match key.as_slice() {
+                    [name] => named.push((name, expr)),
+                    _ => return Ok(None),
+                },
+                _ => return Ok(None),
+            }
+        }
+        self.charge(1)?;
+        let mut added: Vec<(&String, Json)> = Vec::with_capacity(named.len());
+        for (name, expr) in named {
+            let value = self.evaluate(expr, scope)?;
+            self.charge_bytes(value.size())?;
+            if let Some(json) = value.into_json(self.version) {
+                match added.iter_mut().find(|(known, _)| *known == name) {
+                    Some((_, place)) => *place = json,
+                    None => added.push((name, json)),
+                }
+            }
+        }
+        let mut out = Vec::with_capacity(self.input.payload.bytes().len() + 64 * added.len());
+        out.push(b'{');
+        for (name, json) in members.iter() {
+            let instead = added.iter().find(|(known, _)| *known == name);
+            append(&mut out, name, instead.map_or(json, |(_, json)| json));
+        }
+        for (name, json) in &added {
+            if !members.contains_key(*name) {
+                append(&mut out, name, json);
+            }
+        }
+        out.push(b'}');
+        self.charge_bytes(out.len())?;
+        Ok(Some(Bytes::from(out)))
     }
 
     /// `*`: the whole object that names are looked up in.
@@ -132,4 +184,15 @@ impl<'a> Context<'a> {
         }
         self.select(&query.select, &scope, false)
     }
+}
+
+/// A member behind those that are there.
+fn append(out: &mut Vec<u8>, name: &str, json: &Json) {
+    if out.len() > 1 {
+        out.push(b',');
+    }
+    // Memory takes everything, and every name and value of JSON has a text.
+    let _ = serde_json::to_writer(&mut *out, name);
+    out.push(b':');
+    let _ = serde_json::to_writer(&mut *out, json);
 }
