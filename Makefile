@@ -18,6 +18,7 @@ help:
 	@echo "make bench   compare with mosquitto and rumqttd on this machine (ARGS=... for benches/run.py)"
 	@echo "make bench-rules    a rule beside a bare JSON parse, 1,000 rules beside one, memory of a rule"
 	@echo "make bench-shadows  device shadows beside bare SQLite, and what 100,000 of them cost"
+	@echo "make bench-policy  what a policy decision costs, alone and on the way of a publish"
 	@echo "make kills   SIGKILL during mixed traffic, 200 times with each way to sync"
 	@echo "make soak    ten minutes of clients that come and go: memory does not grow"
 	@echo "make restart a million queued messages: ready in two seconds, memory does not hold them"
@@ -126,6 +127,15 @@ memory:
 	@. packaging/apt.sh && apt_install mosquitto python3 openssl
 	@$(RUST) cargo build --locked --release -p iotedge
 	@python3 benches/memory.py --check $(ARGS)
+
+# What a decision costs alone, and on the way of a publish.
+.PHONY: bench-policy
+bench-policy:
+	@. packaging/apt.sh && apt_install valgrind python3
+	@$(RUST) cargo build --locked --release -p iotedge
+	@$(RUST) cargo build --locked --release -p iotedge-benches --bin bench-policy
+	@target/release/bench-policy
+	@python3 benches/authorization.py
 
 # A short look for each parser and the session machine; `make fuzz FUZZ_SECONDS=600` for a long one.
 FUZZ_SECONDS ?= 12

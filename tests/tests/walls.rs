@@ -103,8 +103,8 @@ const ROOMS: &[Room] = &[
     },
     room(
         "benches",
-        &["model", "mqtt"],
-        "it drives brokers from outside",
+        &["model", "mqtt", "policy"],
+        "it drives brokers from outside, and measures decisions alone",
     ),
     room("tests", &[], "it drives the real binaries from outside"),
     room(
