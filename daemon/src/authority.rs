@@ -152,7 +152,6 @@ impl Authority {
     }
 
     /// What a custom authorizer grants with these documents.
-    #[allow(dead_code)]
     pub fn grant(&self, documents: Vec<PolicyDocument>) -> Grant {
         if documents.iter().any(PolicyDocument::uses_time) {
             self.granted_time.store(true, Ordering::Relaxed);

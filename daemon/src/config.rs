@@ -16,6 +16,7 @@ use iotedge_telemetry::LogFormat;
 mod broker;
 mod devices;
 mod listener;
+mod principals;
 mod problem;
 mod rules;
 mod section;
@@ -29,6 +30,7 @@ mod upstream;
 pub use broker::{BrokerConfig, Profile};
 pub use iotedge_devices::SerialConfig;
 pub use listener::{ListenerAddress, ListenerAuth, ListenerConfig, ListenerProtocol};
+pub use principals::{AuthorizerCall, AuthorizerConfig, PasswordSource, UserConfig};
 pub use problem::{ConfigErrors, Place, Problem};
 pub use rules::RulesConfig;
 pub use upstream::{Direction, RouteConfig, UpstreamConfig};
@@ -58,6 +60,10 @@ pub struct Config {
     pub gateway: GatewayConfig,
     /// Listeners.
     pub listeners: Vec<ListenerConfig>,
+    /// Users with passwords.
+    pub users: Vec<UserConfig>,
+    /// Custom authorizers.
+    pub authorizers: Vec<AuthorizerConfig>,
     /// The broker's limits.
     pub broker: BrokerConfig,
     /// Admin address and control socket.
@@ -209,6 +215,8 @@ impl Config {
                     ListenerAuth::Certificate,
                 ),
             ],
+            users: Vec::new(),
+            authorizers: Vec::new(),
             broker,
             admin: AdminConfig {
                 address: DEFAULT_ADMIN,
@@ -222,6 +230,21 @@ impl Config {
             serial: Vec::new(),
         }
     }
+}
+
+/// A policy that is named must be a file of `policies.d`, or could have been made by command, which
+/// only a daemon that has run before can know.
+fn policy_may_exist(policy: &str, policies_dir: &Path, data_dir: &Path) -> bool {
+    let plain = !policy.is_empty() && !policy.contains(['/', '\0']);
+    let there = plain && policies_dir.join(format!("{policy}.json")).is_file();
+    there || (plain && data_dir.join("state.db").exists())
+}
+
+fn no_policy(policy: &str, policies_dir: &Path) -> String {
+    format!(
+        "there is no policy {policy:?}; put it into {}",
+        policies_dir.join("NAME.json").display()
+    )
 }
 
 /// Reads `file` and, merged into it in the order of their names, the files of `conf.d` beside it.

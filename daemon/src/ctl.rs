@@ -14,6 +14,7 @@ mod authorities;
 mod certificates;
 mod client;
 mod offline;
+mod password;
 pub mod protocol;
 mod run;
 mod show;

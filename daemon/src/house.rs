@@ -18,8 +18,8 @@ use iotedge_broker::Broker;
 use iotedge_devices::{DeviceStatus, SerialDevice, SerialPort};
 use iotedge_gateway::{Gateway, Running};
 use iotedge_identity::Identity;
-use iotedge_model::{CertificateId, DropReason, Principal};
-use iotedge_ports::{BrokerPort, Clock, CloseReason, HttpMount};
+use iotedge_model::{CertificateId, DropReason, Principal, PrincipalKind};
+use iotedge_ports::{BrokerPort, Clock, CloseReason, Grant, HttpMount};
 use iotedge_registry::Registry;
 use iotedge_rules::{Catalog, Engine, Facilities, Outboxes};
 use iotedge_shadow::{ShadowHttp, ShadowService};
@@ -28,6 +28,7 @@ use iotedge_telemetry::event;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use crate::authenticate::{self, Authorizers, Users};
 use crate::authority::{Authority, Configured};
 use crate::clock::SystemClock;
 use crate::config::{self, Config};
@@ -53,6 +54,7 @@ pub struct Rooms {
     pub identity: Arc<Identity>,
     pub registry: Arc<Registry>,
     pub authority: Arc<Authority>,
+    users: Arc<Users>,
     pub engine: Arc<Engine>,
     pub rules: Arc<Catalog>,
     pub outboxes: Arc<Outboxes>,
@@ -107,6 +109,7 @@ impl House {
     /// returns.
     pub async fn open(config: Config, dev: bool) -> Result<Self, Problems> {
         let documents = documents::read(&config)?;
+        let named_users = authenticate::read_users(&config.users).await?;
         let ports = serial_ports(&config)?;
         make_directory(&config.data_dir)?;
         let fatal = Arc::new(Fatal::default());
@@ -179,7 +182,14 @@ impl House {
         authority.set_registrar(registrar.map_err(problem)?);
         identity.set_crls(convert::crls(&config).map_err(problem)?);
         outboxes.start();
-        let (gateway, tls) = open_gateway(&config, &identity, &authority, &shadow, &port).await?;
+        let users = Arc::new(Users::new().map_err(problem)?);
+        users.set(named_users);
+        let doors = convert::Doors {
+            identity: identity.clone(),
+            users: users.clone(),
+            authorizers: authorizers(&config, &authority).map_err(problem)?,
+        };
+        let (gateway, tls) = open_gateway(&config, &doors, &authority, &shadow, &port).await?;
         let devices = ports
             .into_iter()
             .map(|device| SerialPort::start(device, port.clone()))
@@ -193,6 +203,7 @@ impl House {
             identity,
             registry,
             authority,
+            users,
             engine,
             rules,
             outboxes,
@@ -306,7 +317,8 @@ impl Rooms {
             })?,
         };
         let documents = documents::read(&config)?;
-        check_listener_policies(&config, |name| {
+        let users = authenticate::read_users(&config.users).await?;
+        check_configured_policies(&config, |name| {
             documents.policies.iter().any(|(n, _)| n == name) || stored_policy(&self.identity, name)
         })?;
         let identity = self.identity.clone();
@@ -329,8 +341,15 @@ impl Rooms {
             ));
         }
         self.close(&revoked);
+        let gone = self.users.set(users);
         self.authority
             .configure(running_policies(&self.config, &config));
+        for name in gone {
+            let kind = PrincipalKind::User { name: name.clone() };
+            self.broker
+                .close_principal(&Principal { kind }, CloseReason::NotAuthorized);
+            changes.push(format!("user {name:?} is gone or has another password"));
+        }
         changes.push(format!(
             "{policies} policies in {}",
             config.policies_dir.display()
@@ -505,11 +524,27 @@ fn listener_policies(config: &Config) -> HashMap<Arc<str>, Arc<str>> {
         .collect()
 }
 
+fn authorizers(config: &Config, authority: &Arc<Authority>) -> Result<Authorizers, String> {
+    let authority = Arc::downgrade(authority);
+    Authorizers::new(
+        &config.authorizers,
+        &(Arc::new(move |documents| match authority.upgrade() {
+            Some(authority) => authority.grant(documents),
+            // The daemon is ending: nothing is granted any more.
+            None => Grant(Arc::new(())),
+        }) as authenticate::MakeGrant),
+    )
+}
+
 /// What the configuration gives to whom.
 fn configured(config: &Config) -> Configured {
     Configured {
         listeners: listener_policies(config),
-        users: HashMap::new(),
+        users: config
+            .users
+            .iter()
+            .map(|user| (user.name.clone(), user.policies.clone()))
+            .collect(),
     }
 }
 
@@ -536,11 +571,26 @@ fn stored_policy(identity: &Identity, name: &str) -> bool {
 }
 
 fn check_policies(config: &Config, identity: &Identity) -> Result<(), Problems> {
-    check_listener_policies(config, |name| identity.snapshot().policy(name).is_some())
+    check_configured_policies(config, |name| identity.snapshot().policy(name).is_some())
 }
 
-fn check_listener_policies(config: &Config, known: impl Fn(&str) -> bool) -> Result<(), Problems> {
-    let problems: Problems = config
+fn check_configured_policies(
+    config: &Config,
+    known: impl Fn(&str) -> bool,
+) -> Result<(), Problems> {
+    let no_policy = |policy: &str| {
+        format!(
+            "there is no policy {policy:?}, neither in {} nor in the store",
+            config.policies_dir.display()
+        )
+    };
+    let users = config.users.iter().flat_map(|user| {
+        let place = user.place.as_ref().map(ToString::to_string);
+        let unknown = user.policies.iter().filter(|name| !known(name));
+        unknown.map(move |name| (place.clone().unwrap_or_default(), name))
+    });
+    let users = users.map(|(place, name)| format!("{place}: user.policy: {}", no_policy(name)));
+    let listeners = config
         .listeners
         .iter()
         .filter_map(|listener| match listener.auth.policy() {
@@ -550,15 +600,11 @@ fn check_listener_policies(config: &Config, known: impl Fn(&str) -> bool) -> Res
                     .as_ref()
                     .map(ToString::to_string)
                     .unwrap_or_default();
-                Some(format!(
-                    "{place}: listener.policy: there is no policy {policy:?}, neither in {} nor in \
-                     the store",
-                    config.policies_dir.display()
-                ))
+                Some(format!("{place}: listener.policy: {}", no_policy(policy)))
             }
             _ => None,
-        })
-        .collect();
+        });
+    let problems: Problems = listeners.chain(users).collect();
     if problems.is_empty() {
         Ok(())
     } else {
@@ -568,7 +614,7 @@ fn check_listener_policies(config: &Config, known: impl Fn(&str) -> bool) -> Res
 
 async fn open_gateway(
     config: &Config,
-    identity: &Arc<Identity>,
+    doors: &convert::Doors,
     authority: &Arc<Authority>,
     shadow: &Arc<ShadowService>,
     broker: &Arc<dyn BrokerPort>,
@@ -581,7 +627,7 @@ async fn open_gateway(
         mounts,
         limits: convert::gateway_limits(config),
     };
-    let (listeners, tls) = convert::listeners(config, identity)?;
+    let (listeners, tls) = convert::listeners(config, doors)?;
     let gateway = Gateway::bind(context, listeners).await.map_err(problem)?;
     Ok((gateway, tls))
 }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+mod authenticate;
 mod authority;
 mod clock;
 mod config;

@@ -17,6 +17,7 @@ mod documents;
 mod error;
 mod files;
 mod own;
+mod password;
 mod policies;
 mod tls;
 mod token;
@@ -33,6 +34,7 @@ pub use crl::{Crls, count_revoked};
 pub use directory::{Identity, OnChange, Snapshot};
 pub use error::{CaError, CertificateError, ClientRefused, IdentityError, TlsError};
 pub use own::OwnCa;
+pub use password::{PasswordError, PasswordHash, SecretDigest};
 pub use policies::{
     MAX_ATTACHED_POLICIES, MAX_POLICY_VERSIONS, Policy, PolicyOrigin, PolicyVersion,
     check_name as check_policy_name,

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use iotedge_model::QoS;
 
@@ -88,6 +89,13 @@ pub enum ListenerAuth {
         /// The policy's name.
         policy: String,
     },
+    /// By the name and password of a user.
+    Password,
+    /// By what a custom authorizer says of what they show.
+    Custom {
+        /// The authorizers, the first for clients that name none.
+        authorizers: Vec<Arc<str>>,
+    },
 }
 
 impl ListenerAuth {
@@ -97,13 +105,15 @@ impl ListenerAuth {
             Self::Certificate => "certificate",
             Self::Peer { .. } => "peer",
             Self::Anonymous { .. } => "anonymous",
+            Self::Password => "password",
+            Self::Custom { .. } => "custom",
         }
     }
 
     /// The policy of everyone who comes by the listener.
     pub fn policy(&self) -> Option<&str> {
         match self {
-            Self::Certificate => None,
+            Self::Certificate | Self::Password | Self::Custom { .. } => None,
             Self::Peer { policy } | Self::Anonymous { policy } => Some(policy),
         }
     }
@@ -111,7 +121,7 @@ impl ListenerAuth {
     /// Forgets it: whether two listeners are the same but for that.
     pub fn without_policy(mut self) -> Self {
         match &mut self {
-            Self::Certificate => {}
+            Self::Certificate | Self::Password | Self::Custom { .. } => {}
             Self::Peer { policy } | Self::Anonymous { policy } => policy.clear(),
         }
         self
@@ -391,11 +401,26 @@ fn origins(section: &Section<'_>) -> Vec<String> {
     origins
 }
 
+/// One name, or a list of them.
+fn authorizers(section: &Section<'_>) -> Vec<Arc<str>> {
+    const KEY: &str = "authorizer";
+    if !section.is_list(KEY) {
+        return section.text(KEY).map(Arc::from).into_iter().collect();
+    }
+    let names = section.texts(KEY).unwrap_or_default();
+    if names.is_empty() {
+        section.wrong(KEY, "has no authorizer in it");
+    }
+    names.into_iter().map(Arc::from).collect()
+}
+
 #[derive(Clone, Copy)]
 enum AuthWord {
     Certificate,
     Peer,
     Anonymous,
+    Password,
+    Custom,
 }
 
 fn auth(section: &Section<'_>, protocols: Option<&[ListenerProtocol]>) -> Option<ListenerAuth> {
@@ -404,13 +429,31 @@ fn auth(section: &Section<'_>, protocols: Option<&[ListenerProtocol]>) -> Option
         "certificate" => Ok(AuthWord::Certificate),
         "peer" => Ok(AuthWord::Peer),
         "anonymous" => Ok(AuthWord::Anonymous),
-        "password" | "custom" => Err(format!("{text:?} is not supported yet")),
+        "password" => Ok(AuthWord::Password),
+        "custom" => Ok(AuthWord::Custom),
         _ => Err(format!(
-            "{text:?} is not one of \"certificate\", \"peer\", \"anonymous\""
+            "{text:?} is not one of \"certificate\", \"password\", \"custom\", \"peer\", \
+             \"anonymous\""
         )),
     })?;
     let protocols = protocols.unwrap_or_default();
+    let authorizers = authorizers(section);
+    if section.has("authorizer") && !matches!(word, AuthWord::Custom) {
+        section.wrong("authorizer", "is only for auth = \"custom\"");
+    }
+    if matches!(word, AuthWord::Password | AuthWord::Custom) {
+        for key in ["policy", "client_ca"] {
+            if section.has(key) {
+                section.wrong(key, "has no use with auth = \"password\" or \"custom\"");
+            }
+        }
+    }
     match word {
+        AuthWord::Password => Some(ListenerAuth::Password),
+        AuthWord::Custom => {
+            section.need("authorizer");
+            Some(ListenerAuth::Custom { authorizers })
+        }
         AuthWord::Certificate => {
             if let Some(plain) = protocols.iter().find(|p| !p.is_tls()) {
                 let reason = format!("\"certificate\" needs TLS; {} has none", plain.as_str());
@@ -455,8 +498,7 @@ fn auth(section: &Section<'_>, protocols: Option<&[ListenerProtocol]>) -> Option
     }
 }
 
-/// A policy that a listener names must be a file of `policies.d`, or could have been made by
-/// command, which only a daemon that has run before can know.
+/// A policy that a listener names must be there.
 pub(super) fn check_policy(
     section: &Section<'_>,
     listener: &ListenerConfig,
@@ -466,14 +508,7 @@ pub(super) fn check_policy(
     let Some(policy) = listener.auth.policy() else {
         return;
     };
-    let plain = !policy.is_empty() && !policy.contains(['/', '\0']);
-    let there = plain && policies_dir.join(format!("{policy}.json")).is_file();
-    let may_be_stored = plain && data_dir.join("state.db").exists();
-    if !there && !may_be_stored {
-        let reason = format!(
-            "there is no policy {policy:?}; put it into {}",
-            policies_dir.join("NAME.json").display()
-        );
-        section.wrong("policy", reason);
+    if !super::policy_may_exist(policy, policies_dir, data_dir) {
+        section.wrong("policy", super::no_policy(policy, policies_dir));
     }
 }

@@ -329,6 +329,15 @@ impl<'a> Section<'a> {
         (self.certificates("certificate"), self.private_key("key"))
     }
 
+    /// The path of a file with an argon2 hash.
+    pub(super) fn password_file(&self, key: &'static str) -> Option<PathBuf> {
+        self.pem_file(key, |text| {
+            iotedge_identity::PasswordHash::parse(text)
+                .map(|_| ())
+                .map_err(|e| e.to_string())
+        })
+    }
+
     fn pem_file(
         &self,
         key: &'static str,

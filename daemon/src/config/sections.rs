@@ -15,7 +15,7 @@ use super::tree::Table;
 use super::{
     AdminConfig, Config, ConfigErrors, DEFAULT_ADMIN, DEFAULT_SOCKET, GatewayConfig,
     ListenerAddress, ListenerConfig, LogConfig, ShadowConfig, StoreConfig, broker, devices,
-    listener, rules, units, upstream,
+    listener, principals, rules, units, upstream,
 };
 
 pub(super) fn read(file: &Path, whole: &Table) -> Result<Config, ConfigErrors> {
@@ -65,7 +65,13 @@ fn root_table(file: &Path, root: &Section<'_>) -> Option<Config> {
     let log = log(root.table("log"));
     let upstreams = upstream::read(root, &gateway);
     let serial = devices::read(root);
-    for later in ["modbus", "gpio", "user"] {
+    let users = match &data_dir {
+        Some(data_dir) => principals::users(root, &policies_dir, data_dir),
+        None => principals::users(root, &policies_dir, Path::new("")),
+    };
+    let authorizers = principals::authorizers(root);
+    principals::check(root, &listeners, &users, &authorizers);
+    for later in ["modbus", "gpio"] {
         root.not_yet(later);
     }
     Some(Config {
@@ -75,6 +81,8 @@ fn root_table(file: &Path, root: &Section<'_>) -> Option<Config> {
         rules_dir: file.with_file_name("rules.d"),
         gateway,
         listeners,
+        users,
+        authorizers,
         broker,
         admin,
         store,

@@ -78,6 +78,8 @@ pub(super) enum Command {
     Subscribe(Subscribe),
     /// Read configuration, policies and rules again
     Reload,
+    /// Print the argon2 hash of a password read from standard input, for [[user]]; needs no daemon
+    Password,
 }
 
 #[derive(Debug, Subcommand)]

@@ -48,6 +48,7 @@ pub(super) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), CtlE
         Command::DeadLetters(command) => session.dead_letters(command),
         Command::Publish(publish) => session.publish(publish),
         Command::Subscribe(subscribe) => session.subscribe(subscribe),
+        Command::Password => super::password::run(session.json, session.out),
         Command::Reload => session.ask_and_show(&Request::Reload, show::reloaded),
     }
 }

@@ -10,6 +10,7 @@ use iotedge_identity::{ClientAuth, Crls, Identity, TlsOptions, is_token_key, tok
 use iotedge_model::{Principal, PrincipalKind};
 use rustls::ServerConfig;
 
+use crate::authenticate::{Authorizers, Users};
 use crate::config::{
     Config, Direction, ListenerAddress, ListenerAuth, ListenerConfig, ListenerProtocol, Profile,
     RouteConfig, RulesConfig, ShadowConfig, UpstreamConfig,
@@ -164,12 +165,19 @@ fn place(config: &ListenerConfig) -> String {
 
 type Opened = (Vec<Listener>, Vec<TlsSlot>);
 
-pub(super) fn listeners(config: &Config, identity: &Arc<Identity>) -> Result<Opened, Vec<String>> {
+/// Who finds out who clients are.
+pub(super) struct Doors {
+    pub(super) identity: Arc<Identity>,
+    pub(super) users: Arc<Users>,
+    pub(super) authorizers: Authorizers,
+}
+
+pub(super) fn listeners(config: &Config, doors: &Doors) -> Result<Opened, Vec<String>> {
     let mut listeners = Vec::with_capacity(config.listeners.len());
     let mut slots = Vec::new();
     let mut problems = Vec::new();
     for listener in &config.listeners {
-        match one_listener(listener, config, identity, &mut slots) {
+        match one_listener(listener, config, doors, &mut slots) {
             Ok(listener) => listeners.push(listener),
             Err(reason) => problems.push(format!("{}listener: {reason}", place(listener))),
         }
@@ -199,7 +207,10 @@ fn tls_options(config: &ListenerConfig, whole: &Config) -> TlsOptions {
         client_ca: config.client_ca.clone(),
         client_auth: match config.auth {
             ListenerAuth::Certificate => ClientAuth::Required,
-            ListenerAuth::Peer { .. } | ListenerAuth::Anonymous { .. } => ClientAuth::None,
+            ListenerAuth::Peer { .. }
+            | ListenerAuth::Anonymous { .. }
+            | ListenerAuth::Password
+            | ListenerAuth::Custom { .. } => ClientAuth::None,
         },
         alpn: speaks(config).alpn(),
         names: whole.gateway.names.clone(),
@@ -209,7 +220,7 @@ fn tls_options(config: &ListenerConfig, whole: &Config) -> TlsOptions {
 fn one_listener(
     config: &ListenerConfig,
     whole: &Config,
-    identity: &Identity,
+    doors: &Doors,
     slots: &mut Vec<TlsSlot>,
 ) -> Result<Listener, String> {
     let auth = match &config.auth {
@@ -220,10 +231,15 @@ fn one_listener(
                 listener: Arc::from(config.address.to_string()),
             },
         })),
+        ListenerAuth::Password => Auth::Credentials(doors.users.clone()),
+        ListenerAuth::Custom { authorizers } => {
+            Auth::Credentials(Arc::new(doors.authorizers.of(authorizers)))
+        }
     };
     let tls: Option<iotedge_gateway::Tls> = if config.is_tls() {
         let options = tls_options(config, whole);
-        let server = identity
+        let server = doors
+            .identity
             .server_config(&options)
             .map_err(|e| e.to_string())?;
         let server = Arc::new(ArcSwap::new(server));
@@ -352,6 +368,7 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> bool {
     let still = |config: &Config| {
         let mut config = config.clone();
         config.gateway.names = Vec::new();
+        config.users.clear();
         for listener in &mut config.listeners {
             listener.place = None;
             listener.auth = listener.auth.clone().without_policy();

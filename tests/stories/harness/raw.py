@@ -31,13 +31,21 @@ def packet(kind, flags, body):
     return bytes([kind << 4 | flags]) + length(len(body)) + body
 
 
-def connect(client_id, clean=True, keep_alive=60, will=None, level=4, name="MQTT"):
+def connect(
+    client_id, clean=True, keep_alive=60, will=None, level=4, name="MQTT", user=None, password=None
+):
     """`will` is (topic, payload, qos, retain)."""
     flags, tail = (2 if clean else 0), b""
     if will:
         topic, payload, qos, retain = will
         flags |= 4 | qos << 3 | (0x20 if retain else 0)
         tail = text(topic) + text(payload)
+    if user is not None:
+        flags |= 0x80
+        tail += text(user)
+    if password is not None:
+        flags |= 0x40
+        tail += text(password)
     head = text(name) + bytes([level, flags]) + struct.pack(">H", keep_alive)
     return packet(CONNECT, 0, head + text(client_id) + tail)
 
