@@ -11,6 +11,7 @@ from harness import pki, raw
 from harness.binaries import ROOT
 from harness.clients import Client
 from harness.daemon import Daemon, allow, certificate_id
+from harness.netns import Loopback
 from harness.ports import free_port
 from harness.process import run
 from harness.wait import until
@@ -232,6 +233,42 @@ def test_the_server_certificate_has_the_hosts_addresses_and_names(daemon):
         input="",
     )
     assert "Verify return code: 0 (ok)" in done.stdout, done.stdout
+
+
+def test_an_address_that_comes_stands_in_the_server_certificate_without_a_reload(daemon):
+    """A lease of DHCP, in small: the host gets another address while clients are there."""
+    network = Loopback()
+    gateway = daemon()
+    gateway.process = network.start(
+        [gateway.binaries.iotedged, "--config", gateway.file], "iotedged#1", cwd=gateway.folder
+    )
+    gateway.log_has("is ready", deadline=20)
+    device = gateway.cert("d", policy="open")
+    done = network.run(["ip", "address", "add", "198.51.100.7/24", "dev", "lo"])
+    assert done.returncode == 0, done.stderr
+    gateway.log_has("the host has a new name or address", deadline=30)
+    gateway.log_has("new connections are shown a new server certificate", deadline=30)
+    done = network.run(
+        ["openssl", "s_client", "-connect", f"127.0.0.1:{gateway.ports['mqtts']}", "-CAfile", device.ca,
+         "-verify_ip", "198.51.100.7", "-cert", device.certificate, "-key", device.key],
+        input="",
+    )
+    assert "Verify return code: 0 (ok)" in done.stdout, done.stdout
+
+
+def test_a_subject_of_many_values(home, tmp_path):
+    key, pem = tmp_path / "d.key", tmp_path / "d.pem"
+    many = "".join(f"/OU=unit{n}" for n in range(400))
+    done = run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+         "-days", "30", "-subj", many + "/CN=many", "-keyout", key, "-out", pem]
+    )
+    assert done.returncode == 0, done.stderr
+    home.gateway.ctl_ok("cert", "register", "--pem", pem, "--policy", "all")
+    identity = pki.Identity(ca=home.device.ca, certificate=pem, key=key)
+    client = Client("many", home.ports["mqtts"], identity=identity).connect()
+    client.publish("a", b"x")
+    client.disconnect()
 
 
 class Issuer:
