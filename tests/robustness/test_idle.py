@@ -17,9 +17,9 @@ from gauges import cpu, mb, pss
 COUNT = int(os.environ.get("IOTEDGE_IDLE_CONNECTIONS", "500"))
 # Seconds that are looked at.
 QUIET = float(os.environ.get("IOTEDGE_IDLE_SECONDS", "5"))
-# Bytes of memory for each, and the part of one processor for all. Without optimisation a
+# Bytes of memory for each with its subscription, and the part of one processor for all. Without optimisation a
 # connection's state machine is several times as large.
-EACH, ALL = (6_000 if COUNT >= 10_000 else 20_000), 0.01
+EACH, ALL = (3_600 if COUNT >= 10_000 else 7_000), 0.01
 
 
 UPGRADE = (
