@@ -32,7 +32,7 @@ import run  # noqa: E402
 QUIET = 25
 HEAD = """\
 # Functions that every gateway runs, by the names of their sections without ".text."; `*` stands for
-# what each compilation names anew. The further down, the more that does not run comes along with a name.
+# what each compilation names anew. The further down, the more of what a name stands for does not run.
 # Last come parts of the house that others of these are in: what is new is likely to be there. Made by
 # benches/link_order.py.
 """
@@ -171,14 +171,13 @@ def pattern(name):
 
 
 def in_order(functions, used):
-    """The patterns of the functions at those indices, by how much comes along with each of them."""
-    whole, ran, times = collections.Counter(), collections.Counter(), collections.Counter()
+    """The patterns of the functions at those indices. What stands for others, too, comes last."""
+    whole, ran = collections.Counter(), collections.Counter()
     for i, (_, size, name) in enumerate(functions.all):
         whole[pattern(name)] += size
         if i in used:
             ran[pattern(name)] += size
-            times[pattern(name)] += 1
-    return sorted(ran, key=lambda p: ((whole[p] - ran[p]) // times[p], p))
+    return sorted(ran, key=lambda p: (-(ran[p] * 10 // whole[p]), p))
 
 
 def parts(name):
