@@ -5,7 +5,9 @@ Every scenario runs against each broker in turn, round after round, so that what
 beside it meets all alike; the medians of the rounds are compared. Load and broker share the
 machine: a figure is good for comparing, not for promising. Publishers are at most 4,000 messages
 ahead of the slowest subscriber, so that the pace is what a broker delivers; the floods show what it
-does when they are not.
+does when they are not. They write as much at once as that and their windows allow; with --batch 1
+each message is a write of its own, and the load is the limit for all but the slowest broker. What
+came of it, and what falls short, is in docs/decisions/0005-runs.md.
 
 iotedged runs as it is shipped: a policy that is asked for each message, no check left out, its
 databases on disk with sync = "full". mosquitto is the system's, with an open listener and no limit
