@@ -82,6 +82,7 @@ fn info(rooms: &Rooms, rule: &Rule, text: bool) -> RuleInfo {
             ("failed_sql".to_owned(), counts.failed_sql),
             ("failed_template".to_owned(), counts.failed_template),
             ("failed_topic".to_owned(), counts.failed_topic),
+            ("failed_action".to_owned(), counts.failed_action),
         ]),
     }
 }

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use iotedge_ports::UpstreamPort as _;
+use iotedge_store::TakerKind;
 use iotedge_telemetry::METRICS;
 
 use super::Answer;
 use iotedge_ports::Clock as _;
 
 use crate::ctl::protocol::{
-    BridgeStatus, Failure, ListenerStatus, Reloaded, Reply, SerialStatus, Status, StoreStatus,
-    UpstreamStatus,
+    BridgeStatus, Failure, ListenerStatus, OutboxStatus, Reloaded, Reply, SerialStatus, Status,
+    StoreStatus, UpstreamStatus,
 };
 use crate::house::Rooms;
 
@@ -49,6 +50,7 @@ pub(super) fn status(rooms: &Rooms) -> Reply {
             pending_bytes: rooms.store.pending_bytes(),
         },
         upstreams: upstreams(rooms),
+        outboxes: outboxes(rooms),
         serial: serial(rooms),
         dropped: METRICS
             .drops()
@@ -65,6 +67,22 @@ fn upstreams(rooms: &Rooms) -> Vec<UpstreamStatus> {
         .iter()
         .map(UpstreamStatus::from)
         .collect()
+}
+
+/// Those that an operator should see.
+fn outboxes(rooms: &Rooms) -> Vec<OutboxStatus> {
+    let status = |outbox: iotedge_rules::OutboxStatus| {
+        let taker = rooms.store.find_taker(TakerKind::Outbox, &outbox.name)?;
+        let account = rooms.store.account(taker);
+        (account.queued > 0 || outbox.trouble.is_some()).then(|| OutboxStatus {
+            name: outbox.name.to_string(),
+            queued: account.queued,
+            queued_bytes: account.queued_bytes,
+            trouble: outbox.trouble,
+        })
+    };
+    let all = rooms.outboxes.status().into_iter();
+    all.filter_map(status).collect()
 }
 
 fn serial(rooms: &Rooms) -> Vec<SerialStatus> {

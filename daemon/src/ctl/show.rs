@@ -56,6 +56,23 @@ pub(super) fn status(status: &Status, out: &mut dyn Write) -> io::Result<()> {
         .map(|l| [l.protocol.clone(), l.address.clone(), l.auth.clone()])
         .collect();
     table(out, ["LISTENER", "ADDRESS", "AUTH"], &rows, "no listeners")?;
+    if !status.outboxes.is_empty() {
+        writeln!(out)?;
+        let rows: Vec<_> = status
+            .outboxes
+            .iter()
+            .map(|o| {
+                [
+                    o.name.clone(),
+                    o.queued.to_string(),
+                    bytes(o.queued_bytes),
+                    o.trouble.clone().unwrap_or_default(),
+                ]
+            })
+            .collect();
+        let header = ["OUTBOX", "QUEUED", "BYTES", "TRIED AGAIN FOR"];
+        table(out, header, &rows, "no outboxes")?;
+    }
     if !status.serial.is_empty() {
         writeln!(out)?;
         let rows: Vec<_> = status

@@ -117,6 +117,7 @@ impl Worker {
             let progress = self.attempt(&waiting).await?;
             if progress.done > 0 {
                 attempts = 0;
+                *self.outbox.trouble() = None;
                 let done: Vec<Entry> = waiting.drain(..progress.done.min(waiting.len())).collect();
                 self.done(done).await?;
             }

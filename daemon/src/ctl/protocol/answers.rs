@@ -285,6 +285,9 @@ answers! { "snake_case"
         store: StoreStatus,
         /// Upstreams.
         upstreams: Vec<UpstreamStatus>,
+        /// Outboxes of rules' actions with something waiting, or with a sink that is tried again.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        outboxes: Vec<OutboxStatus>,
         /// Serial ports.
         serial: Vec<SerialStatus>,
         /// Drops since start, by reason.
@@ -373,6 +376,18 @@ answers! { "snake_case"
         dropped: BTreeMap<String, u64>,
         /// Sent again after a lost connection, since start.
         resent: u64,
+    }
+    /// What waits for one action of a rule.
+    OutboxStatus {
+        /// `RULE/0`, … `RULE/error`.
+        name: String,
+        /// Messages.
+        queued: u64,
+        /// Their bytes.
+        queued_bytes: u64,
+        /// Why the first of them is tried again.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        trouble: Option<String>,
     }
     /// A message that its queue's other side never takes.
     DeadLetterInfo {
