@@ -335,6 +335,10 @@ def test_nothing_is_lost_when_the_sink_is_down_and_the_gateway_is_killed(daemon,
     for n in range(1, 101):
         client.publish("web", json.dumps({"n": n}))
     gateway.log_explains("the action is tried again", f"http://127.0.0.1:{server.port}/")
+    outboxes = {o["name"]: o for o in gateway.ctl_json("status")["outboxes"]}
+    assert outboxes["web/0"]["queued"] == 100
+    assert f"http://127.0.0.1:{server.port}/" in outboxes["web/0"]["trouble"]
+    assert "web/0" in gateway.ctl_ok("status")
     gateway.kill()
     server.start()
     gateway.start()
