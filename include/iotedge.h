@@ -186,14 +186,14 @@ typedef void (*iotedge_log_callback)(int level, const char *text, void *user_dat
 extern "C" {
 #endif // __cplusplus
 
+// Fills in the defaults; everything else becomes NULL.
+void iotedge_options_init(struct iotedge_options *options);
+
 // The library's version, like "0.1.0".
 const char *iotedge_version(void);
 
 // A status in words.
 const char *iotedge_status_text(int status);
-
-// Fills in the defaults; everything else becomes NULL.
-void iotedge_options_init(struct iotedge_options *options);
 
 // Makes a client and puts it where `client` points. Touches neither network nor files; all texts
 // are copied.
@@ -289,6 +289,12 @@ void iotedge_shadow_free(struct iotedge_shadow *shadow);
 // The version that is known; 0 before the first.
 uint64_t iotedge_shadow_version(const struct iotedge_shadow *shadow);
 
+// Sends what was set, without waiting. `callback` is told the server's answer: IOTEDGE_OK, or
+// IOTEDGE_REJECTED, or why it did not get there. Nothing set: IOTEDGE_NOT_FOUND.
+enum iotedge_status iotedge_shadow_update(struct iotedge_shadow *shadow,
+                                          iotedge_delivery_callback callback,
+                                          void *user_data);
+
 // A boolean member. `path` is its keys with slashes between them. IOTEDGE_NOT_FOUND and
 // IOTEDGE_WRONG_TYPE leave the value as it was. `section` is an iotedge_section.
 enum iotedge_status iotedge_shadow_get_bool(const struct iotedge_shadow *shadow,
@@ -356,12 +362,6 @@ enum iotedge_status iotedge_shadow_set_json(struct iotedge_shadow *shadow,
 enum iotedge_status iotedge_shadow_remove(struct iotedge_shadow *shadow,
                                           int section,
                                           const char *path);
-
-// Sends what was set, without waiting. `callback` is told the server's answer: IOTEDGE_OK, or
-// IOTEDGE_REJECTED, or why it did not get there. Nothing set: IOTEDGE_NOT_FOUND.
-enum iotedge_status iotedge_shadow_update(struct iotedge_shadow *shadow,
-                                          iotedge_delivery_callback callback,
-                                          void *user_data);
 
 // Sets who is told, for all clients of the process: levels up to `max_level`. NULL: nobody, as at
 // first.

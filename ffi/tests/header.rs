@@ -10,9 +10,11 @@ fn the_committed_header_is_that_of_the_source() {
     let mut made = Vec::new();
     cbindgen::Builder::new()
         .with_config(config)
+        .with_src(here.join("src/native/options.rs"))
         .with_src(here.join("src/native.rs"))
         .with_src(here.join("src/native/publish.rs"))
         .with_src(here.join("src/native/shadow.rs"))
+        .with_src(here.join("src/native/shadow/members.rs"))
         .with_src(here.join("src/native/log.rs"))
         .generate()
         .expect("cbindgen reads the source")
