@@ -212,11 +212,14 @@ fn windowed(
     let (mut sent, mut acknowledged) = (0u64, 0u64);
     loop {
         if epoch.elapsed() < load.duration {
-            let room = load.window - (sent - acknowledged) as usize;
-            let count = room.min(batch.capacity());
-            shared.allow(count);
-            stream.write_all(batch.numbered(sent, count, 0))?;
-            sent += count as u64;
+            // All that the window takes, though it may be in many writes.
+            while acknowledged + load.window as u64 > sent {
+                let room = load.window - (sent - acknowledged) as usize;
+                let count = room.min(batch.capacity());
+                shared.allow(count);
+                stream.write_all(batch.numbered(sent, count, 0))?;
+                sent += count as u64;
+            }
         } else if acknowledged == sent {
             return Ok(sent);
         }
