@@ -63,7 +63,7 @@ fn ten(resource: impl Fn(usize, usize) -> String) -> Result<Vec<PolicyDocument>,
 
 fn decisions(scope: &ArnScope, rounds: u32) -> Result<(), Failure> {
     let plain = ten(|p, s| format!("arn:aws:iot:*:*:topic/p{p}/s{s}/*"))?;
-    let variables = ten(|p, s| format!("arn:aws:iot:*:*:*/${{iot:ClientId}}/{p}/{s}/*"))?;
+    let variables = ten(|p, s| format!("arn:aws:iot:*:*:topic/${{iot:ClientId}}/{p}/{s}/*"))?;
     let wildcards = ten(|p, s| format!("arn:aws:iot:*:*:topic/*p{p}*s{s}?"))?;
     let open = vec![document(&[("iot:*".into(), "*".into())])?];
     let cases = [

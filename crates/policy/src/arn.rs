@@ -34,6 +34,8 @@ fn cut(text: &str) -> Vec<&str> {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ArnPattern {
     source: Box<str>,
+    /// What every resource that it matches begins with.
+    begin: Box<str>,
     parts: Vec<Pattern>,
 }
 
@@ -72,12 +74,14 @@ impl ArnPattern {
     }
 
     fn compile(source: &str, parts: &[&str]) -> Result<Self, Problem> {
+        let parts: Vec<Pattern> = parts
+            .iter()
+            .map(|part| Pattern::parse(part, Wildcards::Yes))
+            .collect::<Result<_, _>>()?;
         Ok(Self {
             source: source.into(),
-            parts: parts
-                .iter()
-                .map(|part| Pattern::parse(part, Wildcards::Yes))
-                .collect::<Result<_, _>>()?,
+            begin: parts.last().map_or("", Pattern::begin).into(),
+            parts,
         })
     }
 
@@ -90,6 +94,11 @@ impl ArnPattern {
     }
 
     pub(crate) fn matches(&self, target: &Target<'_>, context: &Context<'_>) -> Match {
+        // Most patterns of a document are about something else, whatever their variables are.
+        let [.., resource] = &target.0;
+        if !resource.as_bytes().starts_with(self.begin.as_bytes()) {
+            return Match::No;
+        }
         let mut outcome = Match::Yes;
         for (pattern, part) in self.pairs(target) {
             match pattern.matches(part, context) {

@@ -144,19 +144,16 @@ impl Pattern {
         !self.variables || self.variables().all(|v| v.text(context).is_some())
     }
 
-    /// Whether no value of its variables would make it match: it begins otherwise.
-    fn begins_otherwise(&self, text: &str) -> bool {
+    /// What every text that it matches begins with, whatever its variables are.
+    pub(crate) fn begin(&self) -> &str {
         match self.chunks.first().and_then(|chunk| chunk.first()) {
-            Some(Piece::Text(begin)) => !text.starts_with(&**begin),
-            _ => false,
+            Some(Piece::Text(begin)) => begin,
+            _ => "",
         }
     }
 
     pub(crate) fn matches(&self, text: &str, context: &Context<'_>) -> Match {
-        // Most patterns of a document are about something else: no variable is looked up for them.
-        if self.begins_otherwise(text) {
-            Match::No
-        } else if !self.is_resolved(context) {
+        if !self.is_resolved(context) {
             Match::Unresolved
         } else if matches_chunks(&self.chunks, text, context) {
             Match::Yes
