@@ -18,6 +18,8 @@ pub struct Put {
     pub key: String,
     /// Its bytes, in place of those that are there.
     pub body: Bytes,
+    /// Whether the shadow is deleted by it, which is possible without room.
+    pub deletes: bool,
     /// Says when it is durable.
     pub done: CommitDone,
 }
@@ -59,6 +61,7 @@ impl ShadowStore for Documents {
             iotedge_store::Put {
                 key: put.key,
                 body: put.body,
+                deletes: put.deletes,
                 done: Some(Box::new(
                     move |outcome: Result<(), iotedge_store::StoreError>| {
                         done(outcome.map_err(failure));

@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use crate::queue::mirror::signed;
 use crate::queue::read::Readers;
+use crate::space::Space;
 use crate::writer::{Job, Operation, Writer};
 use crate::{Done, StoreError};
 use recent::Recent;
@@ -38,6 +39,8 @@ pub struct Put {
     pub key: String,
     /// Its bytes.
     pub body: Bytes,
+    /// It stands for a deletion, which makes room sooner or later: it is taken where there is none.
+    pub deletes: bool,
     /// Called after the commit.
     pub done: Option<Done>,
 }
@@ -162,6 +165,7 @@ pub(crate) struct StateFile {
     pub(crate) writer: Writer<Change>,
     pub(crate) readers: Readers,
     pub(crate) overlay: Arc<Mutex<Overlay>>,
+    pub(crate) space: Arc<Space>,
 }
 
 impl StateFile {
@@ -204,11 +208,15 @@ impl Documents {
         Ok(version)
     }
 
-    /// Puts many documents, whatever is there, in one commit. When this returns an error, those
-    /// before the one that failed are put and the others are not: the `done` of these is dropped.
+    /// Puts many documents, whatever is there, in one commit. Where there is no room, only those are
+    /// taken that delete or become smaller: the others hear it at once, and so does what was made from them,
+    /// later puts of the same document. When this returns an error, the `done` of those that were
+    /// not put is dropped.
     pub fn put_all(&self, puts: Vec<Put>) -> Result<(), StoreError> {
+        let room = self.file.space.check(self.file.writer.pending_bytes());
         let mut overlay = self.file.lock();
         let mut jobs = Vec::with_capacity(puts.len());
+        let mut refused: Vec<Put> = Vec::new();
         let mut outcome = Ok(());
         for put in puts {
             let current = match self.current(&mut overlay, &put.key) {
@@ -218,17 +226,31 @@ impl Documents {
                     break;
                 }
             };
+            if room.is_err() {
+                let body = current.as_ref().and_then(|c| c.body.as_ref());
+                let smaller = body.is_some_and(|body| put.body.len() < body.len());
+                if !(smaller || put.deletes) || refused.iter().any(|r| r.key == put.key) {
+                    refused.push(put);
+                    continue;
+                }
+            }
             let version = current.map_or(0, |c| c.version) + 1;
             let (job, pending) =
                 self.job(&mut overlay, &put.key, version, Some(put.body), put.done);
             overlay.add(pending);
             jobs.push(job);
         }
-        if let Err((refused, error)) = self.file.writer.push_all(jobs) {
-            for job in &refused {
+        if let Err((jobs, error)) = self.file.writer.push_all(jobs) {
+            for job in &jobs {
                 overlay.given_up(&job.op);
             }
-            return Err(error);
+            outcome = Err(error);
+        }
+        drop(overlay);
+        if let Err(error) = room {
+            for done in refused.into_iter().filter_map(|put| put.done) {
+                done(Err(error.clone()));
+            }
         }
         outcome
     }

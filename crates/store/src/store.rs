@@ -100,6 +100,7 @@ impl Store {
             writer,
             readers: Readers::new(&path, options.on_fatal),
             overlay,
+            space: space.clone(),
         });
         let inner = Inner {
             queue,

@@ -3,10 +3,11 @@
 
 mod common;
 
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
 use common::{open, wait};
-use iotedge_store::{DocumentError, Expect, Put};
+use iotedge_store::{DocumentError, Expect, Options, Put, Store};
 
 #[test]
 fn versions_go_on_over_deletions_and_restarts() {
@@ -74,6 +75,7 @@ fn what_is_put_together_is_told_in_order_and_refused_as_a_whole() {
             Put {
                 key: (*key).to_owned(),
                 body: format!("{key}{n}").into(),
+                deletes: false,
                 done: Some(Box::new(move |outcome| {
                     told.lock().unwrap().push((n, outcome.is_ok()));
                 })),
@@ -92,6 +94,59 @@ fn what_is_put_together_is_told_in_order_and_refused_as_a_whole() {
     let things = store.documents("things");
     assert_eq!(things.get("a").unwrap().unwrap().body, "a2");
     assert_eq!(things.get("c").unwrap(), None);
+}
+
+#[test]
+fn above_the_quota_only_what_becomes_smaller_is_put() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options {
+        max_bytes: 1 << 20,
+        min_free_disk: 0,
+        ..Options::default()
+    };
+    let (store, _) = Store::open(dir.path(), options).unwrap();
+    let things = store.documents("things");
+    let put = |puts: &[(&str, usize)]| -> Vec<bool> {
+        let (tell, told) = channel();
+        let puts = puts.iter().map(|(key, size)| {
+            let (tell, key) = (tell.clone(), (*key).to_owned());
+            Put {
+                key: key.clone(),
+                body: vec![b'x'; *size].into(),
+                deletes: *size == 11,
+                done: Some(Box::new(move |outcome| {
+                    tell.send((key, outcome.is_ok())).unwrap();
+                })),
+            }
+        });
+        let puts: Vec<Put> = puts.collect();
+        let count = puts.len();
+        things.put_all(puts).unwrap();
+        let mut outcomes: Vec<(String, bool)> = told.iter().take(count).collect();
+        outcomes.sort();
+        outcomes.into_iter().map(|(_, ok)| ok).collect()
+    };
+    let mut filled = 0;
+    while put(&[(&format!("filler-{filled}"), 8000)]) == [true] {
+        filled += 1;
+        assert!(filled < 1000, "the quota is never met");
+    }
+    assert!(filled > 50, "{filled}");
+    let refused = format!("filler-{filled}");
+    assert_eq!(things.get(&refused).unwrap(), None);
+    // What is made from something that was refused is refused with it.
+    let last = format!("filler-{}", filled - 1);
+    assert_eq!(put(&[(&last, 9000), (&last, 10)]), [false, false]);
+    assert_eq!(things.get(&last).unwrap().unwrap().body.len(), 8000);
+    assert_eq!(put(&[(&last, 8000)]), [false]);
+    // A deletion is taken whatever its size.
+    assert_eq!(put(&[("nothing", 11), ("nothing", 12)]), [false, true]);
+    for n in 0..filled / 2 {
+        assert_eq!(put(&[(&format!("filler-{n}"), 10)]), [true]);
+    }
+    // There is room again.
+    assert_eq!(put(&[(&refused, 8000)]), [true]);
+    store.close();
 }
 
 #[test]

@@ -38,6 +38,8 @@ pub(super) struct Decision {
     pub(super) outcome: Outcome,
     /// What to put before it is told.
     pub(super) put: Option<Bytes>,
+    /// Whether that deletes the shadow.
+    deletes: bool,
     /// What to put, whoever waits: that it was read.
     seen: Option<Bytes>,
 }
@@ -54,6 +56,7 @@ impl Decision {
                 synchronised: None,
             },
             put: None,
+            deletes: false,
             seen: None,
         }
     }
@@ -83,6 +86,7 @@ impl Decision {
         decision.say("delete/accepted", decision.answer());
         decision.outcome.metric = Some(Metric::DeleteThingShadowAccepted);
         decision.put = Some(Stored::Deleted(deleted.tombstone).to_bytes().into());
+        decision.deletes = true;
         decision
     }
 }
@@ -149,10 +153,14 @@ impl Worker {
         }
     }
 
-    fn put(&mut self, key: &str, body: Bytes, done: CommitDone) {
+    fn put(&mut self, key: &str, body: Bytes, deletes: bool, done: CommitDone) {
         self.last_put.insert(key.to_owned(), self.puts.len());
-        let key = key.to_owned();
-        self.puts.push(Put { key, body, done });
+        self.puts.push(Put {
+            key: key.to_owned(),
+            body,
+            deletes,
+            done,
+        });
     }
 
     /// Hands to the store what was decided in this turn.
@@ -176,10 +184,11 @@ impl Worker {
             .unwrap_or_else(|rejection| Decision {
                 outcome: refusal(&rejection, &request.reply, request.operation, now),
                 put: None,
+                deletes: false,
                 seen: None,
             });
         if let (Some(seen), Ok(key)) = (decision.seen, &request.key) {
-            self.put(key, seen, unheard());
+            self.put(key, seen, false, unheard());
         }
         let lane = self.lanes.entry(request.thing.clone()).or_default();
         let number = lane.next_number();
@@ -198,7 +207,8 @@ impl Worker {
         let notice = CommitNotice::new(self.queue.clone(), slot.thing.clone(), number);
         lane.push(slot);
         if let (Some(body), Ok(key)) = (decision.put, &request.key) {
-            self.put(key, body, Box::new(move |outcome| notice.tell(outcome)));
+            let done = Box::new(move |outcome| notice.tell(outcome));
+            self.put(key, body, decision.deletes, done);
         } else {
             notice.discard();
         }
@@ -337,6 +347,7 @@ impl Worker {
         let put = |stored: Stored<'_>| {
             self.store.put(vec![Put {
                 key: key.to_owned(),
+                deletes: matches!(stored, Stored::Deleted(_)),
                 body: stored.to_bytes().into(),
                 done: unheard(),
             }])

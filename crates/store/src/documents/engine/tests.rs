@@ -28,17 +28,19 @@ fn bench(linger: Duration) -> Bench {
         .execute_batch(&format!("PRAGMA max_page_count = {}", pages + 2))
         .unwrap();
     let overlay = Arc::new(Mutex::new(Overlay::default()));
+    let space = Arc::new(Space::new(dir.path(), u64::MAX, 0));
     let engine = StateEngine {
         path: path.clone(),
         connection,
         overlay: overlay.clone(),
-        space: Arc::new(Space::new(dir.path(), u64::MAX, 0)),
+        space: space.clone(),
         full: false,
     };
     let file = StateFile {
         writer: Writer::start(&path, linger, None, engine).unwrap(),
         readers: Readers::new(&path, None),
         overlay,
+        space,
     };
     let shadows = Documents {
         file: Arc::new(file),
