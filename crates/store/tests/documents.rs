@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::sync::mpsc::channel;
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
 
 use common::{open, wait};
@@ -107,7 +107,7 @@ fn above_the_quota_only_what_becomes_smaller_is_put() {
     let (store, _) = Store::open(dir.path(), options).unwrap();
     let things = store.documents("things");
     let put = |puts: &[(&str, usize)]| -> Vec<bool> {
-        let (tell, told) = channel();
+        let (tell, told) = sync_channel(8);
         let puts = puts.iter().map(|(key, size)| {
             let (tell, key) = (tell.clone(), (*key).to_owned());
             Put {
