@@ -72,17 +72,23 @@ fn task(item: &Item) -> Option<&FileTask> {
 
 /// What the operating system says: a full disk passes, a folder in the place of a file does not.
 fn failure(path: &str, error: &io::Error) -> SinkError {
-    use io::ErrorKind as Kind;
+    use rustix::io::Errno;
     let text = format!("{path}: {error}");
-    match error.kind() {
-        Kind::NotADirectory | Kind::IsADirectory | Kind::InvalidInput | Kind::InvalidFilename => {
-            SinkError::Refused(text)
-        }
-        // A link stands in the way.
-        _ if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
-            SinkError::Refused(text)
-        }
-        _ => SinkError::Unavailable(text),
+    // LOOP: a link stands in the way.
+    let by_its_name = [
+        Errno::NOTDIR,
+        Errno::ISDIR,
+        Errno::INVAL,
+        Errno::NAMETOOLONG,
+        Errno::LOOP,
+    ];
+    let number = error.raw_os_error();
+    let refused = error.kind() == io::ErrorKind::InvalidInput
+        || by_its_name.iter().any(|e| Some(e.raw_os_error()) == number);
+    if refused {
+        SinkError::Refused(text)
+    } else {
+        SinkError::Unavailable(text)
     }
 }
 
