@@ -1,47 +1,22 @@
 //! Properties of the conversions between types ("Data types", "Conversions", "cast").
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use bytes::Bytes;
-use iotedge_model::{TraceId, UnixMillis};
 use iotedge_sql::decimal::Decimal;
-use iotedge_sql::{Host, Input, Payload, SqlVersion, Statement, Variables, Via};
+use iotedge_sql::{Payload, SqlVersion, Statement, Variables};
 use proptest::prelude::*;
 use regex::Regex;
 use serde_json::{Value as Json, json};
-
-struct Nothing;
-
-impl Host for Nothing {
-    fn random(&self) -> u128 {
-        1
-    }
-    fn shadow(&self, _: &str, _: Option<&str>) -> Option<Json> {
-        None
-    }
-    fn thing(&self, _: &str) -> Option<Json> {
-        None
-    }
-}
+use support::input;
 
 /// The members of the output.
 fn select(items: &str, version: SqlVersion, payload: &str) -> Json {
     let statement = Statement::parse(&format!("SELECT {items} FROM 'a'"), version).unwrap();
     let payload = Payload::new(Bytes::copy_from_slice(payload.as_bytes()));
-    let input = Input {
-        topic: "a",
-        payload: &payload,
-        client_id: "c",
-        principal: "p",
-        via: Via::Mqtt,
-        now: UnixMillis(1),
-        account_id: "1",
-        trace: TraceId(1),
-        rule_name: "r",
-        properties: None,
-        source_ip: None,
-        variables: &Variables::default(),
-        host: &Nothing,
-    };
+    let variables = Variables::default();
+    let input = input("a", &payload, &variables);
     let out = statement.evaluate(&input).unwrap().unwrap();
     serde_json::from_slice(&out).unwrap()
 }

@@ -1,43 +1,17 @@
 //! `--explain`: every part of a statement with its value.
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use bytes::Bytes;
-use iotedge_model::{TraceId, UnixMillis};
-use iotedge_sql::{Host, Input, Payload, SqlVersion, Variables, Via, explain};
-use serde_json::Value as Json;
-
-struct Nothing;
-
-impl Host for Nothing {
-    fn random(&self) -> u128 {
-        1
-    }
-    fn shadow(&self, _: &str, _: Option<&str>) -> Option<Json> {
-        None
-    }
-    fn thing(&self, _: &str) -> Option<Json> {
-        None
-    }
-}
+use iotedge_sql::{Payload, SqlVersion, Variables, explain};
+use support::input;
 
 /// A line for each part: clause, depth, text, value.
 fn lines(sql: &str, payload: &str) -> Vec<String> {
     let payload = Payload::new(Bytes::copy_from_slice(payload.as_bytes()));
-    let input = Input {
-        topic: "a/b",
-        payload: &payload,
-        client_id: "c",
-        principal: "p",
-        via: Via::Mqtt,
-        now: UnixMillis(1),
-        account_id: "1",
-        trace: TraceId(1),
-        rule_name: "r",
-        properties: None,
-        source_ip: None,
-        variables: &Variables::default(),
-        host: &Nothing,
-    };
+    let variables = Variables::default();
+    let input = input("a/b", &payload, &variables);
     explain(sql, SqlVersion::V2016, &input)
         .unwrap()
         .into_iter()

@@ -3,24 +3,12 @@
 //! midnight where there is no time and UTC where there is no zone.
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use bytes::Bytes;
-use iotedge_model::{TraceId, UnixMillis};
-use iotedge_sql::{Host, Input, Payload, SqlVersion, Statement, Variables, Via};
+use iotedge_sql::{Payload, SqlVersion, Statement, Variables};
 use serde_json::{Value as Json, json};
-
-struct Nothing;
-
-impl Host for Nothing {
-    fn random(&self) -> u128 {
-        1
-    }
-    fn shadow(&self, _: &str, _: Option<&str>) -> Option<Json> {
-        None
-    }
-    fn thing(&self, _: &str) -> Option<Json> {
-        None
-    }
-}
+use support::input;
 
 /// The moment, or `undefined`.
 fn read(text: &str, pattern: &str) -> String {
@@ -28,21 +16,8 @@ fn read(text: &str, pattern: &str) -> String {
     let statement = Statement::parse(sql, SqlVersion::V2016).unwrap();
     let payload = json!({ "t": text, "p": pattern }).to_string();
     let payload = Payload::new(Bytes::from(payload));
-    let input = Input {
-        topic: "a",
-        payload: &payload,
-        client_id: "c",
-        principal: "p",
-        via: Via::Mqtt,
-        now: UnixMillis(1),
-        account_id: "1",
-        trace: TraceId(1),
-        rule_name: "r",
-        properties: None,
-        source_ip: None,
-        variables: &Variables::default(),
-        host: &Nothing,
-    };
+    let variables = Variables::default();
+    let input = input("a", &payload, &variables);
     let out = statement.evaluate(&input).unwrap().unwrap();
     let out: Json = serde_json::from_slice(&out).unwrap();
     out.get("r")
