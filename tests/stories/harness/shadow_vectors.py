@@ -11,8 +11,10 @@ import http.client
 import itertools
 import json
 import pathlib
+import sqlite3
 import ssl
 import urllib.parse
+from contextlib import closing
 
 from . import raw
 
@@ -112,6 +114,7 @@ class Runner:
         self.https = http.client.HTTPSConnection(
             "localhost", gateway.ports["https"], context=context, timeout=20
         )
+        self.state = gateway.data_dir / "state.db"
         self.link = raw.Connection(gateway.ports["mqtt"], deadline=20)
         self.link.connect("vectors")
         self.packet_ids = itertools.cycle(range(1, 60_000))
@@ -125,7 +128,7 @@ class Runner:
         """The complaints."""
         self.mark = f"-run{next(self.runs)}x"
         self.seen = Seen()
-        for thing in {step["thing"] for step in vector["steps"]}:
+        for thing in {"beside", *(step["thing"] for step in vector["steps"])}:
             self.subscribe(f"$aws/things/{thing}{self.mark}/shadow/#")
         for number, step in enumerate(vector["steps"]):
             via = step.get("via", "mqtt")
@@ -163,8 +166,13 @@ class Runner:
                 self.publish(f"{prefix}update", request_bytes(step["request"], index))
                 for index in range(step["count"])
             ]
-            # In one write: the first of them is still on its way to the disk when the last comes.
-            self.link.send(b"".join(packets))
+            # Another holds the store: none is answered before the last of them has come.
+            with closing(sqlite3.connect(self.state, isolation_level=None)) as store:
+                store.execute("BEGIN IMMEDIATE")
+                self.link.send(b"".join(packets))
+                early = self.read_until_answered("beside", prefix)
+                store.execute("ROLLBACK")
+            assert not early, early
         elif via == "http":
             status, body = self.http(step)
         else:
@@ -194,11 +202,13 @@ class Runner:
     def collect(self, step):
         """All that was published up to the answer of a request made now: answers for one thing come in
         the order of its requests."""
-        thing = step["thing"] + self.mark
-        fence = f"fence{next(self.packet_ids)}"
-        topic = f"$aws/things/{thing}/shadow/get"
+        return self.read_until_answered(step["thing"], self.prefix(step))
+
+    def read_until_answered(self, thing, prefix):
+        """What is published under `prefix`, without the requests, until a request for `thing` is answered."""
+        fence, found = f"fence{next(self.packet_ids)}", []
+        topic = f"$aws/things/{thing}{self.mark}/shadow/get"
         self.link.send(self.publish(topic, json.dumps({"clientToken": fence}).encode()))
-        prefix, found = self.prefix(step), []
         while True:
             packet = self.link.receive(20)
             if packet.kind != raw.PUBLISH:
