@@ -96,7 +96,7 @@ test-binaries:
 
 test-stories: .venv/ready $(NODE) test-binaries
 	$(say) "stories: the real binaries from outside"
-	@.venv/bin/python -m pytest -q tests/stories tests/mqtt tests/robustness $(ARGS)
+	@.venv/bin/python -m pytest -q tests/stories tests/mqtt tests/robustness tests/bridge $(ARGS)
 	$(if $(ARGS),,$(say) "the conformance suite once more: in WebSocket frames")
 	$(if $(ARGS),,@.venv/bin/python -m pytest -q tests/mqtt --transport ws)
 
