@@ -22,6 +22,7 @@ help:
 	@echo "make kills   SIGKILL during mixed traffic, 200 times with each way to sync"
 	@echo "make soak    ten minutes of clients that come and go: memory does not grow"
 	@echo "make restart a million queued messages: ready in two seconds, memory does not hold them"
+	@echo "make power-cuts  2,000 power cuts on a disk that keeps only what was synced, with each way to sync"
 	@echo "make idle    10,000 connections that say nothing: memory and processor time"
 	@echo "make memory  memory alone and with 1,000 clients, beside mosquitto"
 	@echo "make deb     iotedge, libiotedge1 and libiotedge-dev for this architecture, in dist/"
@@ -163,6 +164,14 @@ restart: .venv/ready release
 
 idle: .venv/ready release
 	@$(call robustness,IOTEDGE_IDLE_CONNECTIONS=10000 IOTEDGE_IDLE_SECONDS=30,test_idle.py)
+
+# The long forms of tests/bridge.
+bridge = IOTEDGE_BIN_DIR=target/release $(1) .venv/bin/python -m pytest -q -s -o faulthandler_timeout=0 \
+	$(ARGS) tests/bridge/$(2)
+
+.PHONY: power-cuts
+power-cuts: .venv/ready release
+	@$(call bridge,IOTEDGE_POWER_CUTS=2000,test_power_cuts.py)
 
 .PHONY: release
 release:
