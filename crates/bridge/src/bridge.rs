@@ -8,7 +8,8 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::shared::{Desired, Shared, taker_name};
-use crate::task::{OutRoute, Task};
+use crate::task::{Around, OutRoute, Task};
+use crate::uplink::{Connector, Library};
 use crate::{Config, ConfigError, Direction};
 
 /// Wakes the link's task for one route. Called under the broker's lock: two stores and no wait.
@@ -44,22 +45,49 @@ impl Bridge {
         store: Store,
         runtime: &Handle,
     ) -> Result<Self, ConfigError> {
-        for (at, config) in configs.iter().enumerate() {
+        let mut connectors: Vec<Arc<dyn Connector>> = Vec::with_capacity(configs.len());
+        for config in &configs {
             config.check()?;
-            if configs.iter().skip(at + 1).any(|c| c.name == config.name) {
+            let config = Arc::new(config.clone());
+            connectors.push(Arc::new(Library::new(config, clock.clone())?));
+        }
+        let links = configs.into_iter().zip(connectors).collect();
+        Self::start_over(links, broker, clock, store, runtime)
+    }
+
+    /// [`Bridge::start`] over connections that the caller makes.
+    #[doc(hidden)]
+    pub fn start_over(
+        links: Vec<(Config, Arc<dyn Connector>)>,
+        broker: &Arc<dyn BrokerPort>,
+        clock: &Arc<dyn Clock>,
+        store: Store,
+        runtime: &Handle,
+    ) -> Result<Self, ConfigError> {
+        for (at, (config, _)) in links.iter().enumerate() {
+            config.check()?;
+            if links
+                .iter()
+                .skip(at + 1)
+                .any(|(c, _)| c.name == config.name)
+            {
                 return Err(ConfigError::Twice {
                     what: "upstream",
                     name: config.name.clone(),
                 });
             }
         }
-        let mut links = Vec::new();
-        let mut tasks = Vec::new();
-        for config in configs {
+        let (given, mut links, mut tasks) = (links, Vec::new(), Vec::new());
+        for (config, connector) in given {
             let shared = Arc::new(Shared::new(config, clock.now()));
             let notify = Arc::new(Notify::new());
             let out = attach(&shared.config, broker, &notify)?;
-            let task = Task::new(shared.clone(), broker.clone(), clock.clone(), notify, out)?;
+            let around = Around {
+                broker: broker.clone(),
+                clock: clock.clone(),
+                connector,
+            };
+            let task = Task::new(shared.clone(), around, notify, out)?;
             tasks.push(runtime.spawn(task.run()));
             links.push(shared);
         }

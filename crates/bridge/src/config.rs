@@ -14,6 +14,8 @@ pub struct Config {
     pub name: String,
     /// `mqtt://host[:1883]` or `mqtts://host[:8883]`.
     pub url: String,
+    /// The version of MQTT that is spoken.
+    pub version: Version,
     /// The client id there.
     pub client_id: String,
     /// PEM file of the CAs that the server's certificate is checked with; `None`: the system's.
@@ -47,6 +49,26 @@ pub struct Config {
     pub backoff: Backoff,
     /// What goes over the link.
     pub routes: Vec<Route>,
+}
+
+/// A version of MQTT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Version {
+    /// 3.1.1.
+    #[default]
+    V3,
+    /// 5.
+    V5,
+}
+
+impl Version {
+    /// `3.1.1` or `5`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::V3 => "3.1.1",
+            Self::V5 => "5",
+        }
+    }
 }
 
 /// Decorrelated jitter: each pause is between `base` and three times the one before, at most `max`.
@@ -242,6 +264,38 @@ impl Endpoint {
 }
 
 impl Config {
+    /// An upstream without routes, everything else as it is where nothing is said.
+    pub fn new(name: &str, url: &str, client_id: &str) -> Self {
+        Self {
+            name: name.into(),
+            url: url.into(),
+            version: Version::default(),
+            client_id: client_id.into(),
+            ca: None,
+            certificate: None,
+            key: None,
+            signing_key: None,
+            alpn: Vec::new(),
+            username: None,
+            password: None,
+            keep_alive: 60,
+            clean_session: false,
+            max_in_flight: 100,
+            max_packet_bytes: 262_144,
+            connect_timeout: Duration::from_secs(10),
+            backoff: Backoff::default(),
+            routes: Vec::new(),
+        }
+    }
+
+    /// Host and port, for messages.
+    pub(crate) fn host(&self) -> String {
+        match Endpoint::parse(&self.url) {
+            Ok(endpoint) => format!("{}:{}", endpoint.host, endpoint.port),
+            Err(_) => self.url.clone(),
+        }
+    }
+
     /// Says what is wrong, before anything starts.
     pub fn check(&self) -> Result<(), ConfigError> {
         let value = |key, reason| Err(ConfigError::Value { key, reason });
@@ -254,6 +308,9 @@ impl Config {
         }
         if self.keep_alive == 0 {
             return value("keep_alive", "1 to 65535 seconds");
+        }
+        if self.version == Version::V5 && self.keep_alive < 5 {
+            return value("keep_alive", "at least 5 seconds with MQTT 5");
         }
         if self.max_in_flight == 0 || self.max_in_flight > 10_000 {
             return value("max_in_flight", "1 to 10000");

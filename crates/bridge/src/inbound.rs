@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use iotedge_model::QoS;
 use iotedge_ports::{AckSink, Failure};
 use tokio::sync::Notify;
 
@@ -41,7 +42,7 @@ impl AckSink for Sink {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Receipt {
     pub(crate) packet_id: u16,
-    pub(crate) qos: u8,
+    pub(crate) qos: QoS,
 }
 
 struct Entry {
@@ -148,7 +149,10 @@ mod tests {
     use super::*;
 
     fn receipt(packet_id: u16) -> Receipt {
-        Receipt { packet_id, qos: 1 }
+        Receipt {
+            packet_id,
+            qos: QoS::AtLeastOnce,
+        }
     }
 
     #[test]

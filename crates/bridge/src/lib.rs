@@ -26,7 +26,8 @@ mod mapping;
 mod shared;
 mod task;
 mod tls;
+pub mod uplink;
 mod window;
 
 pub use bridge::Bridge;
-pub use config::{Backoff, Config, ConfigError, Direction, Route};
+pub use config::{Backoff, Config, ConfigError, Direction, Route, Version};

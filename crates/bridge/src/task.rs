@@ -3,18 +3,16 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 use iotedge_model::{Now, Principal, Source, TopicFilter};
 use iotedge_ports::{BrokerPort, Clock, Delivery, Mailbox};
-use rumqttc::{AsyncClient, ConnectReturnCode, ConnectionError, EventLoop, MqttOptions, Transport};
 use tokio::sync::{Notify, watch};
 
-use crate::config::Endpoint;
 use crate::inbound::{Inbound, Sink};
 use crate::shared::{Desired, Shared};
+use crate::uplink::{Accepted, Connection, Connector, Ended, Event, Kind, Layer};
 use crate::window::Window;
-use crate::{ConfigError, Direction, tls};
+use crate::{ConfigError, Direction};
 
 mod connection;
 mod incoming;
@@ -55,21 +53,23 @@ pub(crate) enum End {
     Refused(String),
 }
 
-/// The largest remaining length that there is (MQTT 3.1.1, 2.2.3).
-const MAX_PROTOCOL_BYTES: usize = 268_435_455;
-/// Acknowledgements of inbound messages that the client library holds at most.
-const MAX_ACKS: usize = 128;
-
 /// A PUBLISH: fixed header, the topic's length and the packet id are nine bytes at most.
 fn packet_bytes(topic: &str, payload: &[u8]) -> usize {
     topic.len() + payload.len() + 9
 }
 
+/// What a link reaches out to.
+pub(crate) struct Around {
+    pub(crate) broker: Arc<dyn BrokerPort>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) connector: Arc<dyn Connector>,
+}
+
 pub(crate) struct Task {
     shared: Arc<Shared>,
-    endpoint: Endpoint,
     broker: Arc<dyn BrokerPort>,
     clock: Arc<dyn Clock>,
+    connector: Arc<dyn Connector>,
     desired: watch::Receiver<Desired>,
     notify: Arc<Notify>,
     /// The upstream filters of inbound routes, each with its place in `config.routes`.
@@ -90,6 +90,8 @@ pub(crate) struct Task {
     blocked: std::collections::VecDeque<Blocked>,
     blocked_bytes: usize,
     refused: Option<Refused>,
+    /// The CONNACK of the connection.
+    accepted: Accepted,
     /// Inbound acknowledgements handed to the library and not on the wire yet.
     acks_queued: usize,
     random: RandomState,
@@ -99,8 +101,7 @@ pub(crate) struct Task {
 impl Task {
     pub(crate) fn new(
         shared: Arc<Shared>,
-        broker: Arc<dyn BrokerPort>,
-        clock: Arc<dyn Clock>,
+        around: Around,
         notify: Arc<Notify>,
         out: Vec<OutRoute>,
     ) -> Result<Self, ConfigError> {
@@ -123,13 +124,14 @@ impl Task {
             source: Source::Upstream {
                 name: Arc::from(shared.config.name.as_str()),
             },
-            endpoint: Endpoint::parse(&shared.config.url)?,
             desired: shared.desired.subscribe(),
             window: Window::new(usize::from(shared.config.max_in_flight)),
             sink: Arc::new(Sink::new(notify.clone())),
             shared,
-            broker,
-            clock,
+            broker: around.broker,
+            clock: around.clock,
+            connector: around.connector,
+            accepted: Accepted::unlimited(0),
             notify,
             out,
             turn: 0,
@@ -222,91 +224,49 @@ impl Task {
         );
     }
 
-    fn options(&self) -> Result<MqttOptions, End> {
-        let config = &self.shared.config;
-        let mut options = MqttOptions::new(
-            config.client_id.as_str(),
-            self.endpoint.host.as_str(),
-            self.endpoint.port,
-        );
-        if self.endpoint.tls {
-            let tls =
-                tls::client_config(config, &self.clock).map_err(|e| End::Refused(e.to_string()))?;
-            options.set_transport(Transport::tls_with_config(
-                rumqttc::TlsConfiguration::Rustls(Arc::new(tls)),
-            ));
-        }
-        options.set_keep_alive(Duration::from_secs(u64::from(config.keep_alive)));
-        options.set_clean_session(config.clean_session);
-        // Inbound the protocol's limit: what the library can not read it can not acknowledge, and
-        // it would come again for ever.
-        options.set_max_packet_size(MAX_PROTOCOL_BYTES, config.max_packet_bytes);
-        // The library gives packet ids 1 to this in turn, to SUBSCRIBE too: above the window by
-        // what subscriptions can take of it, no id is met again while it waits.
-        options.set_inflight(config.max_in_flight.saturating_add(64));
-        options.set_manual_acks(true);
-        if let Some(username) = &config.username {
-            options.set_credentials(
-                username.as_str(),
-                config.password.as_deref().unwrap_or_default(),
-            );
-        }
-        Ok(options)
-    }
-
     /// From name resolution to the connection's end.
     async fn connect(&mut self) -> End {
-        let options = match self.options() {
-            Ok(options) => options,
-            Err(end) => return end,
-        };
-        // All that can be under way at once fits, so that handing over never waits.
-        let capacity = usize::from(self.shared.config.max_in_flight) + MAX_ACKS + 8;
-        let (client, mut events) = AsyncClient::new(options, capacity);
-        // The library takes this one for writing a packet too, which may last.
-        let writing = connection::writing_timeout(&self.shared.config);
-        events.network_options.set_connection_timeout(writing);
-        events.network_options.set_tcp_nodelay(true);
-        let connecting = tokio::time::timeout(self.shared.config.connect_timeout, events.poll());
+        let connector = self.connector.clone();
+        let progress = |_: Layer| {};
+        let connecting = tokio::time::timeout(
+            self.shared.config.connect_timeout,
+            connector.connect(&progress),
+        );
         let first = tokio::select! {
-            first = connecting => first.unwrap_or(Err(ConnectionError::NetworkTimeout)),
+            first = connecting => first,
             _ = self.desired.changed() => return End::Desired,
         };
         match first {
-            Ok(_) => {
+            Ok(Ok((mut connection, accepted))) => {
                 self.shared.link().connected(self.now());
                 self.log();
-                self.connected(&client, &mut events).await
+                self.accepted = accepted;
+                self.window.set_limit(self.window_limit());
+                self.connected(&mut *connection).await
             }
-            Err(error) => self.failed(&error),
+            Ok(Err(ended)) => self.failed(ended),
+            Err(_) => self.failed(Ended::lost(Layer::Tcp, "no connection within the timeout")),
         }
     }
 
-    /// An error of the library in an operator's words.
-    fn failed(&self, error: &ConnectionError) -> End {
-        let Endpoint { host, port, .. } = &self.endpoint;
-        match error {
-            ConnectionError::ConnectionRefused(code) => {
-                let text = match code {
-                    ConnectReturnCode::ServiceUnavailable => {
-                        return End::Lost(format!(
-                            "{host}:{port}: the server is unavailable (CONNACK 3)"
-                        ));
-                    }
-                    ConnectReturnCode::RefusedProtocolVersion => "no MQTT 3.1.1 (CONNACK 1)",
-                    ConnectReturnCode::BadClientId => "the client id is refused (CONNACK 2)",
-                    ConnectReturnCode::BadUserNamePassword => {
-                        "bad user name or password (CONNACK 4)"
-                    }
-                    ConnectReturnCode::NotAuthorized => "not authorized (CONNACK 5)",
-                    ConnectReturnCode::Success => "CONNACK 0 taken for a refusal",
-                };
-                End::Refused(format!("{host}:{port}: {text}"))
-            }
-            ConnectionError::NetworkTimeout => {
-                End::Lost(format!("{host}:{port}: no connection within the timeout"))
-            }
-            other => End::Lost(format!("{host}:{port}: {other}")),
+    /// How many messages may wait for PUBACK. One packet id less than the server's receive maximum,
+    /// because the library gives ids up to that and SUBSCRIBE needs one too.
+    fn window_limit(&self) -> usize {
+        let maximum = self.accepted.receive_maximum;
+        let server = match maximum {
+            u16::MAX => maximum,
+            _ => maximum.saturating_sub(1).max(1),
+        };
+        usize::from(self.shared.config.max_in_flight.min(server))
+    }
+
+    /// An end in an operator's words.
+    fn failed(&self, ended: Ended) -> End {
+        let host = self.shared.config.host();
+        let text = format!("{host}: {}", ended.text);
+        match ended.kind {
+            Kind::Lost | Kind::Clock => End::Lost(text),
+            Kind::Refused => End::Refused(text),
         }
     }
 
@@ -326,11 +286,11 @@ impl Task {
         }
     }
 
-    /// What the library read before it met an error still counts.
-    fn last_words(&mut self, events: &mut EventLoop) {
-        while let Some(event) = events.state.events.pop_front() {
-            if let rumqttc::Event::Incoming(rumqttc::Packet::PubAck(ack)) = event {
-                self.upstream_acknowledged(ack.pkid);
+    /// What was read before an error was met still counts.
+    fn last_words(&mut self, connection: &mut dyn Connection) {
+        while let Some(event) = connection.buffered() {
+            if let Event::Acknowledged(ack) = event {
+                self.upstream_acknowledged(&ack);
             }
         }
     }

@@ -41,6 +41,16 @@ impl<T> Window<T> {
         }
     }
 
+    /// Another limit, of another connection.
+    pub(crate) fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
+    /// Whether there is room for no more than one.
+    pub(crate) fn is_single(&self) -> bool {
+        self.limit <= 1
+    }
+
     /// How many more may be sent.
     pub(crate) fn free(&self) -> usize {
         self.limit.saturating_sub(self.slots.len())

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use common::mosquitto::{Mosquitto, Watcher};
 use common::{Setup, config, route, until};
-use iotedge_bridge::Direction;
+use iotedge_bridge::{Direction, Version};
 use iotedge_model::QoS;
 use iotedge_ports::LinkState;
 use rcgen::{
@@ -29,11 +29,21 @@ fn unique(payloads: &[String]) -> (Vec<String>, usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn outages_lose_nothing_and_repeat_only_what_was_in_flight() {
+    outages(Version::V3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn outages_lose_nothing_with_mqtt_5_either() {
+    outages(Version::V5).await;
+}
+
+async fn outages(version: Version) {
     let Some(mut mosquitto) = Mosquitto::open() else {
         return;
     };
     let watcher = Watcher::start(mosquitto.port, "watcher", "up/#").await;
     let mut config = config(&mosquitto.url());
+    config.version = version;
     let mut out = route(Direction::Out, "t/#");
     out.remote_prefix = "up/".into();
     config.routes.push(out);

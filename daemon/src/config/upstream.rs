@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use iotedge_bridge::Version;
 use iotedge_model::{ClientId, QoS, Topic, TopicFilter};
 use iotedge_ports::OnFull;
 
@@ -19,6 +20,8 @@ pub struct UpstreamConfig {
     pub name: String,
     /// Where it is.
     pub url: UpstreamUrl,
+    /// The version of MQTT.
+    pub version: Version,
     /// The client id there; default: the gateway's thing name.
     pub client_id: ClientId,
     /// PEM file of the CAs that may have signed the upstream's certificate; `None`: the system's.
@@ -127,6 +130,12 @@ fn upstream(section: &Section<'_>, gateway: &GatewayConfig) -> Option<UpstreamCo
     section.need("url");
     let name = section.parsed("name", plain_name);
     let url = section.parsed("url", url);
+    let version = section
+        .choice(
+            "mqtt_version",
+            &[("3.1.1", Version::V3), ("5", Version::V5)],
+        )
+        .unwrap_or_default();
     let client_id = match section.has("client_id") {
         true => section.parsed("client_id", ClientId::new),
         false => ClientId::new(gateway.thing_name.as_str()).ok(),
@@ -151,10 +160,14 @@ fn upstream(section: &Section<'_>, gateway: &GatewayConfig) -> Option<UpstreamCo
             Duration::from_secs(1)..=Duration::from_secs(65_535),
         )
         .unwrap_or(Duration::from_secs(60));
+    if version == Version::V5 && keep_alive < Duration::from_secs(5) {
+        section.wrong("keep_alive", "is at least 5 s with mqtt_version = \"5\"");
+    }
     let routes = routes(section);
     Some(UpstreamConfig {
         name: name?,
         url: url?,
+        version,
         client_id: client_id?,
         ca,
         certificate,

@@ -324,25 +324,23 @@ pub(super) fn upstreams(config: &Config) -> Result<Vec<iotedge_bridge::Config>, 
 fn link(upstream: &UpstreamConfig, config: &Config) -> iotedge_bridge::Config {
     let seconds = upstream.keep_alive.as_secs().clamp(1, u64::from(u16::MAX));
     iotedge_bridge::Config {
-        name: upstream.name.clone(),
-        url: upstream.url.to_string(),
-        client_id: upstream.client_id.to_string(),
+        version: upstream.version,
         ca: upstream.ca.clone(),
         certificate: upstream.certificate.clone(),
         key: upstream.key.clone(),
-        signing_key: None,
         alpn: upstream.alpn.clone(),
-        username: None,
-        password: None,
         keep_alive: u16::try_from(seconds).unwrap_or(u16::MAX),
-        clean_session: false,
         // The bridge's own limit, far above what any upstream takes.
         max_in_flight: config.broker.max_inflight.min(10_000),
         max_packet_bytes: config.broker.max_packet_bytes,
         // Of clients it may be shorter than what a distant link needs.
         connect_timeout: config.broker.connect_timeout.max(Duration::from_secs(10)),
-        backoff: iotedge_bridge::Backoff::default(),
         routes: upstream.routes.iter().map(route).collect(),
+        ..iotedge_bridge::Config::new(
+            &upstream.name,
+            &upstream.url.to_string(),
+            upstream.client_id.as_str(),
+        )
     }
 }
 

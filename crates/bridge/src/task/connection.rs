@@ -1,73 +1,60 @@
 //! A connection from CONNACK to its end.
 
+use std::future::poll_fn;
 use std::time::Duration;
 
 use iotedge_ports::LinkState;
-use rumqttc::{
-    AsyncClient, Event, EventLoop, Outgoing, Packet, SubAck, SubscribeFilter, SubscribeReasonCode,
-};
 use tokio::time::Instant;
 
 use super::{End, Task};
+use crate::uplink::{Connection, Ended, Event, Filter, SLOWEST, reason};
 
 /// How long acknowledgements under way may take when the link is to end.
 const GRACE: Duration = Duration::from_secs(1);
 /// How long after that DISCONNECT may take.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// The slowest link that is no dead one, in bytes a second.
-const SLOWEST: u64 = 2048;
 /// When a stalled mailbox or a refusing broker is asked again.
 const AGAIN: Duration = Duration::from_millis(200);
 
-/// How long writing one packet may take, in seconds.
-pub(super) fn writing_timeout(config: &crate::Config) -> u64 {
-    let connecting = config.connect_timeout.as_secs();
-    let bytes = u64::try_from(config.max_packet_bytes).unwrap_or(u64::MAX);
-    (bytes / SLOWEST).max(connecting).max(60)
+async fn next(connection: &mut dyn Connection) -> Result<Event, Ended> {
+    poll_fn(|cx| connection.poll_event(cx)).await
 }
 
 impl Task {
-    pub(super) async fn connected(&mut self, client: &AsyncClient, events: &mut EventLoop) -> End {
-        if let Err(end) = self.subscribe(client) {
+    pub(super) async fn connected(&mut self, connection: &mut dyn Connection) -> End {
+        if let Err(end) = self.subscribe(connection) {
             return end;
         }
         loop {
-            if let Err(end) = self.pump(client) {
+            if let Err(end) = self.pump(connection) {
                 return end;
             }
-            let event = match self.next_event(client, events).await {
+            let event = match self.next_event(connection).await {
                 Ok(event) => event,
                 Err(End::Desired) => {
-                    self.leave(client, events).await;
+                    self.leave(connection).await;
                     return End::Desired;
                 }
                 Err(end) => {
-                    self.last_words(events);
+                    self.last_words(connection);
                     return end;
                 }
             };
             let mut next = Some(event);
             while let Some(event) = next {
                 if let Err(end) = self.on_event(event) {
-                    self.last_words(events);
+                    self.last_words(connection);
                     return end;
                 }
-                next = events.state.events.pop_front();
+                next = connection.buffered();
             }
             self.pass_on_acknowledgements();
         }
     }
 
-    /// Waits for the library. Its future is never dropped halfway but at the connection's end:
-    /// what it has taken from its queue would be lost with it.
-    async fn next_event(
-        &mut self,
-        client: &AsyncClient,
-        events: &mut EventLoop,
-    ) -> Result<Event, End> {
+    /// Waits for the other side.
+    async fn next_event(&mut self, connection: &mut dyn Connection) -> Result<Event, End> {
         let begun = Instant::now();
-        let poll = events.poll();
-        tokio::pin!(poll);
         let mut desired = self.desired.clone();
         let notify = self.notify.clone();
         loop {
@@ -76,14 +63,14 @@ impl Task {
             let timer = self.timer().unwrap_or(patience).min(patience);
             let until = self.next_deadline(begun).min(Instant::now() + timer);
             tokio::select! {
-                polled = &mut poll => {
-                    return polled.map_err(|error| self.failed(&error));
+                event = next(connection) => {
+                    return event.map_err(|ended| self.failed(ended));
                 }
-                () = notify.notified() => self.pump(client)?,
+                () = notify.notified() => self.pump(connection)?,
                 () = tokio::time::sleep_until(until) => {
                     self.overdue(begun)?;
-                    self.pump(client)?;
-                    self.resubscribe(client)?;
+                    self.pump(connection)?;
+                    self.resubscribe(connection)?;
                 }
                 _ = desired.changed() => return Err(End::Desired),
             }
@@ -132,48 +119,49 @@ impl Task {
 
     fn on_event(&mut self, event: Event) -> Result<(), End> {
         match event {
-            Event::Outgoing(Outgoing::Publish(packet_id)) => self.on_wire(packet_id),
-            Event::Outgoing(Outgoing::PubAck(_) | Outgoing::PubRec(_)) => {
+            Event::Published(packet_id) => self.on_wire(packet_id),
+            Event::AckSent => {
                 self.acks_queued = self.acks_queued.saturating_sub(1);
                 Ok(())
             }
-            Event::Outgoing(Outgoing::AwaitAck(packet_id)) => {
-                Err(End::Lost(format!("packet id {packet_id} is still in use")))
-            }
-            Event::Incoming(Packet::PubAck(ack)) => {
-                self.upstream_acknowledged(ack.pkid);
+            Event::Acknowledged(ack) => {
+                self.upstream_acknowledged(&ack);
                 Ok(())
             }
-            Event::Incoming(Packet::Publish(publish)) => self.receive(publish),
-            Event::Incoming(Packet::SubAck(ack)) => {
-                self.subscribed(&ack);
+            Event::Incoming(incoming) => self.receive(*incoming),
+            Event::Subscribed(codes) => {
+                self.subscribed(&codes);
                 Ok(())
             }
-            _ => Ok(()),
+            Event::SubscribeSent | Event::PingSent | Event::Pong | Event::Left => Ok(()),
         }
     }
 
-    fn subscribe(&mut self, client: &AsyncClient) -> Result<(), End> {
+    fn subscribe(&mut self, connection: &mut dyn Connection) -> Result<(), End> {
         let filters: Vec<_> = self
             .incoming
             .iter()
             .filter_map(|(at, filter)| {
-                let qos = super::outgoing::qos(self.shared.config.routes.get(*at)?.qos);
-                Some(SubscribeFilter::new(filter.to_string(), qos))
+                Some(Filter {
+                    filter: filter.to_string(),
+                    qos: self.shared.config.routes.get(*at)?.qos,
+                    no_local: true,
+                    retain_as_published: true,
+                })
             })
             .collect();
         if filters.is_empty() {
             return Ok(());
         }
-        client
-            .try_subscribe_many(filters)
-            .map_err(|e| End::Lost(format!("SUBSCRIBE: {e}")))?;
+        connection
+            .subscribe(filters)
+            .map_err(|ended| self.failed(ended))?;
         self.subscribing.get_or_insert_with(Instant::now);
         Ok(())
     }
 
     /// Asks again for subscriptions that were refused, when it is time.
-    fn resubscribe(&mut self, client: &AsyncClient) -> Result<(), End> {
+    fn resubscribe(&mut self, connection: &mut dyn Connection) -> Result<(), End> {
         let now = self.now();
         let due = self.shared.link().wait(now).is_some_and(|w| w.is_zero());
         if !due || self.shared.link().state() != LinkState::Misconfigured {
@@ -183,17 +171,22 @@ impl Task {
         let dice = self.dice();
         let reason = self.shared.link().reason().to_owned();
         self.shared.link().subscription_refused(&reason, now, dice);
-        self.subscribe(client)
+        self.subscribe(connection)
     }
 
-    fn subscribed(&mut self, ack: &SubAck) {
+    fn subscribed(&mut self, codes: &[u8]) {
         self.subscribing = None;
-        let mut codes = ack.return_codes.iter();
+        let mut codes = codes.iter();
         let refused: Vec<_> = self
             .incoming
             .iter()
-            .filter(|_| !matches!(codes.next(), Some(SubscribeReasonCode::Success(_))))
-            .map(|(_, filter)| filter.to_string())
+            .filter_map(|(_, filter)| {
+                let code = codes.next().copied().unwrap_or(0x80);
+                (code >= 0x80).then(|| match code {
+                    0x80 => filter.to_string(),
+                    _ => format!("{filter} ({})", reason::text(code)),
+                })
+            })
             .collect();
         let (now, dice) = (self.now(), self.dice());
         if refused.is_empty() {
@@ -209,25 +202,24 @@ impl Task {
     }
 
     /// Waits a moment for acknowledgements under way, then says good-bye.
-    async fn leave(&mut self, client: &AsyncClient, events: &mut EventLoop) {
+    async fn leave(&mut self, connection: &mut dyn Connection) {
         let waited = tokio::time::timeout(GRACE, async {
             while !self.window.is_empty() {
-                let event = events.poll().await.map_err(|error| self.failed(&error))?;
+                let event = next(connection).await.map_err(|ended| self.failed(ended))?;
                 self.on_event(event)?;
             }
             Ok::<_, End>(())
         });
-        // Late ones go again at the next connection. After an error the library would connect
-        // again by itself.
+        // Late ones go again at the next connection.
         if let Ok(Err(_)) = waited.await {
             return;
         }
-        if client.try_disconnect().is_err() {
+        if connection.disconnect().is_err() {
             return;
         }
         let farewell = tokio::time::timeout(FAREWELL, async {
-            while let Ok(event) = events.poll().await {
-                if event == Event::Outgoing(Outgoing::Disconnect) || self.on_event(event).is_err() {
+            while let Ok(event) = next(connection).await {
+                if event == Event::Left || self.on_event(event).is_err() {
                     return;
                 }
             }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use iotedge_model::{DropReason, Message, MessageId, QoS, TraceId, UnixMillis};
 use iotedge_ports::{AckSink, Failure, Publication, PublishOutcome, Refusal};
-use rumqttc::{AsyncClient, Publish};
 
-use super::{End, MAX_ACKS, Task};
+use super::{End, Task};
 use crate::inbound::Receipt;
 use crate::mapping::map;
+use crate::uplink::{Connection, Incoming, MAX_ACKS};
 
 /// Messages that the local broker refused and that wait for the next try.
 const MAX_BLOCKED: usize = 1000;
@@ -36,7 +36,7 @@ pub(crate) struct Refused {
 }
 
 impl Task {
-    pub(super) fn receive(&mut self, publish: Publish) -> Result<(), End> {
+    pub(super) fn receive(&mut self, publish: Incoming) -> Result<(), End> {
         let found = self
             .incoming
             .iter()
@@ -70,10 +70,7 @@ impl Task {
             source: self.source.clone(),
             topic,
             payload: publish.payload.clone(),
-            qos: match publish.qos {
-                rumqttc::QoS::AtMostOnce => QoS::AtMostOnce,
-                _ => QoS::AtLeastOnce,
-            },
+            qos: publish.qos.min(QoS::AtLeastOnce),
             retain: publish.retain,
             accepted_at: UnixMillis(0),
             trusted: false,
@@ -97,7 +94,7 @@ impl Task {
     }
 
     /// Acknowledged in its place, for nothing.
-    fn pass_over(&mut self, publish: &Publish, reason: &str) {
+    fn pass_over(&mut self, publish: &Incoming, reason: &str) {
         tracing::warn!(
             event = iotedge_telemetry::event::UPSTREAM,
             upstream = self.shared.config.name,
@@ -106,7 +103,7 @@ impl Task {
             reason,
             "an inbound message is passed over"
         );
-        if publish.qos != rumqttc::QoS::AtMostOnce {
+        if publish.qos != QoS::AtMostOnce {
             let token = self.inbound.push(usize::MAX, 0, receipt(publish));
             self.inbound.settle(token, Ok(()));
         }
@@ -267,19 +264,17 @@ impl Task {
     }
 
     /// Acknowledges upstream what is durable here, in the order of receipt.
-    pub(super) fn acknowledge_inbound(&mut self, client: &AsyncClient) -> Result<(), End> {
+    pub(super) fn acknowledge_inbound(
+        &mut self,
+        connection: &mut dyn Connection,
+    ) -> Result<(), End> {
         while self.acks_queued < MAX_ACKS {
             let Some(receipt) = self.inbound.ready() else {
                 return Ok(());
             };
-            let mut publish = Publish::new("", rumqttc::QoS::AtLeastOnce, Vec::new());
-            publish.pkid = receipt.packet_id;
-            if receipt.qos == 2 {
-                publish.qos = rumqttc::QoS::ExactlyOnce;
-            }
-            client
-                .try_ack(&publish)
-                .map_err(|e| End::Lost(format!("the client library takes no PUBACK: {e}")))?;
+            connection
+                .acknowledge(receipt.packet_id, receipt.qos)
+                .map_err(|ended| self.failed(ended))?;
             self.acks_queued += 1;
             self.inbound.sent();
         }
@@ -287,10 +282,10 @@ impl Task {
     }
 }
 
-fn receipt(publish: &Publish) -> Receipt {
+fn receipt(publish: &Incoming) -> Receipt {
     Receipt {
-        packet_id: publish.pkid,
-        qos: publish.qos as u8,
+        packet_id: publish.packet_id,
+        qos: publish.qos,
     }
 }
 

@@ -2,41 +2,37 @@
 
 use std::sync::atomic::Ordering;
 
-use iotedge_model::{DropReason, QoS};
+use iotedge_model::DropReason;
 use iotedge_ports::{Delivery, DrainLimit, DrainState};
-use rumqttc::AsyncClient;
 
 use super::suspect::Key;
 use super::{End, Sent, Task};
 use crate::mapping::map;
+use crate::uplink::{Acknowledged, Connection, Publish, reason};
 
 /// Bytes on the wire without PUBACK.
 const MAX_BYTES: usize = 1 << 20;
 /// Deliveries that one route sends before it is another's turn.
 const PORTION: usize = 32;
 
-pub(super) fn qos(qos: QoS) -> rumqttc::QoS {
-    match qos {
-        QoS::AtMostOnce => rumqttc::QoS::AtMostOnce,
-        // Routes take at most QoS 1.
-        QoS::AtLeastOnce | QoS::ExactlyOnce => rumqttc::QoS::AtLeastOnce,
-    }
-}
-
 impl Task {
     /// Does all that can be done without waiting.
-    pub(super) fn pump(&mut self, client: &AsyncClient) -> Result<(), End> {
+    pub(super) fn pump(&mut self, connection: &mut dyn Connection) -> Result<(), End> {
         self.settle_inbound()?;
         self.retry_blocked()?;
-        self.acknowledge_inbound(client)?;
-        self.send(client)
+        self.acknowledge_inbound(connection)?;
+        self.send(connection)
     }
 
     /// Fills the window from the mailboxes, a portion each in turn.
-    fn send(&mut self, client: &AsyncClient) -> Result<(), End> {
+    fn send(&mut self, connection: &mut dyn Connection) -> Result<(), End> {
         self.stalled = false;
+        if self.window.is_single() && self.subscribing.is_some() {
+            // The only packet id is SUBSCRIBE's.
+            return Ok(());
+        }
         if let Some(suspect) = self.suspect.alone() {
-            if !self.send_alone(client, suspect)? {
+            if !self.send_alone(connection, suspect)? {
                 return Ok(());
             }
         }
@@ -65,7 +61,7 @@ impl Task {
                 self.stalled |= drained.is_empty();
             }
             for delivery in drained {
-                self.send_one(client, route, delivery)?;
+                self.send_one(connection, route, delivery)?;
             }
         }
         Ok(())
@@ -73,7 +69,7 @@ impl Task {
 
     /// Sends what connections were lost over, alone; gives it up in the end. `false`: nothing else
     /// may go now.
-    fn send_alone(&mut self, client: &AsyncClient, suspect: Key) -> Result<bool, End> {
+    fn send_alone(&mut self, connection: &mut dyn Connection, suspect: Key) -> Result<bool, End> {
         // SUBACK first: a connection that a subscription ends is not this message's doing.
         if !self.window.is_empty() || self.subscribing.is_some() {
             return Ok(false);
@@ -113,7 +109,7 @@ impl Task {
             return Ok(true);
         }
         let other = delivery.message.id != id;
-        self.send_one(client, route, delivery)?;
+        self.send_one(connection, route, delivery)?;
         if other || self.window.is_empty() {
             // It is gone in another way.
             self.suspect.acquit(suspect);
@@ -128,7 +124,7 @@ impl Task {
 
     fn send_one(
         &mut self,
-        client: &AsyncClient,
+        connection: &mut dyn Connection,
         route: usize,
         delivery: Delivery,
     ) -> Result<(), End> {
@@ -158,18 +154,17 @@ impl Task {
             discard(DropReason::TooLarge);
             return Ok(());
         }
-        let sent = client.try_publish(
-            topic.as_str(),
-            qos(delivery.qos.min(rules.qos)),
-            delivery.retain,
-            message.payload.to_vec(),
-        );
-        if let Err(error) = sent {
-            // The rewound mailbox gives it again.
-            return Err(End::Lost(format!(
-                "the client library takes no message: {error}"
-            )));
-        }
+        let sent = connection.publish(Publish {
+            topic: topic.to_string(),
+            payload: message.payload.clone(),
+            // Routes take at most QoS 1.
+            qos: delivery.qos.min(rules.qos),
+            retain: delivery.retain,
+            expiry: None,
+            properties: None,
+        });
+        // The rewound mailbox gives it again.
+        sent.map_err(|ended| self.failed(ended))?;
         if delivery.dup {
             if let Some(books) = self.shared.books.get(out.index) {
                 books.resent.fetch_add(1, Ordering::Relaxed);
@@ -189,10 +184,20 @@ impl Task {
         Ok(())
     }
 
-    /// PUBACK. The library ends the connection itself on one for nothing.
-    pub(super) fn upstream_acknowledged(&mut self, packet_id: u16) {
-        if let Ok(sent) = self.window.acknowledged(packet_id) {
+    /// PUBACK. The library ends the connection itself on one for nothing. What the upstream
+    /// refuses (MQTT 5, 3.4.2.1) is kept aside with the reason and blocks nothing.
+    pub(super) fn upstream_acknowledged(&mut self, ack: &Acknowledged) {
+        let Ok(sent) = self.window.acknowledged(ack.packet_id) else {
+            return;
+        };
+        if ack.reason < 0x80 {
             self.delivered(sent);
+            return;
+        }
+        self.suspect.acquit((sent.route, sent.delivery.message.id));
+        let why = reason::told("PUBACK", ack.reason, ack.said.as_deref());
+        if let Some(route) = self.out.get(sent.route) {
+            route.mailbox.bury(&[sent.delivery], &why);
         }
     }
 

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use iotedge_bridge::{Backoff, Bridge, Config, Direction, Route};
+use iotedge_bridge::uplink::scripted::{self, ScriptedUpstream};
+use iotedge_bridge::{Backoff, Bridge, Config, ConfigError, Direction, Route};
 use iotedge_model::{
     DropReason, Message, MessageId, Now, Principal, QoS, SubscriptionIds, Topic, UnixMillis,
 };
@@ -275,18 +276,7 @@ impl BrokerPort for MemoryBroker {
 
 pub fn config(url: &str) -> Config {
     Config {
-        name: "cloud".into(),
-        url: url.into(),
-        client_id: "gateway".into(),
-        ca: None,
-        certificate: None,
-        key: None,
-        signing_key: None,
-        alpn: vec![],
-        username: None,
-        password: None,
         keep_alive: 30,
-        clean_session: false,
         max_in_flight: 20,
         max_packet_bytes: 200_000,
         connect_timeout: Duration::from_secs(5),
@@ -296,7 +286,7 @@ pub fn config(url: &str) -> Config {
             stable: Duration::from_secs(30),
             refused: Duration::from_millis(300),
         },
-        routes: vec![],
+        ..Config::new("cloud", url, "gateway")
     }
 }
 
@@ -323,6 +313,28 @@ pub struct Setup {
 
 impl Setup {
     pub fn start(config: Config) -> Self {
+        Self::run(|port, clock, store, runtime| {
+            Bridge::start(vec![config], port, clock, store, runtime)
+        })
+    }
+
+    /// Over an upstream in memory.
+    pub fn scripted(config: Config) -> (Self, ScriptedUpstream) {
+        let (connector, upstream) = scripted::pair();
+        let setup = Self::run(|port, clock, store, runtime| {
+            Bridge::start_over(vec![(config, connector)], port, clock, store, runtime)
+        });
+        (setup, upstream)
+    }
+
+    fn run(
+        start: impl FnOnce(
+            &Arc<dyn BrokerPort>,
+            &Arc<dyn Clock>,
+            Store,
+            &tokio::runtime::Handle,
+        ) -> Result<Bridge, ConfigError>,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let options = Options {
             min_free_disk: 0,
@@ -344,7 +356,7 @@ impl Setup {
         });
         let clock: Arc<dyn Clock> = ahead.clone();
         let runtime = tokio::runtime::Handle::current();
-        let bridge = Bridge::start(vec![config], &port, &clock, store, &runtime).unwrap();
+        let bridge = start(&port, &clock, store, &runtime).unwrap();
         Self {
             broker,
             bridge,

@@ -172,6 +172,12 @@ fn each_wrong_value_is_told_with_its_key() {
         (upstream("url = \"mqtt://:1\"", ""), "upstream.url", "no valid host"),
         (upstream("url = \"mqtts://h\"\nca = \"/no/such/ca.pem\"", ""), "upstream.ca", "/no/such/ca.pem"),
         (upstream("url = \"mqtt://h\"\nca = \"iotedge.toml\"", ""), "upstream.ca", "only for mqtts"),
+        (
+            upstream("url = \"mqtt://h\"\nmqtt_version = \"5\"\nkeep_alive = \"4s\"", ""),
+            "upstream.keep_alive",
+            "at least 5 s",
+        ),
+        (upstream("url = \"mqtt://h\"\nmqtt_version = \"4\"", ""), "upstream.mqtt_version", "\"3.1.1\""),
         (upstream(url, "qos = 3"), "upstream.route.qos", "0 to 1"),
         (upstream(url, "on_full = \"panic\""), "upstream.route.on_full", "\"reject\""),
         (upstream(url, "ttl = 5"), "upstream.route.ttl", "not supported yet"),
