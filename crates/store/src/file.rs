@@ -132,13 +132,40 @@ pub(crate) fn examine(connection: &Connection, path: &Path) -> Result<(), StoreE
     let answer: String = connection
         .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
         .map_err(|e| StoreError::sqlite(path, &e))?;
-    if answer == "ok" {
-        return Ok(());
+    let reason = match answer.as_str() {
+        "ok" => examine_bodies(connection).map_err(|e| StoreError::sqlite(path, &e))?,
+        _ => Some(answer),
+    };
+    match reason {
+        None => Ok(()),
+        Some(reason) => Err(StoreError::Damaged {
+            path: path.to_path_buf(),
+            reason,
+        }),
     }
-    Err(StoreError::Damaged {
-        path: path.to_path_buf(),
-        reason: answer,
-    })
+}
+
+/// Whether parcels are as they were written, where there are any: SQLite looks at the shape of its
+/// pages only.
+fn examine_bodies(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    let tables: i64 = connection.query_row(
+        "SELECT count(*) FROM sqlite_schema WHERE name = 'bodies'",
+        [],
+        |row| row.get(0),
+    )?;
+    if tables == 0 {
+        return Ok(None);
+    }
+    let mut statement = connection.prepare("SELECT id, body FROM bodies")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let body = row.get_ref(1)?.as_blob().unwrap_or_default();
+        if !crate::queue::parcel::is_whole(body) {
+            let id: i64 = row.get(0)?;
+            return Ok(Some(format!("body {id} is not as it was written")));
+        }
+    }
+    Ok(None)
 }
 
 /// A connection that only reads.

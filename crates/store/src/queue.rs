@@ -15,6 +15,8 @@ pub(crate) mod early;
 pub(crate) mod engine;
 pub(crate) mod load;
 pub(crate) mod mirror;
+pub(crate) mod parcel;
+pub(crate) mod parcels;
 pub(crate) mod qos2;
 pub(crate) mod read;
 pub(crate) mod rows;

@@ -11,7 +11,7 @@ pub(crate) struct Schema {
 pub(crate) const QUEUE: Schema = Schema {
     file: "queue.db",
     application_id: 0x496f_4571,
-    migrations: &[QUEUE_1, QUEUE_2, QUEUE_3],
+    migrations: &[QUEUE_1, QUEUE_2, QUEUE_3, QUEUE_4],
 };
 
 pub(crate) const STATE: Schema = Schema {
@@ -81,6 +81,13 @@ const QUEUE_2: &str = concat!(
 /// without reading whole queues.
 const QUEUE_3: &str = "CREATE INDEX queue_in_flight ON queue(taker, message) WHERE state > 0;
     CREATE INDEX queue_claimed ON queue(claimed_by, message) WHERE claimed_by IS NOT NULL;";
+
+/// Parcels: messages of one commit for one taker in one row (docs/decisions/0007-parcels.md). Rows
+/// of the older form stay what they are.
+const QUEUE_4: &str = "CREATE TABLE bodies(id INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT;
+    CREATE TABLE parcels(taker INTEGER NOT NULL, first INTEGER NOT NULL, live INTEGER NOT NULL,
+        bytes INTEGER NOT NULL, gone INTEGER NOT NULL, body INTEGER NOT NULL, ids BLOB NOT NULL,
+        PRIMARY KEY(taker, first)) STRICT, WITHOUT ROWID;";
 
 const STATE_1: &str = "CREATE TABLE documents(id INTEGER PRIMARY KEY, collection TEXT NOT NULL,
         key TEXT NOT NULL, version INTEGER NOT NULL, body BLOB, updated_at INTEGER NOT NULL,

@@ -11,6 +11,7 @@ use crate::file::DirectoryLock;
 use crate::queue::early::Early;
 use crate::queue::engine::QueueEngine;
 use crate::queue::mirror::{Mirror, signed};
+use crate::queue::parcels::Last;
 use crate::queue::read::Readers;
 use crate::queue::rows::Encoder;
 use crate::queue::{Burial, Op, Settled, batch, dead, read};
@@ -76,6 +77,7 @@ impl Store {
             reserved: found.next_message_id.saturating_add(batch::ID_BLOCK),
             encoder: Encoder::default(),
             early: Early::default(),
+            last: Last::new(),
             max_dead_bytes: options.max_bytes / DEAD_SHARE,
             full: false,
             path: path.clone(),

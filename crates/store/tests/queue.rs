@@ -9,7 +9,8 @@ use std::time::Duration;
 use common::{append, commit, message, open, row, session, wait};
 use iotedge_model::{DropReason, MessageId, QoS, Topic};
 use iotedge_store::{
-    Append, Options, RetainedChange, Store, StoreError, SubscriptionRecord, TakerKind, WillRecord,
+    Append, Options, RetainedChange, Store, StoreError, SubscriptionRecord, TakerKind, TakerRow,
+    WillRecord,
 };
 
 fn ids(store: &Store, taker: iotedge_store::TakerId) -> Vec<u64> {
@@ -97,10 +98,7 @@ fn what_is_acknowledged_before_its_commit_is_counted_and_never_written() {
         (account.accepted, account.delivered, account.queued),
         (1, 1, 0)
     );
-    assert_eq!(
-        common::count(dir.path(), "SELECT count(*) FROM messages"),
-        0
-    );
+    assert_eq!(common::count(dir.path(), "SELECT count(*) FROM bodies"), 0);
     assert_eq!(
         common::count(
             dir.path(),
@@ -133,7 +131,7 @@ fn an_acknowledgement_that_overtakes_its_append_counts_with_it() {
     assert_eq!((account.accepted, account.delivered), (3, 1));
     assert_eq!(account.dropped[&DropReason::TooLarge], 1);
     assert_eq!(
-        common::count(dir.path(), "SELECT count(*) FROM messages"),
+        common::count(dir.path(), "SELECT sum(live) FROM parcels"),
         2
     );
 }
@@ -146,7 +144,7 @@ fn acknowledgements_alone_are_committed_within_their_time() {
     append(&store, &[(message(1, "t", "x"), vec![row(taker)])]).unwrap();
     store.acknowledge(taker, &[MessageId(1)]);
     let deadline = std::time::Instant::now() + Duration::from_secs(10);
-    while common::count(dir.path(), "SELECT count(*) FROM queue") > 0 {
+    while common::count(dir.path(), "SELECT count(*) FROM parcels") > 0 {
         assert!(
             std::time::Instant::now() < deadline,
             "the row is still there"
@@ -468,8 +466,12 @@ fn a_commit_of_many_messages_leaves_out_only_what_is_there_already() {
     let (store, _) = open(dir.path());
     let takers = ["a", "b"].map(|name| store.create_taker(TakerKind::Route, name));
     let entries = |ids: std::ops::RangeInclusive<u64>, taker| -> Vec<_> {
-        ids.map(|id| (message(id, "t", "x"), vec![row(taker)]))
-            .collect()
+        ids.map(|id| {
+            // In rows of their own.
+            let qos = QoS::ExactlyOnce;
+            (message(id, "t", "x"), vec![TakerRow { qos, ..row(taker) }])
+        })
+        .collect()
     };
     append(&store, &entries(20..=20, takers[0])).unwrap();
     // Of the 100 the taker has one, and the other taker's are messages that are there.
@@ -495,4 +497,43 @@ fn a_commit_of_many_messages_leaves_out_only_what_is_there_already() {
         common::count(dir.path(), "SELECT count(*) FROM messages"),
         71
     );
+}
+
+#[test]
+fn messages_in_parcels_are_left_out_where_they_are_there_already() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let takers = ["a", "b"].map(|name| store.create_taker(TakerKind::Route, name));
+    let entries = |ids: std::ops::RangeInclusive<u64>, taker| -> Vec<_> {
+        ids.map(|id| (message(id, "t", "x"), vec![row(taker)]))
+            .collect()
+    };
+    append(&store, &entries(1..=100, takers[0])).unwrap();
+    append(&store, &entries(50..=120, takers[1])).unwrap();
+    store.acknowledge(takers[0], &[MessageId(20)]);
+    commit(&store);
+    append(&store, &entries(90..=110, takers[0])).unwrap();
+    let there: Vec<u64> = (1..=110).filter(|id| *id != 20).collect();
+    assert_eq!(ids(&store, takers[0]), there);
+    assert_eq!(ids(&store, takers[1]), Vec::from_iter(50..=120));
+    for taker in takers {
+        assert!(store.account(taker).balances());
+    }
+    store.close();
+    let (store, _) = open(dir.path());
+    append(&store, &entries(60..=130, takers[1])).unwrap();
+    assert_eq!(ids(&store, takers[1]), Vec::from_iter(50..=130));
+    assert_eq!(store.account(takers[1]).accepted, 81);
+    let (done, told) = wait();
+    store.remove_taker(takers[1], DropReason::TakerRemoved, Some(done));
+    told.recv().unwrap().unwrap();
+    let all: Vec<_> = (1..=110).map(MessageId).collect();
+    store.acknowledge(takers[0], &all);
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    let left = "SELECT (SELECT count(*) FROM bodies) + (SELECT count(*) FROM parcels)
+        + (SELECT count(*) FROM queue) + (SELECT count(*) FROM messages)";
+    while common::count(dir.path(), left) > 0 {
+        assert!(std::time::Instant::now() < deadline, "something is left");
+        std::thread::yield_now();
+    }
 }

@@ -11,6 +11,7 @@ use super::bulk;
 use super::dead::DeadBytes;
 use super::early::Early;
 use super::mirror::{REMOVED, Tallies, Tally, signed};
+use super::parcels::{Last, Opened, Packing};
 use super::rows::{COLUMNS, Encoder, identifiers_column, json};
 use super::{Ending, Op, Settled};
 use crate::types::id_column;
@@ -49,7 +50,9 @@ pub(crate) struct Batch<'a> {
     pub(super) staged: BTreeMap<u64, Staged>,
     retained: HashMap<Topic, Option<Arc<Message>>>,
     released: HashMap<i64, i64>,
-    tallies: Tallies,
+    pub(super) last: &'a mut Last,
+    pub(super) parcels: Opened,
+    pub(super) tallies: Tallies,
     booked_removed: Tally,
     highest: u64,
 }
@@ -61,6 +64,7 @@ impl<'a> Batch<'a> {
         known: &'a mut HashSet<TakerId>,
         reserved: &'a mut u64,
         early: &'a mut Early,
+        last: &'a mut Last,
         max_dead_bytes: u64,
     ) -> Self {
         Self {
@@ -73,6 +77,8 @@ impl<'a> Batch<'a> {
             staged: BTreeMap::new(),
             retained: HashMap::new(),
             released: HashMap::new(),
+            last,
+            parcels: Opened::new(),
             tallies: Tallies::new(),
             booked_removed: Tally::default(),
             highest: 0,
@@ -232,6 +238,8 @@ impl<'a> Batch<'a> {
         };
         match bytes {
             Some(bytes) => self.count_settled(taker, bytes, how),
+            None if how == Settled::Dropped(DropReason::Damaged)
+                && self.drop_unreadable(taker, id)? => {}
             // It was settled before, or its append failed, or is still to come.
             None => self.early.remember(taker, id, Ending::Settled(how)),
         }
@@ -240,6 +248,9 @@ impl<'a> Batch<'a> {
 
     /// Its bytes, when it was there.
     pub(super) fn delete_row(&mut self, taker: TakerId, id: u64) -> Sql<Option<i64>> {
+        if let Some(bytes) = self.take_parceled(taker, id)? {
+            return Ok(Some(bytes));
+        }
         let id = signed(id);
         let bytes: Option<i64> = self
             .connection
@@ -273,6 +284,7 @@ impl<'a> Batch<'a> {
             return Ok(());
         }
         self.write_staged()?;
+        self.last.remove(&id);
         if let Some(tally) = self.tallies.remove(&id) {
             write_tally(self.connection, id, &tally)?;
         }
@@ -375,12 +387,38 @@ impl<'a> Batch<'a> {
     pub(super) fn write_staged(&mut self) -> Sql<()> {
         let staged = std::mem::take(&mut self.staged).into_values();
         let staged: Vec<Staged> = staged.filter(|s| !s.rows.is_empty()).collect();
+        self.know_last(&staged)?;
+        let mut packing = Packing::default();
+        let last = &*self.last;
+        let staged: Vec<Staged> = staged
+            .into_iter()
+            .filter_map(|staged| packing.add(staged, last))
+            .collect();
+        self.write_parcels(packing)?;
         for chunk in staged.chunks(bulk::ROWS) {
-            if !bulk::write(self.connection, self.encoder, chunk)? {
+            if self.is_new(chunk) && bulk::write(self.connection, self.encoder, chunk)? {
+                for staged in chunk {
+                    for row in &staged.rows {
+                        self.is_last(row.row.taker, staged.message.id);
+                    }
+                }
+            } else {
                 self.write_one_by_one(chunk)?;
             }
         }
         Ok(())
+    }
+
+    /// Whether all are behind what their takers have.
+    fn is_new(&self, staged: &[Staged]) -> bool {
+        staged.iter().all(|staged| {
+            let mut takers = staged.rows.iter().map(|row| row.row.taker);
+            takers.all(|taker| {
+                self.last
+                    .get(&taker)
+                    .is_some_and(|l| staged.message.id.0 > *l)
+            })
+        })
     }
 
     fn write_one_by_one(&mut self, staged: &[Staged]) -> Sql<()> {
@@ -400,6 +438,10 @@ impl<'a> Batch<'a> {
     /// 1, or 0 when the taker has this message already.
     fn write_row(&mut self, message: &Message, staged: &StagedRow) -> Sql<i64> {
         let row = &staged.row;
+        if self.is_parceled(row.taker, message.id.0)? {
+            self.count_twice(row.taker, message);
+            return Ok(0);
+        }
         let written = self
             .connection
             .prepare_cached(
@@ -418,13 +460,24 @@ impl<'a> Batch<'a> {
                 staged.claimant.map(|c| signed(c.0)),
             ])?;
         if written == 0 {
-            let tally = self.tallies.entry(row.taker).or_default();
-            tally.accepted -= 1;
-            tally.rows -= 1;
-            tally.bytes -= cost(message);
+            self.count_twice(row.taker, message);
             return Ok(0);
         }
+        self.is_last(row.taker, message.id);
         Ok(1)
+    }
+
+    pub(super) fn is_last(&mut self, taker: TakerId, id: MessageId) {
+        let last = self.last.entry(taker).or_default();
+        *last = id.0.max(*last);
+    }
+
+    /// The taker has it already.
+    fn count_twice(&mut self, taker: TakerId, message: &Message) {
+        let tally = self.tallies.entry(taker).or_default();
+        tally.accepted -= 1;
+        tally.rows -= 1;
+        tally.bytes -= cost(message);
     }
 
     /// Writes what was collected; gives the changes of the books.
@@ -433,6 +486,7 @@ impl<'a> Batch<'a> {
         for (id, count) in std::mem::take(&mut self.released) {
             release(self.connection, id, count)?;
         }
+        self.write_taken()?;
         self.write_staged()?;
         for (topic, message) in std::mem::take(&mut self.retained) {
             match message {

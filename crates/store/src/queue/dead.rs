@@ -97,6 +97,9 @@ impl Batch<'_> {
             self.count_settled(taker, cost(&message), burial.settled());
             return Ok(());
         }
+        if self.unpack_row(taker, id)? {
+            return self.bury(taker, id, burial);
+        }
         self.move_dead(taker, id, burial)?;
         match self.delete_row(taker, id)? {
             Some(bytes) => self.count_settled(taker, bytes, burial.settled()),

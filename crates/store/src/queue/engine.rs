@@ -12,6 +12,8 @@ use rusqlite::{Connection, OptionalExtension};
 use super::batch::{Batch, release};
 use super::early::Early;
 use super::mirror::{Mirror, Tallies, signed};
+use super::parcel;
+use super::parcels::{self, Last};
 use super::rows::Encoder;
 use super::{Op, Settled};
 use crate::space::Space;
@@ -32,6 +34,7 @@ pub(crate) struct QueueEngine {
     pub(crate) reserved: u64,
     pub(crate) encoder: Encoder,
     pub(crate) early: Early,
+    pub(crate) last: Last,
     pub(crate) max_dead_bytes: u64,
     pub(crate) full: bool,
 }
@@ -45,6 +48,7 @@ impl QueueEngine {
             &mut self.known,
             &mut self.reserved,
             &mut self.early,
+            &mut self.last,
             self.max_dead_bytes,
         );
         for job in batch {
@@ -62,6 +66,7 @@ impl QueueEngine {
         }
         self.known = super::load::known(&self.connection)?;
         self.reserved = super::load::reserved(&self.connection)?;
+        self.last.clear();
         Ok(())
     }
 
@@ -104,7 +109,8 @@ impl QueueEngine {
                 .execute([taker, *id])?;
             release(&self.connection, *id, 1)?;
         }
-        if ids.len() < STEP {
+        let parcels = parcels::clear(&self.connection, taker, STEP / parcel::MOST + 1)?;
+        if ids.len() < STEP && parcels == 0 {
             self.connection
                 .prepare_cached("DELETE FROM garbage WHERE taker = ?1")?
                 .execute([taker])?;
@@ -300,6 +306,7 @@ mod tests {
                 reserved: 0,
                 encoder: Encoder::default(),
                 early: Early::default(),
+                last: Last::new(),
                 max_dead_bytes: 0,
                 full: false,
             };

@@ -39,7 +39,7 @@ impl Batch<'_> {
         id: u64,
         packet_id: NonZeroU16,
     ) -> Sql<()> {
-        if let Some(staged) = self.staged_row(taker, id) {
+        if let Some(staged) = self.row_in_hand(taker, id)? {
             if staged.state < RowState::Received {
                 staged.state = RowState::Sent;
                 staged.packet_id = Some(packet_id);
@@ -121,6 +121,14 @@ impl Batch<'_> {
                 RowState::Sent.to_column()
             ])?;
         Ok(())
+    }
+
+    /// A row that is not in the file: it never was, or it comes out of a parcel.
+    fn row_in_hand(&mut self, taker: TakerId, id: u64) -> Sql<Option<&mut StagedRow>> {
+        if self.staged_row(taker, id).is_none() && !self.unpack_row(taker, id)? {
+            return Ok(None);
+        }
+        Ok(self.staged_row(taker, id))
     }
 
     fn staged_row(&mut self, taker: TakerId, id: u64) -> Option<&mut StagedRow> {

@@ -10,6 +10,7 @@ use iotedge_telemetry::event;
 use rusqlite::{Connection, Row, Rows};
 
 use super::mirror::signed;
+use super::parcels;
 use super::rows::{Bad, COLUMNS, Decoder, identifiers, qos};
 use crate::{OnFatal, QueuedRow, RowState, StoreError, TakerId, file};
 
@@ -93,10 +94,39 @@ pub(crate) fn read(
     max_bytes: usize,
     passed_over: &HashSet<MessageId>,
 ) -> rusqlite::Result<Read> {
-    let mut statement = connection.prepare_cached(select())?;
+    // What moves out of a parcel is seen in one place.
+    let _moment = connection.unchecked_transaction()?;
     let after = after.map_or(-1, |id| signed(id.0));
+    let limits = (max_rows, max_bytes);
+    let parcels = parcels::read(connection, taker, after, limits, passed_over)?;
+    let mut statement = connection.prepare_cached(select())?;
     let found = statement.query([signed(taker.0), after])?;
-    collect(found, max_rows, max_bytes, passed_over)
+    let rows = collect(found, max_rows, max_bytes, passed_over)?;
+    Ok(parcels.merge(rows, max_rows, max_bytes))
+}
+
+impl Read {
+    /// Both in the order of their ids, within the limits.
+    fn merge(mut self, other: Self, max_rows: usize, max_bytes: usize) -> Self {
+        self.unreadable.extend(other.unreadable);
+        if other.rows.is_empty() {
+            return self;
+        }
+        let only = self.rows.is_empty();
+        self.rows.extend(other.rows);
+        if only {
+            return self;
+        }
+        self.rows.sort_by_key(|row| row.message.id);
+        let mut bytes = 0usize;
+        let fitting = self.rows.iter().take_while(|row| {
+            bytes = bytes.saturating_add(row.message.cost());
+            bytes <= max_bytes
+        });
+        let fitting = fitting.count().max(1).min(max_rows);
+        self.rows.truncate(fitting);
+        self
+    }
 }
 
 /// All rows of `taker` that are in flight ([`RowState::Sent`], [`RowState::Received`]).
@@ -249,12 +279,20 @@ pub(crate) fn oldest(
     n: usize,
     passed_over: &HashSet<MessageId>,
 ) -> rusqlite::Result<Vec<MessageId>> {
+    let _moment = connection.unchecked_transaction()?;
+    let mut all = parcels::oldest(connection, taker, n, passed_over)?;
     let mut statement =
         connection.prepare_cached("SELECT message FROM queue WHERE taker = ?1 ORDER BY message")?;
     let ids = statement.query_map([signed(taker.0)], |row| {
         row.get(0).map(|id: i64| MessageId(id.unsigned_abs()))
     })?;
-    ids.filter(|id| !matches!(id, Ok(id) if passed_over.contains(id)))
+    for id in ids
+        .filter(|id| !matches!(id, Ok(id) if passed_over.contains(id)))
         .take(n)
-        .collect()
+    {
+        all.push(id?);
+    }
+    all.sort_unstable();
+    all.truncate(n);
+    Ok(all)
 }

@@ -28,6 +28,8 @@ pub(crate) const QUEUE: &[Table] = &[
     table("wills", &["id"], true),
     table("messages", &["id"], true),
     table("queue", &["taker", "message"], true),
+    table("bodies", &["id"], true),
+    table("parcels", &["taker", "first"], true),
     table("dead_letters", &["id"], true),
 ];
 

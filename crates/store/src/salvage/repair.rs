@@ -5,6 +5,7 @@ use rusqlite::Connection;
 
 use crate::queue::batch::ID_BLOCK;
 use crate::queue::mirror::signed;
+use crate::queue::parcel;
 
 /// Repairs; gives the number of queue rows that are known to be lost.
 pub(crate) fn repair(fresh: &Connection) -> rusqlite::Result<u64> {
@@ -17,8 +18,11 @@ pub(crate) fn repair(fresh: &Connection) -> rusqlite::Result<u64> {
              WHERE taker NOT IN (SELECT id FROM takers);
          INSERT OR IGNORE INTO takers(id, kind, name) VALUES (0, 'removed', '');",
     )?;
+    remove_unreadable(fresh)?;
     let orphans = number(
-        "SELECT count(*) FROM queue WHERE taker NOT IN (SELECT id FROM takers WHERE id > 0)",
+        "SELECT (SELECT count(*) FROM queue WHERE taker NOT IN (SELECT id FROM takers WHERE id > 0))
+            + (SELECT ifnull(sum(live), 0) FROM parcels
+               WHERE taker NOT IN (SELECT id FROM takers WHERE id > 0))",
     )?;
     fresh.execute_batch(
         "DELETE FROM queue WHERE taker NOT IN (SELECT id FROM takers WHERE id > 0);
@@ -28,9 +32,13 @@ pub(crate) fn repair(fresh: &Connection) -> rusqlite::Result<u64> {
          DELETE FROM messages WHERE id NOT IN (SELECT message FROM held);
          UPDATE messages SET refs = (SELECT refs FROM held WHERE message = id);
          DROP TABLE held;
+         DELETE FROM parcels WHERE taker NOT IN (SELECT id FROM takers WHERE id > 0);
+         DELETE FROM bodies WHERE id NOT IN (SELECT body FROM parcels);
          UPDATE takers SET
-             rows = (SELECT count(*) FROM queue WHERE taker = takers.id),
-             bytes = (SELECT ifnull(sum(bytes), 0) FROM queue WHERE taker = takers.id);
+             rows = (SELECT count(*) FROM queue WHERE taker = takers.id)
+                 + (SELECT ifnull(sum(live), 0) FROM parcels WHERE taker = takers.id),
+             bytes = (SELECT ifnull(sum(bytes), 0) FROM queue WHERE taker = takers.id)
+                 + (SELECT ifnull(sum(bytes), 0) FROM parcels WHERE taker = takers.id);
          INSERT OR REPLACE INTO meta(name, value)
              SELECT 'dead_bytes', ifnull(sum(bytes), 0) FROM dead_letters;
          DELETE FROM subscriptions WHERE client_id NOT IN (SELECT client_id FROM sessions);
@@ -51,6 +59,30 @@ pub(crate) fn repair(fresh: &Connection) -> rusqlite::Result<u64> {
     Ok((orphans + lost).unsigned_abs())
 }
 
+/// Parcels whose bytes are not what was written, or whose index or body is not there.
+fn remove_unreadable(fresh: &Connection) -> rusqlite::Result<()> {
+    let mut statement = fresh.prepare(
+        "SELECT p.taker, p.first, p.live, p.gone, p.ids, b.body
+         FROM parcels p LEFT JOIN bodies b ON b.id = p.body",
+    )?;
+    let mut rows = statement.query([])?;
+    let mut unreadable: Vec<[i64; 2]> = Vec::new();
+    while let Some(row) = rows.next()? {
+        let key: [i64; 2] = [row.get(0)?, row.get(1)?];
+        let (live, gone): (i64, i64) = (row.get(2)?, row.get(3)?);
+        let index = parcel::index(key[1].unsigned_abs(), row.get_ref(4)?.as_blob()?);
+        let there = index.map_or(0, |index| index.len()) as i64 - i64::from(gone.count_ones());
+        let body = row.get_ref(5)?.as_blob_or_null()?.unwrap_or_default();
+        if live != there || !parcel::is_whole(body) {
+            unreadable.push(key);
+        }
+    }
+    for key in unreadable {
+        fresh.execute("DELETE FROM parcels WHERE taker = ?1 AND first = ?2", key)?;
+    }
+    Ok(())
+}
+
 /// What each taker's books miss (more than nothing: lost rows) or have too much (a lost counter).
 const GAPS: &str = "SELECT id, accepted - delivered - rows
     - (SELECT ifnull(sum(count), 0) FROM drops WHERE taker = takers.id) AS gap FROM takers";
@@ -61,6 +93,7 @@ fn keep_ids_growing(fresh: &Connection) -> rusqlite::Result<()> {
                     (SELECT ifnull(max(id), 0) FROM retained),
                     (SELECT ifnull(max(id), 0) FROM wills),
                     (SELECT ifnull(max(message), 0) FROM queue),
+                    (SELECT ifnull(max(first), 0) FROM parcels),
                     (SELECT ifnull(max(message), 0) FROM dead_letters),
                     (SELECT ifnull(max(value), 0) FROM meta WHERE name = 'next_message_id'))",
         [],

@@ -29,7 +29,8 @@ fn damaged(dir: &Path) {
         message.id = MessageId(id);
         let row = TakerRow {
             taker,
-            qos: QoS::AtLeastOnce,
+            // In a row of its own.
+            qos: QoS::ExactlyOnce,
             retain: false,
             identifiers: SubscriptionIds::NONE,
         };
