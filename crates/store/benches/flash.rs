@@ -63,7 +63,7 @@ fn until(start: Instant, n: u64) {
 }
 
 fn wait_for_all(store: &Store) {
-    let (tell, told) = mpsc::channel();
+    let (tell, told) = mpsc::sync_channel(1);
     store.flush(Box::new(move |ok| tell.send(ok).unwrap()));
     told.recv().unwrap().unwrap();
 }
@@ -135,7 +135,7 @@ fn ours(dir: &Path, batch: u64, limit: Duration) -> (f64, f64) {
     let mut n = 0;
     while start.elapsed() < limit {
         // Handed in one by one, as publishes come; one commit for all.
-        let (tell, told) = mpsc::channel();
+        let (tell, told) = mpsc::sync_channel(1);
         let entries = (0..batch)
             .map(|i| append(taker, first + n + i, n + i))
             .collect();
