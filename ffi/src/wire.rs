@@ -1,11 +1,12 @@
-//! A connection: TLS over TCP, or a Unix socket as it is; with a deadline for everything but the
-//! resolver. The socket never blocks: waiting is done here, for bytes to read, for room to write
+//! A connection: TLS over TCP, or a Unix socket as it is; with a deadline for everything.
+//! The socket never blocks: waiting is done here, for bytes to read, for room to write
 //! and for other threads that have something to send.
 
+mod resolve;
 mod socket;
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -96,10 +97,8 @@ impl Wire {
         };
         let name =
             ServerName::try_from(endpoint.host.clone()).map_err(|e| unknown(e.to_string()))?;
-        let addresses: Vec<_> = (endpoint.host.as_str(), endpoint.port)
-            .to_socket_addrs()
-            .map_err(|e| unknown(e.to_string()))?
-            .collect();
+        let addresses = resolve::addresses(&endpoint.host, endpoint.port, connect_timeout)
+            .map_err(|e| unknown(e.to_string()))?;
         let socket = connect_any(&addresses, connect_timeout)?;
         socket.set_nodelay(true).map_err(Error::Socket)?;
         let mut tls =
