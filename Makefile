@@ -26,6 +26,7 @@ help:
 	@echo "make power-cuts  2,000 power cuts on a disk that keeps only what was synced, with each way to sync"
 	@echo "make idle    10,000 connections that say nothing: memory and processor time"
 	@echo "make memory  memory alone and with 1,000 clients, beside mosquitto"
+	@echo "make size    libiotedge.so as released: under 3 MB"
 	@echo "make deb     iotedge, libiotedge1 and libiotedge-dev for this architecture, in dist/"
 	@echo "make cross   the release binaries for TARGET=$(TARGET), with cross"
 	@echo "make check   format, lints and walls: the quick part of the tests"
@@ -56,7 +57,7 @@ test: test-deps test-format test-yocto test-clippy test-rust test-msrv test-bina
 
 test-deps: .venv/ready $(NODE)
 	@. packaging/apt.sh && apt_install gcc libc6-dev mosquitto mosquitto-clients socat valgrind \
-		openssl curl iproute2 faketime libmbedtls-dev softhsm2
+		openssl curl iproute2 faketime libmbedtls-dev softhsm2 pkg-config
 
 .venv/ready: tests/requirements.txt
 	$(say) "Python for the stories"
@@ -181,9 +182,20 @@ power-cuts: .venv/ready release
 release:
 	@$(RUST) cargo build --locked --release -p iotedge
 
+# libiotedge.so has to stay under 3 MB; a release build is stripped.
+SMALL = test $$(stat -c %s target/release/libiotedge.so) -lt 3000000 || { \
+	ls -l target/release/libiotedge.so; echo "libiotedge.so is larger than 3 MB" >&2; exit 1; }
+
+.PHONY: size
+size:
+	@$(RUST) cargo build --locked --release -p iotedge-ffi
+	@$(SMALL)
+	@ls -l target/release/libiotedge.so
+
 deb:
 	@. packaging/apt.sh && apt_install dpkg-dev binutils
 	@$(RUST) cargo build --locked --release -p iotedge -p iotedge-ffi
+	@$(SMALL)
 	@packaging/build-deb.sh target/release dist
 
 cross:

@@ -1,38 +1,15 @@
-//! The C programs of `tests/c` compile and run; the library exports what is promised and no more.
+//! The C programs of `tests/c` compile and run, with the shared library and with the static one.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test fails as its helpers do
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
+#[path = "support/programs.rs"]
+mod programs;
 #[path = "support/server.rs"]
 mod server;
 
+use programs::{here, library_dir, run};
 use server::Server;
-
-/// Where cargo has put the shared library of this build: beside the tests.
-fn library_dir() -> PathBuf {
-    std::env::current_exe()
-        .unwrap()
-        .parent()
-        .unwrap()
-        .to_owned()
-}
-
-fn here() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn run(command: &mut Command) -> Output {
-    let output = command.output().expect("the program runs");
-    assert!(
-        output.status.success(),
-        "{command:?}: {}\n{}{}",
-        output.status,
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    output
-}
 
 #[test]
 fn the_c_programs_compile_without_a_warning_and_run() {
@@ -80,21 +57,40 @@ fn the_c_programs_compile_without_a_warning_and_run() {
 }
 
 #[test]
-fn the_library_exports_what_is_promised_and_no_more() {
-    let library = library_dir().join("libiotedge.so");
-    let symbols = run(Command::new("nm")
-        .args(["-D", "--defined-only"])
-        .arg(&library));
-    let mut names: Vec<String> = String::from_utf8(symbols.stdout)
+fn a_program_links_with_the_static_library_by_what_pkg_config_says() {
+    let out = tempfile::tempdir().unwrap();
+    // No shared library beside it: the linker would take that one.
+    let place = out.path().join("lib");
+    std::fs::create_dir(&place).unwrap();
+    let archive = library_dir().join("libiotedge.a");
+    std::os::unix::fs::symlink(archive, place.join("libiotedge.a")).unwrap();
+    let template = here().join("../packaging/iotedge.pc.in");
+    let file = std::fs::read_to_string(template)
         .unwrap()
-        .lines()
-        .filter_map(|line| line.split_whitespace().nth(2).map(str::to_owned))
-        .collect();
-    names.sort();
-    let promised = std::fs::read_to_string(here().join("exports.txt")).expect("exports.txt");
-    let promised: Vec<&str> = promised.lines().collect();
-    assert_eq!(names, promised, "ffi/exports.txt");
-    let header = run(Command::new("objdump").arg("-p").arg(&library));
-    let header = String::from_utf8(header.stdout).unwrap();
-    assert!(header.contains("SONAME               libiotedge.so.1"));
+        .replace("@VERSION@", env!("CARGO_PKG_VERSION"))
+        .replace(
+            "${prefix}/include/iotedge",
+            here().join("../include").to_str().unwrap(),
+        )
+        .replace("${prefix}/lib/@TRIPLET@", place.to_str().unwrap());
+    std::fs::write(out.path().join("iotedge.pc"), file).unwrap();
+    let says = run(Command::new("pkg-config")
+        .args(["--static", "--cflags", "--libs", "iotedge"])
+        .env("PKG_CONFIG_PATH", out.path()));
+    let says = String::from_utf8(says.stdout).unwrap();
+    let program = out.path().join("offline");
+    run(Command::new("gcc")
+        .args(["-std=gnu99", "-I"])
+        .arg(here().join("../tests/c"))
+        .arg(here().join("../tests/c/offline.c"))
+        .arg("-o")
+        .arg(&program)
+        .args(says.split_whitespace()));
+    run(&mut Command::new(&program));
+    let needs = run(Command::new("objdump").arg("-p").arg(&program));
+    assert!(
+        !String::from_utf8(needs.stdout)
+            .unwrap()
+            .contains("libiotedge")
+    );
 }
