@@ -6,7 +6,9 @@
 #define IOTEDGE_TIMER_INTERFACE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+#include <sys/select.h>
 #include <time.h>
 
 #ifdef __cplusplus
@@ -80,10 +82,11 @@ void delay(unsigned milliseconds);
 __attribute__((weak))
 #endif
 void delay(unsigned milliseconds) {
-	struct timespec time;
+	/* select: strict C declares it too, once its header is asked for. */
+	struct timeval time;
 	time.tv_sec = (time_t) (milliseconds / 1000);
-	time.tv_nsec = (long) (milliseconds % 1000) * 1000000L;
-	nanosleep(&time, NULL);
+	time.tv_usec = (suseconds_t) (milliseconds % 1000) * 1000;
+	select(0, NULL, NULL, NULL, &time);
 }
 
 #ifdef __cplusplus

@@ -269,7 +269,7 @@ impl Connection {
                     None => continue,
                 }
             }
-            if id.is_none() && self.oversize.is_some() {
+            if self.skip > 0 && !self.buf.is_empty() {
                 continue;
             }
             if self.broken {
@@ -357,22 +357,19 @@ impl Connection {
         sent
     }
 
-    /// The next whole packet of the buffer; one that is too large is passed over.
+    /// The next whole packet of the buffer. One that is too large is noted, to be told before what
+    /// is behind it, and the next call passes over it.
     fn next_packet(&mut self) -> Result<Option<Packet>> {
-        loop {
-            let passed = self.skip.min(self.buf.len());
-            self.buf.advance(passed);
-            self.skip -= passed;
-            if self.skip > 0 {
-                return Ok(None);
-            }
-            match packet_size(&self.buf) {
-                Some(size) if size >= self.rx_limit => {
-                    self.skip = size;
-                    self.oversize = Some(size);
-                }
-                _ => break,
-            }
+        let passed = self.skip.min(self.buf.len());
+        self.buf.advance(passed);
+        self.skip -= passed;
+        if self.skip > 0 {
+            return Ok(None);
+        }
+        if let Some(size) = packet_size(&self.buf).filter(|size| *size >= self.rx_limit) {
+            self.skip = size;
+            self.oversize = Some(size);
+            return Ok(None);
         }
         self.decoder.decode(&mut self.buf).map_err(|error| {
             self.broken = true;

@@ -58,12 +58,12 @@ fi
 # The headers alone: old and new C, C++ where there is a compiler for it, with threads and
 # without, with every log level and without.
 for flags in "" "-D_ENABLE_THREAD_SUPPORT_" "$log -DENABLE_IOT_TRACE"; do
-	for standard in gnu11 gnu17; do
+	for standard in c99 gnu11 gnu17; do
 		# shellcheck disable=SC2086
-		"$CC" -std=$standard $warnings -Wno-cast-function-type $flags -I"$include" \
+		"$CC" -std=$standard -pedantic $warnings -Wno-cast-function-type $flags -I"$include" \
 			-c "$here/headers.c" -o "$out/headers.o"
 		# shellcheck disable=SC2086
-		"$CC" -std=$standard $warnings -Wno-cast-function-type -I"$include/v1" \
+		"$CC" -std=$standard -pedantic $warnings -Wno-cast-function-type -I"$include/v1" \
 			-c "$here/v1/headers.c" -o "$out/headers.o"
 	done
 	if command -v "$CXX" >/dev/null; then
