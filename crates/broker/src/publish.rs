@@ -24,7 +24,7 @@ use crate::late::{Hold, Late};
 use crate::outbox::{Push, RouteBox, SessionBox};
 use crate::received::Known;
 use crate::sys::is_counter;
-use route::{admit_route, give_to_route, give_to_target, takes};
+use route::{admit_route, give_to_route, give_to_target, needs_room, takes};
 use rules::Evaluation;
 use run::give_run;
 
@@ -343,7 +343,7 @@ impl Acceptance<'_> {
                     // QoS 0 was promised nothing: it is shed where a higher one is refused.
                     Some(route) if message.qos > QoS::AtMostOnce && takes(route, message) => {
                         admit_route(route, message)?;
-                        true
+                        needs_room(route)
                     }
                     _ => false,
                 },

@@ -209,7 +209,10 @@ fn build(
     // journal, which is to be set aside.
     let old = match emptied(place.path, place.used) {
         Some(_) => None,
-        None => Connection::open(place.path).ok().filter(leave_journal),
+        None => {
+            stretch(place.path);
+            Connection::open(place.path).ok().filter(leave_journal)
+        }
     };
     for table in tables {
         let Copied { rows, complete } = match &old {
@@ -229,6 +232,30 @@ fn build(
     fresh.close().map_err(|(_, e)| sql(e))?;
     place.step("a committed file");
     Ok(())
+}
+
+/// Of a file that was cut short SQLite reads nothing. It gets the size that its header tells (SQLite's
+/// file format, 1.3): the pages that are missing read as zeros, which is damage like any other, and
+/// take no room.
+fn stretch(path: &Path) {
+    let stretched = std::fs::File::options().read(true).write(true).open(path);
+    let stretched = stretched.and_then(|mut file| {
+        let mut header = [0; 100];
+        std::io::Read::read_exact(&mut file, &mut header)?;
+        let size = match u16::from_be_bytes([header[16], header[17]]) {
+            1 => 65_536,
+            size => u64::from(size),
+        };
+        let pages = u32::from_be_bytes([header[28], header[29], header[30], header[31]]);
+        let whole = size * u64::from(pages);
+        if header.starts_with(b"SQLite format 3\0") && file.metadata()?.len() < whole {
+            file.set_len(whole)?;
+        }
+        Ok(())
+    });
+    if let Err(error) = stretched {
+        tracing::warn!(event = event::STORE, path = %path.display(), %error, "the damaged file can not be read");
+    }
 }
 
 /// The damaged file keeps its journal beside it when the connection closes: nothing more is

@@ -81,16 +81,27 @@ impl RouteBox {
     /// Makes room for `cost` bytes by dropping the oldest rows that are not in flight, and no more
     /// of them than it takes. `false`: there is no such room.
     pub(crate) fn make_room(&self, cost: u64) -> bool {
-        let store = &self.feed.env.store;
         if cost > self.max_bytes {
             return false;
         }
         let depth = self.depth();
-        let mut bytes = depth
+        let bytes = depth
             .bytes
             .saturating_add(cost)
             .saturating_sub(self.max_bytes);
-        let mut rows = (depth.rows + 1).saturating_sub(self.max_messages);
+        let rows = (depth.rows + 1).saturating_sub(self.max_messages);
+        self.drop_oldest(bytes, rows, DropReason::QueueFull)
+    }
+
+    /// Gives `cost` bytes of the oldest rows up for a new one, where the store as a whole has no
+    /// room. `false`: there are none that are not in flight.
+    pub(crate) fn displace(&self, cost: u64) -> bool {
+        self.drop_oldest(cost, 1, DropReason::StoreFull)
+    }
+
+    /// Drops the oldest rows that are not in flight, and no more of them than it takes.
+    fn drop_oldest(&self, mut bytes: u64, mut rows: u64, reason: DropReason) -> bool {
+        let store = &self.feed.env.store;
         let out = self.out();
         let mut after = None;
         let mut dropped = Vec::new();
@@ -120,8 +131,8 @@ impl RouteBox {
             let mut state = self.feed.lock();
             dropped.iter().for_each(|id| state.forget(*id));
             drop(state);
-            METRICS.dropped(DropReason::QueueFull, dropped.len() as u64);
-            store.discard_sized(self.taker, &dropped, DropReason::QueueFull, freed);
+            METRICS.dropped(reason, dropped.len() as u64);
+            store.discard_sized(self.taker, &dropped, reason, freed);
         }
         bytes == 0 && rows == 0
     }

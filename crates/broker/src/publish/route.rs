@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use iotedge_model::{DropReason, Message, QoS, Source, SubscriptionIds};
 use iotedge_ports::{Delivery, OnFull, Refusal, Target};
-use iotedge_store::TakerRow;
+use iotedge_store::{StoreError, TakerRow};
 use iotedge_telemetry::METRICS;
 
 use super::{Committed, SHED_BYTES};
@@ -21,6 +21,33 @@ pub(super) fn admit_route(route: &RouteBox, message: &Message) -> Result<(), Ref
         return Err(Refusal::QuotaExceeded);
     }
     Ok(())
+}
+
+/// Whether the store has to be well for a message of QoS 1 or 2: a route that may drop does so when
+/// there is no room, and refuses nobody.
+pub(super) fn needs_room(route: &RouteBox) -> bool {
+    route.on_full == OnFull::Reject || !is_no_room(route.feed.env.store.health())
+}
+
+fn is_no_room(health: Result<(), StoreError>) -> bool {
+    matches!(
+        health,
+        Err(StoreError::DiskFull { .. } | StoreError::QuotaExceeded { .. })
+    )
+}
+
+/// What of a message of QoS 1 or 2 becomes where the store has no room: `true`, when it has a place
+/// all the same, that of older ones. On a full disk nothing has: what is dropped gives no room back
+/// before more is written.
+fn has_place(route: &RouteBox, cost: u64) -> bool {
+    match route.feed.env.store.health() {
+        _ if route.on_full == OnFull::Reject => true,
+        Err(StoreError::DiskFull { .. }) => false,
+        Err(StoreError::QuotaExceeded { .. }) => {
+            route.on_full == OnFull::DropOldest && route.displace(cost)
+        }
+        _ => true,
+    }
 }
 
 pub(super) fn give_to_route(
@@ -42,8 +69,11 @@ pub(super) fn give_to_route(
             return;
         }
     }
-    let shed = || store.health().is_err() || store.pending_bytes() > SHED_BYTES;
-    if message.qos == QoS::AtMostOnce && shed() {
+    let shed = match message.qos {
+        QoS::AtMostOnce => store.health().is_err() || store.pending_bytes() > SHED_BYTES,
+        QoS::AtLeastOnce | QoS::ExactlyOnce => !has_place(route, cost),
+    };
+    if shed {
         METRICS.dropped(DropReason::StoreFull, 1);
         store.count_drop(route.taker, DropReason::StoreFull, 1);
         return;

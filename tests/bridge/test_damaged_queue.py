@@ -1,0 +1,79 @@
+"""The queue's file is damaged while the gateway is off: it is set aside, what can be read is saved, the
+loss is reported, and it goes on."""
+
+import pytest
+from far.gateway import balanced, config, knock, numbered, numbers, publish
+from harness.wait import until
+
+COUNT = 2_000
+
+
+@pytest.fixture
+def backlog(daemon, far):
+    """A gateway that is off, with a backlog."""
+    broker = far()
+    broker.stop()
+    gateway = daemon(config=config(broker.port)).start()
+    publish(gateway, numbered(0, COUNT))
+    gateway.stop()
+    return gateway, broker
+
+
+def drain(gateway, broker, upto):
+    """All that is left, and what is published afterwards."""
+    publish(gateway, numbered(COUNT, COUNT + 50))
+    broker.start()
+    knock(gateway)
+    broker.wait_payload(numbered(COUNT + 49, COUNT + 50)[0][1], 60)
+    got = numbers(broker.firsts())
+    assert got == sorted(got), "in order"
+    assert set(range(COUNT, COUNT + 50)) <= set(got), "what came afterwards is whole"
+    route = until(lambda: (r := gateway.route("cloud"))["queued"] == 0 and r, "the queue is empty", every=0.1)
+    assert balanced(route), route
+    return [n for n in got if n < upto]
+
+
+def test_pages_of_garbage_in_the_middle(backlog):
+    gateway, broker = backlog
+    queue = gateway.data_dir / "queue.db"
+    data = bytearray(queue.read_bytes())
+    at = len(data) // 2 // 4096 * 4096
+    data[at : at + 3 * 4096] = b"\xa5" * (3 * 4096)
+    queue.write_bytes(data)
+    gateway.start()
+    # What is damaged shows when it is read.
+    broker.start()
+    knock(gateway)
+    try:
+        gateway.process.wait(20)
+    except AssertionError:
+        pass
+    broker.stop()
+    if not gateway.alive:
+        gateway.start()
+    report = gateway.process.wait_for_line(r"was salvaged.*lost_rows=(\d+)")
+    lost = int(report[1])
+    got = drain(gateway, broker, COUNT)
+    # Three pages of messages, or an inner page of the tree whose children were found all the same.
+    assert COUNT - 60 <= len(got) <= COUNT, len(got)
+    assert len(got) >= COUNT - lost, (len(got), lost)
+    aside = [path.name for path in gateway.data_dir.iterdir() if "queue.db" in path.name]
+    assert len([name for name in aside if not name.endswith(("-wal", "-shm"))]) >= 2, f"the damaged one is kept: {aside}"
+
+
+@pytest.mark.parametrize("what", ["empty", "text", "half", "no header"])
+def test_a_file_that_is_no_database(backlog, what):
+    gateway, broker = backlog
+    queue = gateway.data_dir / "queue.db"
+    data = queue.read_bytes()
+    queue.write_bytes({
+        "empty": b"", "text": b"not a database\n" * 1000, "half": data[: len(data) // 2 // 4096 * 4096],
+        "no header": b"\0" * 100 + data[100:],
+    }[what])
+    gateway.start()
+    got = drain(gateway, broker, COUNT)
+    print(f"{what}: {len(got)} of {COUNT} saved")
+    if what == "half":
+        assert len(got) > COUNT // 4, "what can be read is saved"
+    assert "panicked" not in gateway.process.log
+    gateway.stop()
