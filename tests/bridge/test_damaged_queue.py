@@ -54,8 +54,9 @@ def test_pages_of_garbage_in_the_middle(backlog):
     report = gateway.process.wait_for_line(r"was salvaged.*lost_rows=(\d+)")
     lost = int(report[1])
     got = drain(gateway, broker, COUNT)
-    # Three pages of messages, or an inner page of the tree whose children were found all the same.
-    assert COUNT - 60 <= len(got) <= COUNT, len(got)
+    # What one commit brought for one taker lies together and is lost together: up to three of these, or
+    # none, where it was an inner page of the tree whose children were found all the same.
+    assert COUNT - 400 <= len(got) <= COUNT, len(got)
     assert len(got) >= COUNT - lost, (len(got), lost)
     aside = [path.name for path in gateway.data_dir.iterdir() if "queue.db" in path.name]
     assert len([name for name in aside if not name.endswith(("-wal", "-shm"))]) >= 2, f"the damaged one is kept: {aside}"
