@@ -38,13 +38,20 @@ HEAD = """\
 """
 # A part of the house is such a part if so much of it runs.
 LIKELY = 0.1
-DROP = "_ZN4core3ptr*drop_in_place*"
+DROP = "_RINvNtCs*_4core3ptr13drop_in_place*"
 
 
 class Callgrind(run.Broker):
+    """A start that finds what the first one left."""
+
     def __init__(self, out):
         def command(folder, port):
             daemon = run.iotedged(folder, port)
+            first = subprocess.Popen(daemon, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            while not (folder / "control.sock").exists():
+                time.sleep(0.05)
+            first.terminate()
+            first.wait()
             return ["valgrind", "--tool=callgrind", "--dump-instr=yes", f"--callgrind-out-file={out}", *daemon]
 
         run.PEERS["callgrind"] = command
@@ -81,13 +88,20 @@ def clients(port):
     return links
 
 
+def dump(broker):
+    """What ran since the last dump goes into a file of its own."""
+    subprocess.run(["callgrind_control", "--dump", str(broker.process.pid)], check=True, stdout=subprocess.DEVNULL)
+    time.sleep(2)
+
+
 def profile(out, work):
+    """Files with a number: the first is the start, the second what came after it."""
     with Callgrind(out) as broker:
+        time.sleep(1)
+        dump(broker)
         work(broker)
         # Without the functions of a stop: they are seldom needed.
-        subprocess.run(["callgrind_control", "--dump", str(broker.process.pid)], check=True,
-                       stdout=subprocess.DEVNULL)
-        time.sleep(2)
+        dump(broker)
 
 
 def quiet(broker):
@@ -107,9 +121,10 @@ def busy(broker):
 
 
 def addresses(out, binary):
-    """The addresses of all instructions of `binary` that ran."""
-    found = set()
-    for path in out.parent.glob(out.name + "*"):
+    """The addresses of all instructions of `binary` that ran: at the start, and after it."""
+    found = [set(), set()]
+    for path in sorted(out.parent.glob(out.name + ".*")):
+        ran = found[path.name != out.name + ".1"]
         names, current, address = {}, None, 0
         with path.open() as lines:
             for line in lines:
@@ -124,7 +139,7 @@ def addresses(out, binary):
                     elif m[1] != "*":
                         address += int(m[1])
                     if names.get(current) == str(binary):
-                        found.add(address)
+                        ran.add(address)
     return found
 
 
@@ -163,7 +178,14 @@ def pattern(name):
     """A function's section in every compilation: without hashes."""
     # The legacy mangling ends in a hash, the new one has one in each crate's name.
     name = re.sub(r"17h[0-9a-f]{16}E.*$", "17h*", name)
-    name = re.sub(r"Cs[0-9A-Za-z]{5,13}_", "Cs*_", name)
+    if name.startswith("_R"):
+        name = re.sub(r"Cs[0-9A-Za-z]{5,13}_", "Cs*_", name)
+        # Back references count characters, and those of the hashes with them.
+        name = re.sub(r"B[0-9A-Za-z]{0,3}_", "B*_", name)
+        # Of the copies that crates have of a generic function any one may be taken.
+        last = re.search(r"Cs\*_(\d+)_?(\w+)$", name)
+        if last and int(last[1]) == len(last[2]):
+            name = name[:last.start()] + "Cs*"
     # What several parts of a program have a copy of is numbered.
     name = re.sub(r"^(_R.*?)(\.\d+)?$", r"\1*", name)
     # Parts and variants that the C compiler makes of a function.
@@ -181,28 +203,21 @@ def in_order(functions, used):
 
 
 def parts(name):
-    """The parts of the house that a function is in, as patterns: a type and a module, or all that a
-    crate implements of traits. None for a function of others."""
-    if m := re.match(r"_ZN\d+_\$LT\$(iotedge\w*?)\.\.", name):
-        return [f"_ZN*_$LT${m[1]}..*"]
-    at, path = 3, []
-    while m := re.match(r"\d+", name[at:]):
-        start = at + m.end()
-        at = start + int(m[0])
-        path.append(name[start:at])
-    house = name.startswith("_ZN") and path and path[0].startswith("iotedge")
-    # Behind the function's own name comes the hash; a closure is in its function.
-    path = [step for step in path[:-2] if "closure" not in step]
-    if not house or len(path) < 2:
+    """The parts of the house that a function is in, as patterns: its module and what is above it.
+    None for a function of others."""
+    m = re.match(r"_R(?:I?Nv|NC|I?NvM|I?NvX)\w*?((?:Nt)*)Cs[0-9A-Za-z]{5,13}_(\d+)(iotedge\w*)", name)
+    if not m:
         return []
-    return ["_ZN" + "".join(f"{len(step)}{step}" for step in p) + "*" for p in (path, path[:2])]
+    rest, path = m[2] + m[3], []
+    while (n := re.match(r"(\d+)_?", rest)) and len(path) <= len(m[1]) // 2:
+        path.append(rest[n.end():n.end() + int(n[1])])
+        rest = rest[n.end() + int(n[1]):]
+    return ["_R*Cs*_" + "".join(f"{len(step)}{step}" for step in path[:k]) + "*" for k in (len(path), 2) if k > 1]
 
 
 def is_part(pattern):
     """A name that stands for more than the variants of one function."""
-    return pattern == DROP or pattern.startswith("_ZN*") or (
-        pattern.startswith("_ZN") and pattern.endswith("*") and not pattern.endswith("17h*")
-    )
+    return pattern == DROP or pattern.startswith("_R*")
 
 
 def likely(functions, used):
@@ -214,7 +229,7 @@ def likely(functions, used):
             if i in used:
                 ran[part] += size
     found = [part for part in ran if ran[part] >= LIKELY * whole[part]]
-    return sorted(found, key=lambda p: (p.startswith("_ZN*"), -len(p), p)) + [DROP]
+    return sorted(found, key=lambda p: (-len(p), p)) + [DROP]
 
 
 def main():
@@ -223,13 +238,19 @@ def main():
     args = options.parse_args()
     binary = run.BIN / "iotedged"
     functions = Functions(binary)
-    used = set()
+    start, after = set(), set()
     with tempfile.TemporaryDirectory() as folder:
         for work in quiet, busy:
             out = pathlib.Path(folder, work.__name__)
             profile(out, work)
-            used |= functions.at(addresses(out, binary))
-    patterns, rest = in_order(functions, used), likely(functions, used)
+            begun, went_on = addresses(out, binary)
+            start |= functions.at(begun)
+            after |= functions.at(went_on)
+    used = start | after
+    # What only the start needs is given back after it, so it lies by itself.
+    patterns, rest = in_order(functions, after), likely(functions, used)
+    known = set(patterns)
+    patterns += [p for p in in_order(functions, start) if p not in known]
     if args.keep:
         there = [line for line in LIST.read_text().splitlines() if not line.startswith("#")]
         known = set(there)
@@ -237,7 +258,8 @@ def main():
         rest = [p for p in there if is_part(p) and p not in rest] + rest
     patterns += rest
     LIST.write_text(HEAD + "".join(f"{p}\n" for p in patterns))
-    print(f"{len(used)} functions of {functions.bytes(used)} bytes, {len(patterns)} patterns")
+    print(f"{len(used)} functions of {functions.bytes(used)} bytes, {len(after)} of {functions.bytes(after)} "
+          f"after the start; {len(patterns)} patterns")
 
 
 if __name__ == "__main__":

@@ -116,11 +116,24 @@ async fn run(config: Config, dev: bool) -> ExitCode {
         // A closed stdout is no reason to stop.
         let _ = std::io::stdout().write_all(text.as_bytes());
     }
+    give_back();
     let code = wait(&house, signals).await;
     notify(&[sd_notify::NotifyState::Stopping]);
     house.stop().await;
     tracing::info!(event = event::LIFECYCLE, "stopped");
     code
+}
+
+/// What only the start needed is most of the code that was run. Without it the gateway is larger.
+fn give_back() {
+    match iotedge_pages::give_back_code() {
+        Ok(bytes) => tracing::debug!(
+            event = event::LIFECYCLE,
+            bytes,
+            "gave back code of the start"
+        ),
+        Err(error) => tracing::debug!(event = event::LIFECYCLE, "code of the start stays: {error}"),
+    }
 }
 
 struct Signals {
