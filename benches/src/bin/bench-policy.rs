@@ -65,6 +65,7 @@ fn decisions(scope: &ArnScope, rounds: u32) -> Result<(), Failure> {
     let plain = ten(|p, s| format!("arn:aws:iot:*:*:topic/p{p}/s{s}/*"))?;
     let variables = ten(|p, s| format!("arn:aws:iot:*:*:topic/${{iot:ClientId}}/{p}/{s}/*"))?;
     let wildcards = ten(|p, s| format!("arn:aws:iot:*:*:topic/*p{p}*s{s}?"))?;
+    let stars = ten(|p, s| format!("arn:aws:iot:*:*:topic/*a*{p}*{s}*z"))?;
     let open = vec![document(&[("iot:*".into(), "*".into())])?];
     let cases = [
         ("allow all", &open, "p9/s19/temperature", true),
@@ -90,6 +91,12 @@ fn decisions(scope: &ArnScope, rounds: u32) -> Result<(), Failure> {
             "none of 200 with two stars and a ?",
             &wildcards,
             "site/of/no/policy/at/all",
+            false,
+        ),
+        (
+            "none of 200, of which all look near",
+            &stars,
+            "a/0/1/2/3/4/5/6/7/8/9/10/11/12/13/14/15/16/17/18/19",
             false,
         ),
     ];

@@ -7,6 +7,7 @@ use iotedge_model::Action;
 
 use crate::Problem;
 use crate::context::{Context, Request};
+use crate::pairs::Pairs;
 use crate::pattern::{Match, Pattern, Wildcards};
 
 /// `arn`, partition, service, region, account, resource.
@@ -36,6 +37,8 @@ pub(crate) struct ArnPattern {
     source: Box<str>,
     /// What every resource that it matches begins with.
     begin: Box<str>,
+    /// What every resource that it matches has in it.
+    pairs: Pairs,
     parts: Vec<Pattern>,
 }
 
@@ -81,26 +84,32 @@ impl ArnPattern {
         Ok(Self {
             source: source.into(),
             begin: parts.last().map_or("", Pattern::begin).into(),
+            pairs: parts.last().map_or(Pairs::NONE, Pattern::pairs),
             parts,
         })
     }
 
+    /// What every resource that it matches has in it, whatever its variables are.
+    pub(crate) fn pairs(&self) -> Pairs {
+        self.pairs
+    }
+
     /// The last part differs most: it is looked at first.
-    fn pairs<'p, 't>(
+    fn by_part<'p, 't>(
         &'p self,
         target: &'p Target<'t>,
     ) -> impl Iterator<Item = (&'p Pattern, &'p Cow<'t, str>)> {
-        self.parts.iter().zip(&target.0).rev()
+        self.parts.iter().zip(&target.parts).rev()
     }
 
     pub(crate) fn matches(&self, target: &Target<'_>, context: &Context<'_>) -> Match {
         // Most patterns of a document are about something else, whatever their variables are.
-        let [.., resource] = &target.0;
+        let [.., resource] = &target.parts;
         if !resource.as_bytes().starts_with(self.begin.as_bytes()) {
             return Match::No;
         }
         let mut outcome = Match::Yes;
-        for (pattern, part) in self.pairs(target) {
+        for (pattern, part) in self.by_part(target) {
             match pattern.matches(part, context) {
                 Match::Yes => {}
                 Match::No => return Match::No,
@@ -110,9 +119,15 @@ impl ArnPattern {
         outcome
     }
 
+    /// Whether it matches with the values that there are: a variable without one matches nothing.
+    pub(crate) fn matches_now(&self, target: &Target<'_>, context: &Context<'_>) -> bool {
+        self.by_part(target)
+            .all(|(pattern, part)| pattern.matches_now(part, context))
+    }
+
     /// Whether some value of the variables that have none would make it match.
     pub(crate) fn may_match(&self, target: &Target<'_>, context: &Context<'_>) -> bool {
-        self.pairs(target)
+        self.by_part(target)
             .all(|(pattern, part)| pattern.may_match(part, context))
     }
 
@@ -132,9 +147,23 @@ impl ArnPattern {
 }
 
 /// What a pattern is held against, cut into its parts.
-pub(crate) struct Target<'t>([Cow<'t, str>; PARTS]);
+pub(crate) struct Target<'t> {
+    parts: [Cow<'t, str>; PARTS],
+    /// What its last part has in it.
+    pairs: Pairs,
+}
 
 impl<'t> Target<'t> {
+    fn new(parts: [Cow<'t, str>; PARTS]) -> Self {
+        let [.., resource] = &parts;
+        let pairs = Pairs::of(resource);
+        Self { parts, pairs }
+    }
+
+    pub(crate) fn pairs(&self) -> Pairs {
+        self.pairs
+    }
+
     /// `None` for an action without a resource of its own.
     pub(crate) fn of(request: &Request<'t>) -> Option<Self> {
         if request.action == Action::ListRetainedMessages {
@@ -142,7 +171,7 @@ impl<'t> Target<'t> {
         }
         let scope = request.context.scope;
         let kind = request.action.resource_type();
-        Some(Self([
+        Some(Self::new([
             "arn".into(),
             "aws".into(),
             "iot".into(),
@@ -156,6 +185,7 @@ impl<'t> Target<'t> {
     pub(crate) fn cut(text: &'t str) -> Option<Self> {
         let mut parts = text.splitn(PARTS, ':');
         let mut next = || parts.next().map(Cow::Borrowed);
-        Some(Self([next()?, next()?, next()?, next()?, next()?, next()?]))
+        let parts = [next()?, next()?, next()?, next()?, next()?, next()?];
+        Some(Self::new(parts))
     }
 }

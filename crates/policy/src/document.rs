@@ -6,6 +6,7 @@ use crate::arn::{ArnPattern, Target};
 use crate::condition::{self, Condition};
 use crate::context::{Context, Request};
 use crate::json::Node;
+use crate::pairs::Pairs;
 use crate::pattern::Match;
 use crate::variable::Variable;
 use crate::{PolicyError, Problem};
@@ -29,6 +30,17 @@ pub enum Effect {
 #[derive(Debug, Clone, PartialEq)]
 pub struct PolicyDocument {
     pub(crate) statements: Vec<Statement>,
+    /// One for each statement.
+    gates: Vec<Gate>,
+}
+
+/// What tells at a glance that a statement has nothing to do with a request. Side by side, because a
+/// decision looks at all of them, and at few statements behind them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Gate {
+    actions: u32,
+    /// What every resource that it is about has in it.
+    pairs: Pairs,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -126,8 +138,22 @@ impl PolicyDocument {
                     problem,
                 })
             })
-            .collect::<Result<_, _>>()?;
-        Ok(Self { statements })
+            .collect::<Result<Vec<_>, _>>()?;
+        let gates = statements.iter().map(Statement::gate).collect();
+        Ok(Self { statements, gates })
+    }
+
+    /// The statements that may be about an action (its bit) on something that has `pairs` in it, with
+    /// their indices.
+    pub(crate) fn near(
+        &self,
+        action: u32,
+        pairs: Pairs,
+    ) -> impl Iterator<Item = (usize, &Statement)> {
+        let gates = self.gates.iter().zip(&self.statements).enumerate();
+        gates
+            .filter(move |(_, (gate, _))| gate.actions & action != 0 && gate.pairs.are_in(pairs))
+            .map(|(index, (_, statement))| (index, statement))
     }
 
     /// Whether its answers change as time goes by (`aws:CurrentTime`, `aws:EpochTime`).
@@ -253,6 +279,20 @@ impl Statement {
         })
     }
 
+    fn gate(&self) -> Gate {
+        let common = |all: Pairs, one: &Resource| all.common(one.pairs());
+        let pairs = match self.resources.split_first() {
+            Some((first, others)) if !self.not_resource => {
+                others.iter().fold(first.pairs(), common)
+            }
+            _ => Pairs::NONE,
+        };
+        Gate {
+            actions: self.actions,
+            pairs,
+        }
+    }
+
     /// Whether it is about `target`. Unresolved variables are decided by the effect: a Deny takes
     /// everything that some value would make it take, an Allow nothing.
     pub(crate) fn takes_resource(
@@ -260,19 +300,29 @@ impl Statement {
         target: Option<&Target<'_>>,
         context: &Context<'_>,
     ) -> bool {
-        let deny = self.effect == Effect::Deny;
+        if !self.not_resource {
+            return self.is_about(target, context);
+        }
         let mut unresolved = false;
         for pattern in &self.resources {
             match pattern.matches(target, context) {
-                Match::Yes => return !self.not_resource,
+                Match::Yes => return false,
                 Match::No => {}
-                Match::Unresolved if !deny => unresolved = true,
-                Match::Unresolved if self.not_resource => {}
-                Match::Unresolved if pattern.may_match(target, context) => return true,
-                Match::Unresolved => {}
+                Match::Unresolved => unresolved |= self.effect == Effect::Allow,
             }
         }
-        self.not_resource && !unresolved
+        !unresolved
+    }
+
+    /// The same for `Resource`.
+    fn is_about(&self, target: Option<&Target<'_>>, context: &Context<'_>) -> bool {
+        let pairs = target.map_or(Pairs::NONE, Target::pairs);
+        let mut near = self.resources.iter().filter(|r| r.pairs().are_in(pairs));
+        match self.effect {
+            Effect::Allow => near.any(|pattern| pattern.matches_now(target, context)),
+            // With all its variables resolved, what may match does.
+            Effect::Deny => near.any(|pattern| pattern.may_match(target, context)),
+        }
     }
 
     pub(crate) fn takes_conditions(&self, request: &Request<'_>) -> bool {
@@ -428,6 +478,14 @@ impl Resource {
         }
     }
 
+    /// What all that it is about has in it.
+    fn pairs(&self) -> Pairs {
+        match self {
+            Self::Any => Pairs::NONE,
+            Self::Arn(arn) => arn.pairs(),
+        }
+    }
+
     pub(crate) fn source(&self) -> &str {
         match self {
             Self::Any => "*",
@@ -447,6 +505,14 @@ impl Resource {
             (Self::Any, _) => Match::Yes,
             (Self::Arn(arn), Some(target)) => arn.matches(target, context),
             (Self::Arn(_), None) => Match::No,
+        }
+    }
+
+    fn matches_now(&self, target: Option<&Target<'_>>, context: &Context<'_>) -> bool {
+        match (self, target) {
+            (Self::Any, _) => true,
+            (Self::Arn(arn), Some(target)) => arn.matches_now(target, context),
+            (Self::Arn(_), None) => false,
         }
     }
 

@@ -3,6 +3,7 @@
 use crate::arn::Target;
 use crate::context::Request;
 use crate::document::{Effect, PolicyDocument, action_bit};
+use crate::pairs::Pairs;
 
 /// Where a statement stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,15 +37,12 @@ pub fn evaluate(policies: &[&PolicyDocument], request: &Request<'_>) -> Verdict 
     let bit = action_bit(request.action);
     let context = &request.context;
     let target = Target::of(request);
+    let pairs = target.as_ref().map_or(Pairs::NONE, Target::pairs);
     let mut allowed = None;
     for (policy, document) in policies.iter().enumerate() {
-        for (statement, s) in document.statements.iter().enumerate() {
+        for (statement, s) in document.near(bit, pairs) {
             let idle = s.effect == Effect::Allow && allowed.is_some();
-            if idle
-                || s.actions & bit == 0
-                || !s.takes_resource(target.as_ref(), context)
-                || !s.takes_conditions(request)
-            {
+            if idle || !s.takes_resource(target.as_ref(), context) || !s.takes_conditions(request) {
                 continue;
             }
             let place = Place { policy, statement };

@@ -26,6 +26,7 @@ mod explain;
 mod json;
 mod lint;
 mod operand;
+mod pairs;
 mod pattern;
 mod place;
 mod search;

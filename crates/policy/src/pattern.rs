@@ -7,6 +7,7 @@
 
 use crate::Problem;
 use crate::context::Context;
+use crate::pairs::Pairs;
 use crate::search;
 use crate::variable::Variable;
 
@@ -152,6 +153,17 @@ impl Pattern {
         }
     }
 
+    /// What every text that it matches has in it, whatever its variables are.
+    pub(crate) fn pairs(&self) -> Pairs {
+        self.chunks
+            .iter()
+            .flatten()
+            .fold(Pairs::NONE, |all, piece| match piece {
+                Piece::Text(text) => all.and(Pairs::of(text)),
+                Piece::One | Piece::Variable(_) => all,
+            })
+    }
+
     pub(crate) fn matches(&self, text: &str, context: &Context<'_>) -> Match {
         if !self.is_resolved(context) {
             Match::Unresolved
@@ -160,6 +172,11 @@ impl Pattern {
         } else {
             Match::No
         }
+    }
+
+    /// Whether it matches with the values that there are: a variable without one matches nothing.
+    pub(crate) fn matches_now(&self, text: &str, context: &Context<'_>) -> bool {
+        matches_chunks(&self.chunks, text, context)
     }
 
     /// Whether some value of the variables that have none would make it match.

@@ -1,6 +1,7 @@
 //! Looking for a part of a pattern in a text, without ever going back in the text.
 //!
-//! A part without `?` is one string, and `str::find` is linear. A part with `?` inside is looked for
+//! A part without `?` is one string, and `str::find` is linear; for a few bytes trying each place is
+//! quicker, and linear too. A part with `?` inside is looked for
 //! with one bit for each of its characters (the shift-and method): each character of the text is
 //! looked at once, and costs a word operation for each 64 characters of the part.
 
@@ -9,8 +10,28 @@ pub(crate) type Unit = Option<char>;
 
 /// The text behind the first place of `part` in `text`.
 pub(crate) fn after_first_str<'t>(part: &str, text: &'t str) -> Option<&'t str> {
+    if part.len() <= SHORT {
+        return after_first_short(part.as_bytes(), text);
+    }
     let at = text.find(part)?;
     text.get(at + part.len()..)
+}
+
+/// Bytes of a part for which `str::find` takes longer to prepare than to look.
+const SHORT: usize = 8;
+
+fn after_first_short<'t>(part: &[u8], text: &'t str) -> Option<&'t str> {
+    let Some((first, others)) = part.split_first() else {
+        return Some(text);
+    };
+    let mut rest = text.as_bytes();
+    loop {
+        let at = rest.iter().position(|byte| byte == first)?;
+        rest = rest.get(at + 1..)?;
+        if let Some(behind) = rest.strip_prefix(others) {
+            return text.get(text.len() - behind.len()..);
+        }
+    }
 }
 
 /// The text behind the first place of `part` in `text`.
@@ -143,6 +164,14 @@ mod tests {
         ) {
             let part = units(&part);
             prop_assert_eq!(after_first_units(&part, &text), reference(&part, &text));
+        }
+
+        #[test]
+        fn a_string_is_found_where_the_library_finds_it(
+            part in "[abé]{0,12}", text in "[abé]{0,30}",
+        ) {
+            let at = text.find(&part).and_then(|at| text.get(at + part.len()..));
+            prop_assert_eq!(after_first_str(&part, &text), at);
         }
 
         #[test]
