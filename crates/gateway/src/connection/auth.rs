@@ -1,18 +1,11 @@
-//! Policy decisions of one connection, remembered while no policy changes.
+//! What a connection asks the policies.
 
-use std::collections::HashMap;
-
-use iotedge_model::{Action, ClientId, Topic};
+use iotedge_model::{Action, ClientId};
 use iotedge_ports::{AuthRequest, Authorizer, ConnectFacts, Decision, Link};
 use iotedge_telemetry::event;
 
 use super::Peer;
 use crate::Context;
-
-/// Topics remembered for each action.
-const REMEMBERED: usize = 128;
-/// Longer ones are asked each time: AWS IoT's limit, which real topics keep.
-const REMEMBERED_BYTES: usize = 256;
 
 /// Who asks the policies, for one connection.
 #[derive(Clone, Copy)]
@@ -77,87 +70,5 @@ impl<'a> Asker<'a> {
                 false
             }
         }
-    }
-}
-
-/// What was decided for the topics of one connection.
-pub(crate) struct Decisions {
-    generation: u64,
-    /// Nothing while there are no messages.
-    known: Option<Box<Known>>,
-}
-
-#[derive(Default)]
-struct Known {
-    publish: Decided,
-    receive: Decided,
-}
-
-/// What was decided about one action.
-#[derive(Default)]
-struct Decided {
-    topics: HashMap<Topic, bool>,
-    /// The last one, for runs of messages on one topic.
-    last: Option<(Topic, bool)>,
-}
-
-impl Decisions {
-    pub(crate) fn new(authorizer: &dyn Authorizer, peer: &Peer) -> Self {
-        Self {
-            generation: generation(authorizer, peer),
-            known: None,
-        }
-    }
-
-    /// Forgets what was decided under other policies; once for each batch is enough.
-    pub(crate) fn refresh(&mut self, authorizer: &dyn Authorizer, peer: &Peer) {
-        let generation = generation(authorizer, peer);
-        if generation != self.generation {
-            self.generation = generation;
-            self.known = None;
-        }
-    }
-
-    pub(crate) fn may_publish(&mut self, asker: Asker<'_>, topic: &Topic) -> bool {
-        let known = self.known.get_or_insert_default();
-        known.publish.decide(asker, Action::Publish, topic)
-    }
-
-    pub(crate) fn may_receive(&mut self, asker: Asker<'_>, topic: &Topic) -> bool {
-        let known = self.known.get_or_insert_default();
-        known.receive.decide(asker, Action::Receive, topic)
-    }
-}
-
-/// Grows when the policies or what was granted change.
-fn generation(authorizer: &dyn Authorizer, peer: &Peer) -> u64 {
-    let granted = peer.grant.as_ref().map_or(0, |slot| slot.generation());
-    authorizer.generation().wrapping_add(granted)
-}
-
-impl Decided {
-    fn decide(&mut self, asker: Asker<'_>, action: Action, topic: &Topic) -> bool {
-        if let Some((last, allowed)) = &self.last {
-            if last.is_same(topic) {
-                return *allowed;
-            }
-        }
-        let known = self.topics.get(topic).copied();
-        let allowed = known.unwrap_or_else(|| asker.ask(action, topic.as_str()));
-        if known.is_none() {
-            self.remember(topic, allowed);
-        }
-        self.last = Some((topic.clone(), allowed));
-        allowed
-    }
-
-    fn remember(&mut self, topic: &Topic, allowed: bool) {
-        if topic.as_str().len() > REMEMBERED_BYTES {
-            return;
-        }
-        if self.topics.len() >= REMEMBERED {
-            self.topics.clear();
-        }
-        self.topics.insert(topic.clone(), allowed);
     }
 }

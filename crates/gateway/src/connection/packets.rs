@@ -25,6 +25,7 @@ impl Pump {
             Packet::PingReq => {
                 METRICS.count(Metric::PingSuccess, self.peer.protocol);
                 self.send(&Packet::PingResp);
+                self.decisions.rest();
             }
             Packet::Disconnect(disconnect) => return Err(self.disconnect(&disconnect)),
             // "AWS IoT doesn't support the following packets: PUBREC, PUBREL, and PUBCOMP."

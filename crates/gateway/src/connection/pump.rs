@@ -18,8 +18,9 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 
 use super::alias::{AliasesIn, AliasesOut};
-use super::auth::{Asker, Decisions};
+use super::auth::Asker;
 use super::connack::{connack, receive_maximum};
+use super::decisions::Decisions;
 use super::drive::Course;
 use super::end::{Detach, End, reason_string};
 use super::handle::Handle;
