@@ -7,7 +7,7 @@ use iotedge_model::{Action, PrincipalKind, Protocol, ShadowName, ThingName, perc
 use iotedge_ports::{
     Authorizer, BoxFuture, Decision, HttpMount, HttpRequest, HttpResponse, Method,
 };
-use iotedge_telemetry::event;
+use iotedge_telemetry::log_http_denial;
 use serde_json::json;
 
 use super::{Call, ShadowService};
@@ -77,15 +77,7 @@ impl ShadowHttp {
         match decision {
             Decision::Allow => Ok(()),
             Decision::Deny(why) => {
-                tracing::warn!(
-                    event = event::POLICY_DENIED,
-                    principal_id = %request.principal,
-                    trace_id = %request.trace,
-                    protocol = Protocol::Http.as_str(),
-                    action = %action,
-                    resource,
-                    "{why}"
-                );
+                log_http_denial(&request.principal, request.trace, action, resource, &why);
                 Err(match request.principal.is_anonymous() {
                     true => ShadowError::Unauthorized,
                     false => ShadowError::Forbidden,
