@@ -1,21 +1,27 @@
 //! The Authorizer: identity's certificates and policy texts, compiled and evaluated by `policy`.
 
+mod compiled;
+mod guests;
+
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
-use iotedge_identity::{CertificateStatus, Identity, Snapshot};
+use iotedge_identity::{Identity, Snapshot};
 use iotedge_model::{ArnScope, CertificateId, Principal, PrincipalKind, UnixMillis};
 use iotedge_policy::{
-    CertificateNames, ConnectFacts, Context, PolicyDocument, PolicyError, Request, Thing,
-    Transport, Verdict, evaluate, explain,
+    ConnectFacts, Context, PolicyDocument, Request, Thing, Transport, Verdict, evaluate, explain,
 };
 use iotedge_ports::{
     AuthRequest, Authorizer, Clock, Decision, Grant, PrincipalStatus, ThingFacts, ThingRecord,
 };
-use iotedge_telemetry::event;
 
+pub use self::guests::GuestRooms;
+
+use self::compiled::{Compiled, Policies};
+use self::guests::{Guests, Pass};
 use crate::registration::Registrar;
 
 /// The policies of principals that the configuration names.
@@ -30,53 +36,6 @@ pub struct Configured {
 /// What is inside the grant of a custom authorizer: documents that speak for one connection.
 struct GrantedPolicies(Vec<PolicyDocument>);
 
-/// A policy with the text it was made of, so that an unchanged one is not compiled again.
-struct CompiledPolicy {
-    text: Arc<str>,
-    /// `Err` for one that the store holds and this version refuses: it allows nothing.
-    document: Result<Arc<PolicyDocument>, PolicyError>,
-}
-
-/// The policies that speak for a principal.
-#[derive(Default)]
-struct Policies {
-    documents: Vec<(Arc<str>, Arc<PolicyDocument>)>,
-    /// One that is attached and cannot be read. It may have held a Deny: without it nothing is
-    /// allowed.
-    missing: Option<Arc<str>>,
-}
-
-/// What is known of a certificate.
-struct Known {
-    names: Arc<CertificateNames>,
-    policies: Policies,
-}
-
-/// Documents ready to evaluate. Immutable.
-#[derive(Default)]
-struct Compiled {
-    policies: HashMap<Arc<str>, CompiledPolicy>,
-    certificates: HashMap<CertificateId, Known>,
-    /// A policy asks what time it is.
-    uses_time: bool,
-}
-
-impl Compiled {
-    fn policies<'n>(&self, names: impl IntoIterator<Item = &'n Arc<str>>) -> Policies {
-        let mut found = Policies::default();
-        for name in names {
-            match self.policies.get(name) {
-                Some(CompiledPolicy {
-                    document: Ok(document),
-                    ..
-                }) => found.documents.push((name.clone(), document.clone())),
-                _ => found.missing = Some(name.clone()),
-            }
-        }
-        found
-    }
-}
-
 /// What may be done, by whom.
 pub struct Authority {
     scope: ArnScope,
@@ -85,6 +44,7 @@ pub struct Authority {
     things: Arc<dyn ThingFacts>,
     configured: ArcSwap<Configured>,
     compiled: ArcSwap<Compiled>,
+    guests: Guests,
     /// A custom authorizer has answered with a policy that asks what time it is.
     granted_time: AtomicBool,
     generation: AtomicU64,
@@ -108,6 +68,7 @@ impl Authority {
             things,
             configured: ArcSwap::from_pointee(configured),
             compiled: ArcSwap::default(),
+            guests: Guests::default(),
             granted_time: AtomicBool::new(false),
             generation: AtomicU64::new(1),
             registrar: OnceLock::new(),
@@ -139,6 +100,28 @@ impl Authority {
         self.invalidate();
     }
 
+    /// From now on certificates of these CAs that nobody has registered are let in by these listeners,
+    /// which have a policy for them.
+    pub fn let_guests_in(&self, rooms: GuestRooms) {
+        self.guests.set_rooms(rooms);
+        self.invalidate();
+    }
+
+    /// The guests who are here and may not be any more.
+    pub fn unwelcome_guests(&self) -> Vec<CertificateId> {
+        let here = self.guests.here().into_iter();
+        here.filter(|pass| self.status_of(pass) != PrincipalStatus::Active)
+            .map(|pass| pass.guest.id.clone())
+            .collect()
+    }
+
+    fn status_of(&self, pass: &Pass) -> PrincipalStatus {
+        match self.identity.guest_status(&pass.guest) {
+            PrincipalStatus::Active if !self.guests.has_room(pass) => PrincipalStatus::Unknown,
+            status => status,
+        }
+    }
+
     /// A listener or user that the configuration gives this policy.
     pub fn who_is_configured_with(&self, policy: &str) -> Option<String> {
         let configured = self.configured.load();
@@ -164,36 +147,7 @@ impl Authority {
     }
 
     fn compile(&self, snapshot: &Snapshot) {
-        let old = self.compiled.load();
-        let mut new = Compiled::default();
-        for policy in snapshot.policies() {
-            let document = match old.policies.get(&policy.name) {
-                Some(old) if old.text == policy.text => old.document.clone(),
-                _ => PolicyDocument::parse(&policy.text).map(Arc::new),
-            };
-            match &document {
-                Ok(document) => new.uses_time |= document.uses_time(),
-                Err(error) => tracing::error!(
-                    event = event::POLICY_DENIED,
-                    policy = %policy.name,
-                    "the policy is refused and allows nothing: {error}"
-                ),
-            }
-            let compiled = CompiledPolicy {
-                text: policy.text.clone(),
-                document,
-            };
-            new.policies.insert(policy.name.clone(), compiled);
-        }
-        for certificate in snapshot.certificates() {
-            let names = match old.certificates.get(&certificate.id) {
-                Some(known) => known.names.clone(),
-                None => Arc::new(names_of(&certificate.facts)),
-            };
-            let policies = new.policies(&certificate.policies);
-            let known = Known { names, policies };
-            new.certificates.insert(certificate.id.clone(), known);
-        }
+        let new = Compiled::of(snapshot, &self.compiled.load());
         self.compiled.store(Arc::new(new));
         self.invalidate();
     }
@@ -219,14 +173,10 @@ impl Authority {
 
     /// The verdict with its whole reasoning.
     pub fn explain(&self, request: &AuthRequest<'_>) -> (Verdict, String) {
-        self.with_policies(request, |policies, missing, question| {
-            let documents: Vec<&PolicyDocument> = policies.iter().map(|(_, d)| *d).collect();
-            let text = explain(&request.principal.id(), policies, question);
-            let obstacle = self
-                .standing(request.principal)
-                .or_else(|| missing.map(without));
+        self.with_policies(request, |policies, obstacle, question| {
+            let text = policies.explain(request.principal, question);
             match obstacle {
-                None => (evaluate(&documents, question), text),
+                None => (evaluate(&policies.documents, question), text),
                 Some(obstacle) => (
                     Verdict::ImplicitDeny,
                     format!("{text}but        {obstacle}\n"),
@@ -236,43 +186,55 @@ impl Authority {
     }
 
     /// Why a certificate may do nothing, whatever its policies say.
-    fn standing(&self, principal: &Principal) -> Option<String> {
+    fn standing(&self, principal: &Principal, pass: Option<&Pass>) -> Option<String> {
+        let id = principal.certificate_id()?;
         let snapshot = self.identity.snapshot();
-        let certificate = snapshot.certificate(principal.certificate_id()?)?;
-        (certificate.status != CertificateStatus::Active).then(|| {
-            format!(
-                "nothing is allowed: the certificate is {}",
-                certificate.status
-            )
-        })
+        let status = match (snapshot.certificate(id), pass) {
+            (Some(certificate), _) => PrincipalStatus::from(certificate.status),
+            (None, Some(pass)) => self.status_of(pass),
+            (None, None) => return None,
+        };
+        let status = iotedge_gateway::standing_text(status)?;
+        Some(format!("nothing is allowed: the certificate is {status}"))
     }
 
     fn with_policies<T>(
         &self,
         request: &AuthRequest<'_>,
-        answer: impl FnOnce(&[(&str, &PolicyDocument)], Option<&str>, &Request<'_>) -> T,
+        answer: impl FnOnce(&Speaking<'_>, Option<String>, &Request<'_>) -> T,
     ) -> T {
         let compiled = self.compiled.load();
         let id = request.principal.certificate_id();
         let known = id.and_then(|id| compiled.certificates.get(id));
+        let pass = match (id, request.link.grant) {
+            (Some(id), Some(grant)) => guests::pass(grant).filter(|pass| pass.guest.id == *id),
+            _ => None,
+        };
         let other;
-        let (policies, names) = match known {
-            Some(known) => (&known.policies, Some(&*known.names)),
-            None => {
+        let (policies, names) = match (known, &pass) {
+            (Some(known), _) => (&known.policies, Some(&*known.names)),
+            (None, Some(pass)) => {
+                let configured = self.configured.load();
+                other = compiled.policies(configured.listeners.get(&pass.listener));
+                (&other, Some(&pass.names))
+            }
+            (None, None) => {
                 other = self.configured(request.principal, &compiled);
                 (&other, None)
             }
         };
-        let mut documents: Vec<(&str, &PolicyDocument)> = policies
-            .documents
-            .iter()
-            .map(|(name, document)| (&**name, &**document))
-            .collect();
+        let mut speaking = Speaking::of(policies, pass.as_ref().filter(|_| known.is_none()));
         let granted = request.link.grant.and_then(granted);
         if let Some(GrantedPolicies(granted)) = granted.as_deref() {
-            documents.extend(granted.iter().map(|d| ("of the authorizer's answer", d)));
+            for document in granted {
+                speaking.add(Origin::Answer, document);
+            }
         }
         let record = self.things.thing(request.client_id);
+        let thing = record.as_deref().map(|record| self.thing(request, record));
+        if let (Some(record), true) = (record.as_deref(), thing.is_some_and(|t| t.attached)) {
+            speaking.add_groups(record, &compiled);
+        }
         let mut attributes = [""; 2];
         let question = Request {
             action: request.action,
@@ -288,14 +250,17 @@ impl Authority {
                 now: self.time(&compiled),
                 certificate_id: id.map(CertificateId::as_str),
                 certificate: names,
-                thing: record.as_deref().map(|record| self.thing(request, record)),
+                thing,
                 connect: request
                     .connect
                     .map(|facts| connect_facts(facts, &mut attributes)),
                 ..Context::new(&self.scope, request.client_id)
             },
         };
-        answer(&documents, policies.missing.as_deref(), &question)
+        let obstacle = self
+            .standing(request.principal, pass.as_deref())
+            .or_else(|| speaking.missing.as_deref().map(without));
+        answer(&speaking, obstacle, &question)
     }
 
     fn thing<'a>(&self, request: &AuthRequest<'a>, record: &'a ThingRecord) -> Thing<'a> {
@@ -315,6 +280,82 @@ impl Authority {
         }
         let now = self.clock.now();
         now.trusted.then_some(now.wall)
+    }
+}
+
+/// Where a policy that speaks for a principal comes from.
+enum Origin<'a> {
+    /// Attached to it, or of its user or listener.
+    Own,
+    /// What a listener lets certificates do that are not registered.
+    Guests(&'a str),
+    /// Attached to a group that its thing is in.
+    Group(&'a str),
+    /// What a custom authorizer has answered.
+    Answer,
+}
+
+/// All policies that speak for a principal in one question.
+struct Speaking<'a> {
+    documents: Vec<&'a PolicyDocument>,
+    /// Name and origin of each.
+    origins: Vec<(&'a str, Origin<'a>)>,
+    /// One that should be among them and is not.
+    missing: Option<Arc<str>>,
+}
+
+impl<'a> Speaking<'a> {
+    fn of(policies: &'a Policies, pass: Option<&'a Arc<Pass>>) -> Self {
+        let origin = |name: &'a Arc<str>| match pass {
+            Some(pass) => (&**name, Origin::Guests(&pass.listener)),
+            None => (&**name, Origin::Own),
+        };
+        Self {
+            documents: policies.documents.iter().map(|(_, d)| &**d).collect(),
+            origins: policies.documents.iter().map(|(n, _)| origin(n)).collect(),
+            missing: policies.missing.clone(),
+        }
+    }
+
+    fn add(&mut self, origin: Origin<'a>, document: &'a PolicyDocument) {
+        self.documents.push(document);
+        self.origins.push(("", origin));
+    }
+
+    /// The policies of the groups that a thing is in, and of those that they are in.
+    fn add_groups(&mut self, record: &'a ThingRecord, compiled: &'a Compiled) {
+        for group in &record.groups {
+            for policy in &group.policies {
+                match compiled.document(policy) {
+                    Some(document) => {
+                        self.documents.push(document);
+                        self.origins.push((policy, Origin::Group(&group.name)));
+                    }
+                    None => self.missing = Some(policy.clone()),
+                }
+            }
+        }
+    }
+
+    fn explain(&self, principal: &Principal, question: &Request<'_>) -> String {
+        let names: Vec<Cow<'_, str>> = self
+            .origins
+            .iter()
+            .map(|(name, origin)| match origin {
+                Origin::Own => Cow::Borrowed(*name),
+                Origin::Guests(listener) => {
+                    format!("{name} (for unregistered certificates on {listener})").into()
+                }
+                Origin::Group(group) => format!("{name} (of thing group {group})").into(),
+                Origin::Answer => Cow::Borrowed("of the authorizer's answer"),
+            })
+            .collect();
+        let policies: Vec<_> = names
+            .iter()
+            .map(|name| &**name)
+            .zip(self.documents.iter().copied())
+            .collect();
+        explain(&principal.id(), &policies, question)
     }
 }
 
@@ -355,18 +396,14 @@ impl Authorizer for Authority {
             | PrincipalKind::Custom { .. }
             | PrincipalKind::User { .. } => {}
         }
-        self.with_policies(request, |policies, missing, question| {
-            let obstacle = self
-                .standing(request.principal)
-                .or_else(|| missing.map(without));
+        self.with_policies(request, |policies, obstacle, question| {
             if let Some(obstacle) = obstacle {
                 return Decision::Deny(Arc::from(obstacle));
             }
-            let documents: Vec<&PolicyDocument> = policies.iter().map(|(_, d)| *d).collect();
-            if evaluate(&documents, question).is_allow() {
+            if evaluate(&policies.documents, question).is_allow() {
                 return Decision::Allow;
             }
-            let why = explain(&request.principal.id(), policies, question);
+            let why = policies.explain(request.principal, question);
             Decision::Deny(Arc::from(why.trim_end().replace('\n', "; ")))
         })
     }
@@ -380,7 +417,7 @@ impl Authorizer for Authority {
         changes.wrapping_add(self.clock.now().mono / 1000)
     }
 
-    fn status(&self, principal: &Principal) -> PrincipalStatus {
+    fn status(&self, principal: &Principal, grant: Option<&Grant>) -> PrincipalStatus {
         if let PrincipalKind::User { name } = &principal.kind {
             return match self.configured.load().users.contains_key(name) {
                 true => PrincipalStatus::Active,
@@ -390,7 +427,15 @@ impl Authorizer for Authority {
         let Some(id) = principal.certificate_id() else {
             return PrincipalStatus::Active;
         };
-        self.identity.status(id)
+        match (self.identity.status(id), grant.and_then(guests::pass)) {
+            (PrincipalStatus::Unknown, Some(pass)) if pass.guest.id == *id => self.status_of(&pass),
+            (status, _) => status,
+        }
+    }
+
+    fn welcome(&self, listener: &str, chain: &[&[u8]]) -> Option<Grant> {
+        let look = |cas: &_| self.identity.guest(cas, chain);
+        self.guests.welcome(listener, look)
     }
 
     fn introduce(&self, chain: &[&[u8]]) {
@@ -402,17 +447,4 @@ impl Authorizer for Authority {
 
 fn without(policy: &str) -> String {
     format!("nothing is allowed: the attached policy {policy:?} is not there or cannot be read")
-}
-
-fn names_of(facts: &iotedge_identity::CertificateFacts) -> CertificateNames {
-    let mut names = CertificateNames::default();
-    for (part, values) in [("Subject", &facts.subject), ("Issuer", &facts.issuer)] {
-        for (name, values) in values {
-            for value in values {
-                names.push(&format!("{part}.{name}"), value.clone());
-            }
-        }
-    }
-    names.set_serial_number(facts.serial_number.clone());
-    names
 }

@@ -208,11 +208,11 @@ impl Config {
             gateway: sections::default_gateway(),
             listeners: vec![
                 listener(&[ListenerProtocol::Mqtt, ListenerProtocol::Ws], 1883, open),
-                listener(&[ListenerProtocol::Mqtts], 8883, ListenerAuth::Certificate),
+                listener(&[ListenerProtocol::Mqtts], 8883, ListenerAuth::CERTIFICATE),
                 listener(
                     &[ListenerProtocol::Https, ListenerProtocol::Wss],
                     8443,
-                    ListenerAuth::Certificate,
+                    ListenerAuth::CERTIFICATE,
                 ),
             ],
             users: Vec::new(),

@@ -4,6 +4,7 @@ mod authorities;
 mod certificates;
 mod clock;
 mod dead_letters;
+mod groups;
 mod messages;
 mod policies;
 mod rules;
@@ -262,6 +263,14 @@ fn change(rooms: &Rooms, request: Request) -> Answer {
         Request::ThingDelete(delete) => things::delete(rooms, &delete),
         Request::ThingAttach(attach) => things::attach(rooms, &attach),
         Request::ThingDetach(attach) => things::detach(rooms, &attach),
+        Request::ThingGroupCreate(create) => groups::create(rooms, create),
+        Request::ThingGroupList => Ok(groups::list(rooms)),
+        Request::ThingGroupDescribe(group) => groups::describe(rooms, &group.name),
+        Request::ThingGroupDelete(group) => groups::delete(rooms, &group.name),
+        Request::ThingGroupAdd(member) => groups::add(rooms, &member),
+        Request::ThingGroupRemove(member) => groups::remove(rooms, &member),
+        Request::ThingGroupAttachPolicy(target) => groups::attach_policy(rooms, &target),
+        Request::ThingGroupDetachPolicy(target) => groups::detach_policy(rooms, &target),
         Request::ThingTypeCreate(create) => things::create_type(rooms, create),
         Request::ThingTypeList => Ok(things::list_types(rooms)),
         Request::ThingTypeDescribe(named) => things::describe_type(rooms, &named.name),

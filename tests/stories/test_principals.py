@@ -6,12 +6,14 @@ import http.server
 import json
 import os
 import queue
+import ssl
 import threading
+import urllib.parse
 
 import paho.mqtt.client as paho
 import pytest
 
-from harness import raw
+from harness import pki, raw
 from harness.daemon import allow
 from harness.ports import free_port
 from harness.process import run
@@ -345,11 +347,20 @@ class Service(http.server.BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def service():
+def serve(tls=None):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Service)
     server.events, server.status = [], 200
+    if tls:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(tls.certificate, tls.key)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+@pytest.fixture
+def service():
+    server = serve()
     yield server
     server.shutdown()
 
@@ -424,3 +435,137 @@ def test_what_a_websocket_shows_in_its_request_counts(daemon, service):
         client.disconnect()
         client.loop_stop()
     assert service.events[0]["protocols"] == ["http", "mqtt"]
+
+
+def test_a_service_behind_tls_is_asked_when_its_certificate_is_good(daemon, tmp_path):
+    known, other = (pki.make_ca(tmp_path, name) for name in ("known", "other"))
+    good = serve(pki.sign(tmp_path, "service", known, san="DNS:localhost"))
+    bad = serve(pki.sign(tmp_path, "impostor", other, san="DNS:localhost"))
+    misnamed = serve(pki.sign(tmp_path, "elsewhere", known, san="DNS:elsewhere.example"))
+    gateway = daemon()
+    ports = []
+    gateway.config["authorizer"] = []
+    for name, server in (("good", good), ("bad", bad), ("misnamed", misnamed)):
+        url = f"https://localhost:{server.server_port}/authorize"
+        hook = {"name": name, "url": url, "ca": str(known[0]), "token_key_name": "badge"}
+        gateway.config["authorizer"].append(hook)
+        ports.append(free_port())
+        listeners(
+            gateway,
+            {
+                "protocol": ["mqtts", "https"],
+                "address": f"127.0.0.1:{ports[-1]}",
+                "auth": "custom",
+                "authorizer": name,
+            },
+        )
+    gateway.start()
+    ids = [ca["certificateId"] for ca in gateway.ctl_json("ca", "list")]
+    trusted = tmp_path / "gateway.pem"
+    trusted.write_text(gateway.ctl_json("ca", "describe", ids[0])["certificatePem"])
+
+    def reason(port, user):
+        answers = queue.SimpleQueue()
+        client = paho.Client(
+            paho.CallbackAPIVersion.VERSION2, client_id="c", reconnect_on_failure=False
+        )
+        client.tls_set(str(trusted))
+        client.username_pw_set(user, "secret")
+        client.on_connect = lambda _c, _d, _f, reason, _p: answers.put(str(reason))
+        client.connect("localhost", port)
+        client.loop_start()
+        answer = answers.get(timeout=15)
+        client.disconnect()
+        client.loop_stop()
+        return answer
+
+    assert reason(ports[0], "me?badge=seven") == "Success"
+    event = good.events[-1]
+    assert event["protocols"] == ["tls", "mqtt"]
+    # The name that the client asked for in its handshake (SNI).
+    assert event["protocolData"]["tls"] == {"serverName": "localhost"}
+    assert reason(ports[0], "me?badge=eight") == "Bad user name or password"
+    for port, server, words in (
+        (ports[1], bad, "UnknownIssuer"),
+        (ports[2], misnamed, "not valid for name"),
+    ):
+        since = gateway.process.mark()
+        assert reason(port, "me?badge=seven") == "Server unavailable"
+        assert server.events == []
+        gateway.log_explains("authorizer", words, since=since)
+    context = ssl.create_default_context(cafile=str(trusted))
+    link = http.client.HTTPSConnection("localhost", ports[0], context=context, timeout=10)
+    link.request("POST", "/topics/a/b?qos=1", body=b"1", headers={"X-Badge": "7"})
+    assert link.getresponse().status == 200
+    assert good.events[-1]["protocolData"]["tls"] == {"serverName": "localhost"}
+
+
+def openssl(*argv):
+    done = run(["openssl", *argv])
+    assert done.returncode == 0, done.stderr
+
+
+def signed(key, token, folder):
+    (folder / "token").write_text(token)
+    openssl("dgst", "-sha256", "-sign", key, "-out", folder / "signature", folder / "token")
+    return base64.b64encode((folder / "signature").read_bytes()).decode()
+
+
+def test_only_who_shows_a_signed_token_is_asked_about(daemon, service, tmp_path):
+    keys = [tmp_path / f"{name}.key" for name in ("old", "new", "foreign")]
+    for key in keys:
+        openssl("genrsa", "-out", key, "2048")
+        openssl("rsa", "-in", key, "-pubout", "-out", key.with_suffix(".pem"))
+    gateway = daemon()
+    port, mqtt = free_port(), free_port()
+    hook = {
+        "name": "web",
+        "url": f"http://127.0.0.1:{service.server_port}/",
+        "token_key_name": "badge-token",
+        "token_signing_public_keys": [str(key.with_suffix(".pem")) for key in keys[:2]],
+    }
+    gateway.config["authorizer"] = [hook]
+    door = {"auth": "custom", "authorizer": "web"}
+    listeners(
+        gateway,
+        {"protocol": "http", "address": f"127.0.0.1:{port}", **door},
+        {"protocol": "mqtt", "address": f"127.0.0.1:{mqtt}", **door},
+    )
+    gateway.start()
+    link = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+
+    def post(headers):
+        link.request("POST", "/topics/a/b?qos=1", body=b"1", headers=headers)
+        answer = link.getresponse()
+        answer.read()
+        return answer.status
+
+    name, signature = "x-amz-customauthorizer-name", "x-amz-customauthorizer-signature"
+    for key in keys[:2]:
+        shown = {name: "web", "badge-token": "seven", signature: signed(key, "seven", tmp_path)}
+        assert post(shown) == 200
+        assert service.events[-1]["token"] == "seven"
+        assert service.events[-1]["signatureVerified"] is True
+    asked = len(service.events)
+    good = signed(keys[0], "seven", tmp_path)
+    for wrong, words in (
+        ({"badge-token": "seven"}, f"there is no {signature}"),
+        ({signature: good}, "there is no badge-token"),
+        ({"badge-token": "eight", signature: good}, "its signature is wrong"),
+        ({"badge-token": "seven", signature: signed(keys[2], "seven", tmp_path)}, "is wrong"),
+        ({"X-Badge": "7"}, "there is no badge-token"),
+    ):
+        since = gateway.process.mark()
+        assert post(wrong) == 401, wrong
+        gateway.log_explains(words, since=since)
+    assert len(service.events) == asked, "nobody was asked"
+    behind = urllib.parse.urlencode({name: "web", signature: good, "badge-token": "seven"})
+    assert knock(mqtt, "c", user=f"me?{behind}") == 0
+    wrong = urllib.parse.urlencode({signature: good, "badge-token": "eight"})
+    assert knock(mqtt, "c", user=f"me?{wrong}") == BAD_CREDENTIALS
+    # What is no key to check with is named.
+    for keys_of, words in (([str(keys[0])], "PUBLIC KEY"), ([], "has no file")):
+        hook["token_signing_public_keys"] = keys_of
+        gateway.write()
+        done = gateway.check()
+        assert done.returncode == 1 and words in done.stderr + done.stdout, done

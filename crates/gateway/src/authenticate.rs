@@ -26,7 +26,7 @@ pub(crate) struct GrantSlot {
 }
 
 impl GrantSlot {
-    fn new(grant: Grant) -> Self {
+    pub(crate) fn new(grant: Grant) -> Self {
         Self {
             grant: ArcSwap::from_pointee(grant),
             generation: AtomicU64::new(0),

@@ -3,6 +3,7 @@
 mod alias;
 mod auth;
 mod connack;
+mod decisions;
 mod drive;
 mod end;
 mod handle;
@@ -25,7 +26,7 @@ use std::{fmt, io};
 use bytes::BytesMut;
 use iotedge_model::{Principal, Protocol, Source, TraceId};
 use iotedge_mqtt::{Decoder, Role};
-use iotedge_ports::HttpCredentials;
+use iotedge_ports::{HttpCredentials, PrincipalStatus};
 use iotedge_telemetry::{METRICS, Metric, event};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::UnixStream;
@@ -33,6 +34,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub(crate) use open::FIRST_READ;
+pub use open::standing_text;
 
 use self::end::Detach;
 use self::live::Live;
@@ -69,7 +71,8 @@ pub(crate) struct Peer {
     pub(crate) trace: TraceId,
     /// The server name of the TLS handshake.
     pub(crate) server_name: Option<Arc<str>>,
-    /// What an authenticator has granted, and may grant anew while the connection lasts.
+    /// What an authenticator has granted, and may grant anew while the connection lasts; or what the
+    /// listener lets certificates do that are not registered.
     pub(crate) grant: Option<Arc<GrantSlot>>,
     /// The request that became the WebSocket, until CONNECT has come.
     pub(crate) upgrade: Option<Arc<HttpCredentials>>,
@@ -92,6 +95,15 @@ impl Peer {
     /// Whether it came over TLS.
     pub(crate) fn is_secure(&self) -> bool {
         self.listener.tls.is_some()
+    }
+
+    /// Where its certificate stands. One without a certificate has none that could be switched off.
+    pub(crate) fn standing(&self, context: &Context) -> PrincipalStatus {
+        if self.principal.certificate_id().is_none() {
+            return PrincipalStatus::Active;
+        }
+        let grant = self.grant.as_ref().map(|slot| slot.current());
+        context.authorizer.status(&self.principal, grant.as_ref())
     }
 
     /// Where its messages come from.

@@ -17,14 +17,14 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use iotedge_model::{Protocol, TraceId};
-use iotedge_ports::{HttpCredentials, HttpResponse, NotAuthenticated, PrincipalStatus};
+use iotedge_ports::{HttpCredentials, HttpResponse, NotAuthenticated};
 use iotedge_telemetry::{METRICS, Metric, event};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::watch;
 
 use crate::Context;
 use crate::authenticate;
-use crate::connection::{LAST_WORDS, Peer, hang_up};
+use crate::connection::{LAST_WORDS, Peer, hang_up, standing_text};
 use crate::websocket::handshake::{self, Origins};
 
 /// How long a client may take for its headers, and between two requests.
@@ -179,7 +179,7 @@ fn stranger(peer: &Peer, why: &NotAuthenticated, trace: TraceId) -> HttpResponse
             "Nobody can say who you are",
         ),
     };
-    let mut answer = request::error(status, kind, message, trace);
+    let mut answer = unheard(request::error(status, kind, message, trace));
     if status == 401 {
         answer
             .headers
@@ -188,21 +188,36 @@ fn stranger(peer: &Peer, why: &NotAuthenticated, trace: TraceId) -> HttpResponse
     answer
 }
 
+/// An answer before the body has been read: nothing can follow it on the connection, and the client
+/// must know.
+fn unheard(mut answer: HttpResponse) -> HttpResponse {
+    answer.headers.push(("connection", "close".into()));
+    answer
+}
+
+/// The answer to a certificate that may not be here.
+fn switched_off(peer: &Peer, status: &str, trace: TraceId) -> HttpResponse {
+    tracing::warn!(
+        event = event::CONNECT_REFUSED,
+        remote = %peer.remote,
+        listener = %peer.listener.name,
+        principal_id = %peer.principal,
+        trace_id = %trace,
+        "the certificate is {status}"
+    );
+    METRICS.count(Metric::ConnectAuthError, Protocol::Http);
+    let message = "The certificate is not active";
+    unheard(request::error(403, "ForbiddenException", message, trace))
+}
+
 async fn answer(
     context: &Arc<Context>,
     peer: &Peer,
     request: Request<hyper::body::Incoming>,
     trace: TraceId,
 ) -> HttpResponse {
-    if peer.principal.certificate_id().is_some()
-        && context.authorizer.status(&peer.principal) != PrincipalStatus::Active
-    {
-        return request::error(
-            403,
-            "ForbiddenException",
-            "The certificate is not active",
-            trace,
-        );
+    if let Some(status) = standing_text(peer.standing(context)) {
+        return switched_off(peer, status, trace);
     }
     let known = match authenticate::request(&request, peer).await {
         Ok(known) => known,

@@ -25,6 +25,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 pub use config::{Address, Auth, Listener, Speaks, Tls};
+pub use connection::standing_text;
 pub use limits::{Limits, Profile};
 pub use listener::BindError;
 pub use principal::certificate_id;

@@ -16,9 +16,11 @@ mod directory;
 mod documents;
 mod error;
 mod files;
+mod guests;
 mod own;
 mod password;
 mod policies;
+mod signed_tokens;
 mod tls;
 mod token;
 mod verifier;
@@ -33,12 +35,14 @@ pub use certificate::{Certificate, CertificateOrigin, CertificateStatus};
 pub use crl::{Crls, count_revoked};
 pub use directory::{Identity, OnChange, Snapshot};
 pub use error::{CaError, CertificateError, ClientRefused, IdentityError, TlsError};
+pub use guests::{ClientCas, Guest};
 pub use own::OwnCa;
 pub use password::{PasswordError, PasswordHash, SecretDigest};
 pub use policies::{
     MAX_ATTACHED_POLICIES, MAX_POLICY_VERSIONS, Policy, PolicyOrigin, PolicyVersion,
     check_name as check_policy_name,
 };
+pub use signed_tokens::{SigningKeyError, TokenSigningKeys};
 pub use tls::{ClientAuth, TlsOptions};
 pub use token::{check_token_key, is_token_key, token_key};
 pub use versions::PolicyVersions;

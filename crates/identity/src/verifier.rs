@@ -5,7 +5,8 @@
 //! 2. Any other must be signed by the gateway's CA (the old one counts too), by one of the listener's
 //!    `client_ca`, or directly by a registered CA that is active and has auto-registration: checked by
 //!    webpki, or, for version 1 (which webpki refuses to parse), by the CA's signature alone. It may do
-//!    nothing before it is registered and active.
+//!    nothing before it is registered and active, but what a listener lets its
+//!    [guests](crate::Identity::guest) do.
 //! 3. None may stand in a revocation list.
 //! 4. All must be in their validity, and must not exclude TLS clients in their extended key usage. While
 //!    the clock is not trusted, only what has certainly ended counts as expired.
@@ -170,6 +171,19 @@ impl Verifier {
             return Err(ClientRefused::WrongPurpose);
         }
         Ok(())
+    }
+
+    /// Whether a certificate that is not registered comes from one of these CAs, and is good.
+    pub(crate) fn check_guest(
+        &self,
+        cas: &[TrustedCa],
+        der: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+    ) -> Result<(), ClientRefused> {
+        let certificate = x509::parse(der).map_err(|e| ClientRefused::Malformed(e.to_string()))?;
+        let cas: Vec<_> = cas.iter().collect();
+        self.check_path(&cas, der, &certificate, intermediates)?;
+        self.check_validity(&certificate)
     }
 
     /// Whether a certificate that is not registered comes from a CA whose certificates may show

@@ -24,7 +24,7 @@ pub use identifiers::SubscriptionIds;
 pub use message::{
     Message, MessageId, PayloadFormat, Properties, Protocol, QoS, Source, TraceId, UserProperty,
 };
-pub use name::{ClientId, NameError, ShadowName, ThingName, ThingTypeName};
+pub use name::{ClientId, NameError, ShadowName, ThingGroupName, ThingName, ThingTypeName};
 pub use percent::percent_decode;
 pub use principal::{CertificateId, Principal, PrincipalKind};
 pub use time::{Now, UnixMillis};

@@ -135,6 +135,11 @@ name_type!(
     ThingTypeName, "thing type name", 128, registry_character
 );
 
+name_type!(
+    /// The name of a thing group: 1 to 128 of `[a-zA-Z0-9:_-]` (today's API, `CreateThingGroup`).
+    ThingGroupName, "thing group name", 128, registry_character
+);
+
 #[cfg(test)]
 mod tests {
     use super::*;

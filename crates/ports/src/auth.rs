@@ -112,6 +112,14 @@ pub trait Authorizer: Send + Sync {
         let _ = chain;
     }
 
-    /// The principal's standing; read after every handshake, resumed ones included.
-    fn status(&self, principal: &Principal) -> PrincipalStatus;
+    /// The same certificates, shown to this listener (its address as configured): what a certificate
+    /// that nobody has registered may do there, if anything.
+    fn welcome(&self, listener: &str, chain: &[&[u8]]) -> Option<Grant> {
+        let _ = (listener, chain);
+        None
+    }
+
+    /// The standing of a principal with what it was granted; read after every handshake, resumed ones
+    /// included.
+    fn status(&self, principal: &Principal, grant: Option<&Grant>) -> PrincipalStatus;
 }

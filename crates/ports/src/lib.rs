@@ -36,5 +36,5 @@ pub use mailbox::{
 };
 pub use rules::{AttachOutbox, OutboxId, RuleEngine, RuleOutput, Target};
 pub use run::{Frames, Run, RunPart};
-pub use things::{ShadowReader, ThingFacts, ThingRecord};
+pub use things::{GroupRecord, ShadowReader, ThingFacts, ThingRecord};
 pub use upstream::{LinkState, OnFull, RouteStatus, UpstreamPort, UpstreamStatus};

@@ -9,6 +9,17 @@ pub struct ThingRecord {
     pub thing_type: Option<String>,
     /// Attributes, by name.
     pub attributes: Vec<(String, String)>,
+    /// The groups that it is in, and those that these are in.
+    pub groups: Vec<GroupRecord>,
+}
+
+/// A thing group as policies see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupRecord {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The names of the policies that are attached to it.
+    pub policies: Vec<Arc<str>>,
 }
 
 /// What policies need of the registry.

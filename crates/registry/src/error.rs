@@ -1,4 +1,4 @@
-use iotedge_model::{CertificateId, ThingName, ThingTypeName};
+use iotedge_model::{CertificateId, ThingGroupName, ThingName, ThingTypeName};
 use thiserror::Error;
 
 /// Why the registry did not do what was asked. The names of AWS IoT's exceptions stand in the docs.
@@ -71,6 +71,36 @@ pub enum RegistryError {
         name: ThingTypeName,
         /// How many.
         count: usize,
+    },
+    /// `ResourceNotFoundException`, for a thing group.
+    #[error("there is no thing group {0}")]
+    NoThingGroup(ThingGroupName),
+    /// `ResourceAlreadyExistsException`: a group of that name elsewhere or with another description.
+    #[error("thing group {0} exists already, with another parent or description")]
+    ThingGroupExists(ThingGroupName),
+    /// `InvalidRequestException`: other groups are in the group that is to go.
+    #[error("{count} groups are in thing group {group}: delete them first")]
+    ThingGroupInUse {
+        /// The group.
+        group: ThingGroupName,
+        /// How many.
+        count: usize,
+    },
+    /// `ResourceNotFoundException`, for a membership.
+    #[error("thing {thing} is not in thing group {group}")]
+    NotInGroup {
+        /// The thing.
+        thing: ThingName,
+        /// The group.
+        group: ThingGroupName,
+    },
+    /// `ResourceNotFoundException`, for a policy of a group.
+    #[error("policy {policy:?} is not attached to thing group {group}")]
+    PolicyNotOfGroup {
+        /// The group.
+        group: ThingGroupName,
+        /// The policy.
+        policy: String,
     },
     /// A record in the store cannot be read.
     #[error("the record {key} of {collection} is damaged: {reason}")]

@@ -10,6 +10,7 @@ use iotedge_ports::{Clock, ThingFacts, ThingRecord};
 use iotedge_store::Store;
 use serde::{Deserialize, Serialize};
 
+use crate::groups::{self, member_key};
 use crate::records::Records;
 use crate::snapshot::{Entry, Snapshot};
 use crate::thing::StoredThing;
@@ -27,6 +28,8 @@ pub struct Registry {
     things: Records,
     attachments: Records,
     pub(crate) types: Records,
+    pub(crate) groups: Records,
+    pub(crate) members: Records,
     pub(crate) clock: Arc<dyn Clock>,
     /// When this run began, by the clock that never goes back.
     pub(crate) opened_at: u64,
@@ -46,6 +49,8 @@ impl Registry {
         let things = Records::new(store, "things");
         let attachments = Records::new(store, "thing-attachments");
         let types = Records::new(store, "thing-types");
+        let thing_groups = Records::new(store, "thing-groups");
+        let members = Records::new(store, "thing-group-members");
         let mut snapshot = Snapshot::default();
         for (key, stored) in types.all()? {
             let name =
@@ -77,10 +82,13 @@ impl Registry {
                 }
             }
         }
+        groups::read(&thing_groups, &members, &mut snapshot)?;
         Ok(Self {
             things,
             attachments,
             types,
+            groups: thing_groups,
+            members,
             opened_at: clock.now().mono,
             clock,
             snapshot: ArcSwap::from_pointee(snapshot),
@@ -117,7 +125,7 @@ impl Registry {
         }
     }
 
-    fn entry(&self, name: &ThingName) -> Result<Arc<Entry>, RegistryError> {
+    pub(crate) fn entry(&self, name: &ThingName) -> Result<Arc<Entry>, RegistryError> {
         self.snapshot
             .load()
             .things
@@ -151,7 +159,7 @@ impl Registry {
         if let Some(name) = &new.thing_type {
             self.may_be_given(name)?;
         }
-        self.put(guard, &new.name, stored, BTreeSet::new())
+        self.put(guard, &new.name, stored, None)
     }
 
     /// Creates the thing unless it is there, whatever it looks like; says whether it was created.
@@ -183,7 +191,7 @@ impl Registry {
         if let Some(name) = stored.thing_type_name.as_ref().filter(|_| changed) {
             self.may_be_given(name)?;
         }
-        self.put(guard, name, stored, entry.certificates.clone())
+        self.put(guard, name, stored, Some(&entry))
     }
 
     fn put(
@@ -191,13 +199,18 @@ impl Registry {
         guard: MutexGuard<'_, ()>,
         name: &ThingName,
         stored: StoredThing,
-        certificates: BTreeSet<CertificateId>,
+        before: Option<&Entry>,
     ) -> Result<ThingDescription, RegistryError> {
         self.things.put(name.as_str(), &stored)?;
-        let entry = Arc::new(Entry::new(stored, certificates));
+        let certificates = before.map(|entry| entry.certificates.clone());
+        let mut entry = Entry::new(stored, certificates.unwrap_or_default());
+        if let Some(before) = before {
+            entry.groups.clone_from(&before.groups);
+        }
         let description = entry.describe(name);
         self.show(guard, |s| {
-            s.things.insert(name.clone(), entry);
+            entry.bring_groups(&s.groups);
+            s.things.insert(name.clone(), Arc::new(entry));
         });
         Ok(description)
     }
@@ -221,6 +234,10 @@ impl Registry {
             });
         }
         self.things.delete(name.as_str())?;
+        // Left over after a power cut they are found at the next start.
+        for group in &entry.groups {
+            self.members.delete_lazily(&member_key(group, name))?;
+        }
         self.show(guard, |s| {
             s.things.remove(name);
         });

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use iotedge_model::{CertificateId, ThingName, ThingTypeName};
+use iotedge_model::{CertificateId, ThingGroupName, ThingName, ThingTypeName};
 use iotedge_ports::ThingRecord;
 
 use crate::ThingDescription;
+use crate::group::{self, Groups};
 use crate::thing::StoredThing;
 use crate::thing_type::StoredType;
 
@@ -16,6 +17,8 @@ pub(crate) struct Entry {
     /// The same, as policies ask for it.
     pub(crate) record: Arc<ThingRecord>,
     pub(crate) certificates: BTreeSet<CertificateId>,
+    /// Those that it was put into.
+    pub(crate) groups: BTreeSet<ThingGroupName>,
 }
 
 impl Entry {
@@ -23,12 +26,19 @@ impl Entry {
         let record = ThingRecord {
             thing_type: stored.thing_type_name.as_ref().map(ToString::to_string),
             attributes: stored.attributes.clone().into_iter().collect(),
+            groups: Vec::new(),
         };
         Self {
             stored,
             record: Arc::new(record),
             certificates,
+            groups: BTreeSet::new(),
         }
+    }
+
+    /// Shows policies what its groups are now.
+    pub(crate) fn bring_groups(&mut self, groups: &Groups) {
+        Arc::make_mut(&mut self.record).groups = group::records(groups, &self.groups);
     }
 
     pub(crate) fn describe(&self, name: &ThingName) -> ThingDescription {
@@ -46,6 +56,7 @@ impl Entry {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Snapshot {
     pub(crate) things: BTreeMap<ThingName, Arc<Entry>>,
+    pub(crate) groups: Groups,
     pub(crate) types: BTreeMap<ThingTypeName, Arc<StoredType>>,
     /// When types were deprecated in this run, by the clock that never goes back.
     pub(crate) deprecated_at: BTreeMap<ThingTypeName, u64>,

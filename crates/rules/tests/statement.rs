@@ -18,6 +18,7 @@ impl ThingFacts for Things {
             Arc::new(ThingRecord {
                 thing_type: Some("light".into()),
                 attributes: vec![("room".into(), "hall".into())],
+                ..ThingRecord::default()
             })
         })
     }

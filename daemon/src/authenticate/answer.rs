@@ -105,7 +105,7 @@ fn seen(http: &HttpCredentials) -> impl Iterator<Item = &(String, String)> {
 }
 
 /// What the authorizer is told.
-pub(super) fn event(credentials: &Credentials, token_key: Option<&str>) -> Value {
+pub(super) fn event(credentials: &Credentials, token_key: Option<&str>, verified: bool) -> Value {
     let mut protocols = Vec::new();
     let mut data = Map::new();
     if credentials.secure {
@@ -145,7 +145,7 @@ pub(super) fn event(credentials: &Credentials, token_key: Option<&str>) -> Value
     let mut event = Map::new();
     if let Some(token) = token_key.and_then(|key| parameter(credentials, key)) {
         event.insert("token".into(), json!(token));
-        event.insert("signatureVerified".into(), json!(false));
+        event.insert("signatureVerified".into(), json!(verified));
     }
     event.insert("protocols".into(), json!(protocols));
     event.insert("protocolData".into(), Value::Object(data));
@@ -291,7 +291,7 @@ mod tests {
 
     #[test]
     fn the_event_is_awss() {
-        let event = event(&credentials(), Some("tok"));
+        let event = event(&credentials(), Some("tok"), false);
         assert_eq!(
             event,
             json!({

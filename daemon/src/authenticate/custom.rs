@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use iotedge_identity::{PasswordError, SecretDigest};
+use iotedge_identity::{PasswordError, SecretDigest, TokenSigningKeys};
 use iotedge_model::{Principal, PrincipalKind};
 use iotedge_policy::PolicyDocument;
 use iotedge_ports::{
@@ -30,6 +30,9 @@ use crate::config::{AuthorizerCall, AuthorizerConfig};
 const KEPT: usize = 4096;
 /// The parameter by which a client says which authorizer it means (AWS IoT's name for it).
 const NAME: &str = "x-amz-customauthorizer-name";
+
+/// The parameter with the signature of a client's token (AWS IoT's name for it).
+const SIGNATURE: &str = "x-amz-customauthorizer-signature";
 
 /// What connections are granted with policy documents.
 pub type MakeGrant = Arc<dyn Fn(Vec<PolicyDocument>) -> Grant + Send + Sync>;
@@ -113,6 +116,8 @@ struct Hook {
     name: Arc<str>,
     call: Call,
     token_key: Option<String>,
+    /// Where tokens must be signed.
+    signing_keys: Option<TokenSigningKeys>,
     timeout: Duration,
     under_way: Semaphore,
     rate: Rate,
@@ -131,6 +136,13 @@ impl Hook {
                 AuthorizerCall::Url { url, ca } => Call::Http(Target::new(url, ca.as_ref())?),
             },
             token_key: config.token_key_name.clone(),
+            signing_keys: match config.token_signing_keys.as_slice() {
+                [] => None,
+                paths => Some(
+                    TokenSigningKeys::read(paths)
+                        .map_err(|(path, error)| format!("{}: {error}", path.display()))?,
+                ),
+            },
             timeout: config.timeout,
             under_way: Semaphore::new(config.max_concurrent),
             rate: Rate::new(config.max_rate),
@@ -154,6 +166,7 @@ impl Hook {
                 return Ok(kept.answer.clone());
             }
         }
+        self.check_signature(credentials)?;
         match tokio::time::timeout(self.timeout, self.ask(credentials)).await {
             Ok(Ok(Some(answer))) => Ok(self.keep(key, answer)),
             Ok(Ok(None)) => Err(NotAuthenticated::Refused(format!(
@@ -165,6 +178,23 @@ impl Hook {
                 "authorizer {} gave no answer within {:?}",
                 self.name, self.timeout
             ))),
+        }
+    }
+
+    /// Whoever cannot show a signed token is not worth a question.
+    fn check_signature(&self, credentials: &Credentials) -> Result<(), NotAuthenticated> {
+        let (Some(keys), Some(token_key)) = (&self.signing_keys, &self.token_key) else {
+            return Ok(());
+        };
+        let name = &self.name;
+        let missing = |what: &str| format!("authorizer {name} wants a signed token: {what}");
+        let shown = |key| answer::parameter(credentials, key).ok_or(key);
+        match (shown(token_key), shown(SIGNATURE)) {
+            (Ok(token), Ok(signature)) if keys.verify(&token, &signature) => Ok(()),
+            (Ok(_), Ok(_)) => Err(NotAuthenticated::Refused(missing("its signature is wrong"))),
+            (Err(key), _) | (_, Err(key)) => Err(NotAuthenticated::Refused(missing(&format!(
+                "there is no {key}"
+            )))),
         }
     }
 
@@ -180,7 +210,8 @@ impl Hook {
         if !self.rate.take(Instant::now()) {
             return Err(busy());
         }
-        let event = answer::event(credentials, self.token_key.as_deref());
+        let verified = self.signing_keys.is_some();
+        let event = answer::event(credentials, self.token_key.as_deref(), verified);
         let answer = match self.call.ask(&event).await {
             Ok(bytes) => answer::read(&bytes),
             Err(why) => Err(why),

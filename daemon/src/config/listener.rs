@@ -76,8 +76,12 @@ impl ListenerProtocol {
 /// How a listener's clients prove themselves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ListenerAuth {
-    /// By a client certificate.
-    Certificate,
+    /// By a client certificate. With a policy, one that is not registered and comes from `client_ca`
+    /// may do what the policy allows.
+    Certificate {
+        /// The policy's name.
+        policy: Option<String>,
+    },
     /// By the kernel's word, which user of this machine they are; they may do what the policy
     /// allows.
     Peer {
@@ -99,10 +103,13 @@ pub enum ListenerAuth {
 }
 
 impl ListenerAuth {
+    /// By a certificate that is registered.
+    pub const CERTIFICATE: Self = Self::Certificate { policy: None };
+
     /// As the file spells it.
     pub fn as_str(&self) -> &'static str {
         match self {
-            Self::Certificate => "certificate",
+            Self::Certificate { .. } => "certificate",
             Self::Peer { .. } => "peer",
             Self::Anonymous { .. } => "anonymous",
             Self::Password => "password",
@@ -110,10 +117,11 @@ impl ListenerAuth {
         }
     }
 
-    /// The policy of everyone who comes by the listener.
+    /// The policy of those who come by the listener and have none of their own.
     pub fn policy(&self) -> Option<&str> {
         match self {
-            Self::Certificate | Self::Password | Self::Custom { .. } => None,
+            Self::Password | Self::Custom { .. } => None,
+            Self::Certificate { policy } => policy.as_deref(),
             Self::Peer { policy } | Self::Anonymous { policy } => Some(policy),
         }
     }
@@ -121,7 +129,8 @@ impl ListenerAuth {
     /// Forgets it: whether two listeners are the same but for that.
     pub fn without_policy(mut self) -> Self {
         match &mut self {
-            Self::Certificate | Self::Password | Self::Custom { .. } => {}
+            Self::Password | Self::Custom { .. } => {}
+            Self::Certificate { policy } => *policy = None,
             Self::Peer { policy } | Self::Anonymous { policy } => policy.clear(),
         }
         self
@@ -459,11 +468,13 @@ fn auth(section: &Section<'_>, protocols: Option<&[ListenerProtocol]>) -> Option
                 let reason = format!("\"certificate\" needs TLS; {} has none", plain.as_str());
                 section.wrong("auth", reason);
             }
-            if section.has("policy") {
-                let reason = "a policy for unregistered certificates is not supported yet";
+            if section.has("policy") && !section.has("client_ca") {
+                let reason = "needs `client_ca`: it is for certificates of these CAs that are not registered";
                 section.wrong("policy", reason);
             }
-            Some(ListenerAuth::Certificate)
+            Some(ListenerAuth::Certificate {
+                policy: policy.map(str::to_owned),
+            })
         }
         AuthWord::Peer => {
             if let Some(other) = protocols.iter().find(|p| **p != ListenerProtocol::Unix) {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use iotedge_identity::{MAX_ATTACHED_POLICIES, PasswordHash};
+use iotedge_identity::{MAX_ATTACHED_POLICIES, PasswordHash, TokenSigningKeys};
 
 use super::listener::ListenerAuth;
 use super::problem::Place;
@@ -44,6 +44,8 @@ pub struct AuthorizerConfig {
     pub call: AuthorizerCall,
     /// The parameter whose value it gets as `token`.
     pub token_key_name: Option<String>,
+    /// PEM files of those who may sign tokens; none: signatures are not asked for.
+    pub token_signing_keys: Vec<PathBuf>,
     /// How long it may take.
     pub timeout: Duration,
     /// Questions in a second.
@@ -195,6 +197,7 @@ fn authorizer(section: &Section<'_>) -> Option<AuthorizerConfig> {
     let count = |key, default: u64| section.number(key, 1..=100_000).unwrap_or(default);
     let (rate, concurrent) = (count("max_rate", 100), count("max_concurrent", 10));
     let token_key_name = section.text("token_key_name").map(str::to_owned);
+    let token_signing_keys = signing_keys(section);
     let timeout = section.duration("timeout", Duration::from_millis(10)..=second * 60);
     let cache = section.duration("cache", Duration::ZERO..=second * 86_400);
     let call = match (program, url) {
@@ -206,11 +209,33 @@ fn authorizer(section: &Section<'_>) -> Option<AuthorizerConfig> {
         name: name?,
         call,
         token_key_name,
+        token_signing_keys,
         timeout: timeout.unwrap_or(second * 5),
         max_rate: u32::try_from(rate).unwrap_or(u32::MAX),
         max_concurrent: usize::try_from(concurrent).unwrap_or(usize::MAX),
         cache: cache.unwrap_or(second * 300),
     })
+}
+
+fn signing_keys(section: &Section<'_>) -> Vec<PathBuf> {
+    let key = "token_signing_public_keys";
+    let paths = section.paths(key);
+    if let Err((path, error)) = TokenSigningKeys::read(&paths) {
+        section.wrong(key, format!("{}: {error}", path.display()));
+    }
+    if section.has(key) && paths.is_empty() {
+        section.wrong(
+            key,
+            "has no file in it: leave it out where tokens are not signed",
+        );
+    }
+    if section.has(key) && !section.has("token_key_name") {
+        section.wrong(
+            key,
+            "needs `token_key_name`: where the token is that is signed",
+        );
+    }
+    paths
 }
 
 /// Listeners must name what is there, and what nobody comes by is a mistake.

@@ -51,6 +51,11 @@ pub(super) fn delete(rooms: &Rooms, name: &str) -> Answer {
         let message = format!("policy {name:?} is that of {who} in the configuration");
         return Err(Failure::new("conflict", message));
     }
+    if let Some(group) = rooms.registry.groups_with_policy(name).first() {
+        let message =
+            format!("policy {name:?} is attached to thing group {group}: detach it first");
+        return Err(Failure::new("conflict", message));
+    }
     rooms
         .identity
         .delete_policy(name)
@@ -172,7 +177,7 @@ fn principal(rooms: &Rooms, question: &PolicyExplain) -> Result<Principal, Failu
     };
     let principal = Principal { kind };
     if let Some(name) = &question.user {
-        if rooms.authority.status(&principal) == PrincipalStatus::Unknown {
+        if rooms.authority.status(&principal, None) == PrincipalStatus::Unknown {
             return Err(not_found(format!("there is no user {name:?}")));
         }
     }
@@ -229,6 +234,12 @@ fn info(rooms: &Rooms, policy: &Policy, text: bool) -> PolicyInfo {
         .to_owned(),
         version: policy.version,
         attachments: rooms.identity.snapshot().attachments(&policy.name) as u64,
+        thing_groups: rooms
+            .registry
+            .groups_with_policy(&policy.name)
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
         policy_document: text.then(|| policy.text.to_string()),
         warnings: Vec::new(),
     }

@@ -14,14 +14,20 @@ pub(super) fn failure(error: &RegistryError) -> Failure {
     let reason = match error {
         RegistryError::ResourceNotFound(_)
         | RegistryError::NoThingType(_)
+        | RegistryError::NoThingGroup(_)
+        | RegistryError::NotInGroup { .. }
+        | RegistryError::PolicyNotOfGroup { .. }
         | RegistryError::NotAttached { .. } => "not-found",
-        RegistryError::ResourceAlreadyExists(_) | RegistryError::ThingTypeExists(_) => "exists",
+        RegistryError::ResourceAlreadyExists(_)
+        | RegistryError::ThingTypeExists(_)
+        | RegistryError::ThingGroupExists(_) => "exists",
         RegistryError::VersionConflict { .. }
         | RegistryError::StillAttached { .. }
         | RegistryError::Deprecated(_)
         | RegistryError::NotDeprecated(_)
         | RegistryError::TooEarly { .. }
-        | RegistryError::ThingTypeInUse { .. } => "conflict",
+        | RegistryError::ThingTypeInUse { .. }
+        | RegistryError::ThingGroupInUse { .. } => "conflict",
         RegistryError::InvalidRequest { .. } => "invalid",
         RegistryError::DamagedRecord { .. } | RegistryError::Store(_) => "failed",
     };
@@ -171,6 +177,10 @@ fn info(rooms: &Rooms, thing: ThingDescription) -> ThingInfo {
         .registry
         .thing_principals(&thing.thing_name)
         .unwrap_or_default();
+    let groups = rooms
+        .registry
+        .groups_of_thing(&thing.thing_name)
+        .unwrap_or_default();
     ThingInfo {
         default_client_id: thing.default_client_id.to_string(),
         thing_name: thing.thing_name.to_string(),
@@ -179,6 +189,7 @@ fn info(rooms: &Rooms, thing: ThingDescription) -> ThingInfo {
         attributes: thing.attributes,
         version: thing.version,
         principals: principals.iter().map(CertificateId::to_string).collect(),
+        thing_groups: groups.iter().map(ToString::to_string).collect(),
     }
 }
 

@@ -7,10 +7,12 @@ use clap::{Args, Parser, Subcommand};
 use iotedge_model::{CertificateId, QoS, ShadowName, ThingName, Topic, TopicFilter};
 
 mod dead_letters;
+mod groups;
 mod policy;
 mod things;
 
 pub(super) use dead_letters::{Chosen, DeadLetters};
+pub(super) use groups::{GroupArg, GroupPolicy, Member, ThingGroup};
 pub(super) use policy::{Explain, Policy, PolicyTarget, Version, VersionArg};
 pub(super) use things::{Principal, Thing, ThingArg, ThingType, ThingUpdate, TypeArg};
 
@@ -60,6 +62,9 @@ pub(super) enum Command {
     /// Types of things
     #[command(subcommand)]
     ThingType(ThingType),
+    /// Groups of things, with policies of their own
+    #[command(subcommand)]
+    ThingGroup(ThingGroup),
     /// Device shadows
     #[command(subcommand)]
     Shadow(Shadow),

@@ -139,6 +139,22 @@ pub enum Request {
     ThingAttach(ThingAttach),
     /// Detaches a certificate from a thing. → `null`.
     ThingDetach(ThingAttach),
+    /// → [`ThingGroupInfo`].
+    ThingGroupCreate(ThingGroupCreate),
+    /// → a list of [`ThingGroupInfo`], without things.
+    ThingGroupList,
+    /// → [`ThingGroupInfo`].
+    ThingGroupDescribe(ThingGroup),
+    /// → `null`.
+    ThingGroupDelete(ThingGroup),
+    /// Puts a thing into a group. → `null`.
+    ThingGroupAdd(ThingGroupMember),
+    /// Takes a thing out of a group. → `null`.
+    ThingGroupRemove(ThingGroupMember),
+    /// Attaches a policy to a group. → `null`.
+    ThingGroupAttachPolicy(ThingGroupPolicy),
+    /// Detaches a policy from a group. → `null`.
+    ThingGroupDetachPolicy(ThingGroupPolicy),
     /// → [`ThingTypeInfo`].
     ThingTypeCreate(ThingTypeCreate),
     /// → a list of [`ThingTypeInfo`].

@@ -11,6 +11,7 @@ use iotedge_model::{QoS, ThingName, TopicFilter};
 use serde_json::{Value, json};
 
 mod dead_letters;
+mod groups;
 mod policy;
 mod rules;
 mod things;
@@ -42,6 +43,7 @@ pub(super) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), CtlE
         Command::Policy(command) => session.policy(command),
         Command::Thing(command) => session.thing(command),
         Command::ThingType(command) => session.thing_type(command),
+        Command::ThingGroup(command) => session.thing_group(command),
         Command::Shadow(command) => session.shadow(command),
         Command::Rule(command) => session.rule(command),
         Command::Bridge(command) => session.bridge(command),

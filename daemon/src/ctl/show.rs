@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::protocol::{
     BridgeStatus, CertificateInfo, DeadLetterInfo, PolicyInfo, PolicyVersionInfo, Reloaded,
-    RouteStatus, RuleInfo, ShadowInfo, Status, ThingInfo, ThingTypeInfo, UpstreamStatus,
+    RouteStatus, RuleInfo, ShadowInfo, Status, ThingGroupInfo, ThingInfo, ThingTypeInfo,
+    UpstreamStatus,
 };
 use super::text::{bytes, counts, list, plain, span, table, time};
 
@@ -377,6 +378,40 @@ pub(super) fn thing(t: &ThingInfo, out: &mut dyn Write) -> io::Result<()> {
     for id in &t.principals {
         lines.push(("certificate", id.clone()));
     }
+    for group in &t.thing_groups {
+        lines.push(("group", group.clone()));
+    }
+    fields(out, &lines)
+}
+
+pub(super) fn thing_groups(all: &[ThingGroupInfo], out: &mut dyn Write) -> io::Result<()> {
+    let rows: Vec<_> = all
+        .iter()
+        .map(|g| {
+            let parent = g.parents.first().cloned();
+            [
+                g.thing_group_name.clone(),
+                parent.unwrap_or_else(|| "-".to_owned()),
+                list(&g.policies),
+            ]
+        })
+        .collect();
+    table(out, ["GROUP", "IN", "POLICIES"], &rows, "no thing groups")
+}
+
+pub(super) fn thing_group(g: &ThingGroupInfo, out: &mut dyn Write) -> io::Result<()> {
+    let mut lines = vec![
+        ("thing group", g.thing_group_name.clone()),
+        ("arn", g.thing_group_arn.clone()),
+    ];
+    if let Some(description) = &g.description {
+        lines.push(("description", description.clone()));
+    }
+    lines.push(("made", time(g.creation_date)));
+    lines.extend(g.parents.iter().map(|parent| ("in", parent.clone())));
+    lines.extend(g.policies.iter().map(|policy| ("policy", policy.clone())));
+    let things = g.things.iter().flatten();
+    lines.extend(things.map(|thing| ("thing", thing.clone())));
     fields(out, &lines)
 }
 

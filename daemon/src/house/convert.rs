@@ -6,11 +6,15 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use iotedge_gateway::{Address, Auth, Listener, Speaks};
-use iotedge_identity::{ClientAuth, Crls, Identity, TlsOptions, is_token_key, token_key};
+use iotedge_identity::{
+    ClientAuth, ClientCas, Crls, Identity, TlsOptions, is_token_key, token_key,
+};
 use iotedge_model::{Principal, PrincipalKind};
 use rustls::ServerConfig;
 
+use super::policies::open_listeners;
 use crate::authenticate::{Authorizers, Users};
+use crate::authority::GuestRooms;
 use crate::config::{
     Config, Direction, ListenerAddress, ListenerAuth, ListenerConfig, ListenerProtocol, Profile,
     RouteConfig, RulesConfig, ShadowConfig, UpstreamConfig,
@@ -94,13 +98,22 @@ impl TlsSlot {
     }
 }
 
+/// What the files of listeners hold now.
+pub(super) struct Renewed {
+    /// One for each listener with TLS.
+    pub(super) servers: Vec<Arc<ServerConfig>>,
+    pub(super) crls: Crls,
+    pub(super) guests: GuestRooms,
+}
+
 /// Reads every listener's files again, those that the new configuration names; all of them or none. A
 /// listener that moves or goes keeps its own until the restart.
 pub(super) fn renew(
     slots: &[TlsSlot],
+    running: &Config,
     config: &Config,
     identity: &Identity,
-) -> Result<(Vec<Arc<ServerConfig>>, Crls), Vec<String>> {
+) -> Result<Renewed, Vec<String>> {
     let mut servers = Vec::with_capacity(slots.len());
     let mut problems = Vec::new();
     for slot in slots {
@@ -121,8 +134,16 @@ pub(super) fn renew(
         problems.push(error);
         Crls::default()
     });
+    let guests = guest_rooms(&open_listeners(running, config)).unwrap_or_else(|error| {
+        problems.push(error);
+        GuestRooms::default()
+    });
     if problems.is_empty() {
-        Ok((servers, crls))
+        Ok(Renewed {
+            servers,
+            crls,
+            guests,
+        })
     } else {
         Err(problems)
     }
@@ -136,6 +157,22 @@ pub(super) fn crls(config: &Config) -> Result<Crls, String> {
     let cas: BTreeSet<_> = cas.collect();
     let cas: Vec<_> = cas.into_iter().collect();
     Crls::read(&lists, &cas).map_err(|e| format!("listener.crl: {e}"))
+}
+
+/// The CAs of the listeners that let certificates in which are not registered.
+pub(super) fn guest_rooms(listeners: &[&ListenerConfig]) -> Result<GuestRooms, String> {
+    let guests = listeners.iter().filter_map(|listener| {
+        let ListenerAuth::Certificate { policy: Some(_) } = listener.auth else {
+            return None;
+        };
+        Some((listener, listener.client_ca.as_ref()?))
+    });
+    guests
+        .map(|(listener, path)| {
+            let cas = ClientCas::read(path).map_err(|e| format!("{}{e}", place(listener)))?;
+            Ok((Arc::from(listener.address.to_string()), cas))
+        })
+        .collect()
 }
 
 /// Whether the files that listeners name can be used.
@@ -206,7 +243,7 @@ fn tls_options(config: &ListenerConfig, whole: &Config) -> TlsOptions {
         key: config.key.clone(),
         client_ca: config.client_ca.clone(),
         client_auth: match config.auth {
-            ListenerAuth::Certificate => ClientAuth::Required,
+            ListenerAuth::Certificate { .. } => ClientAuth::Required,
             ListenerAuth::Peer { .. }
             | ListenerAuth::Anonymous { .. }
             | ListenerAuth::Password
@@ -224,7 +261,7 @@ fn one_listener(
     slots: &mut Vec<TlsSlot>,
 ) -> Result<Listener, String> {
     let auth = match &config.auth {
-        ListenerAuth::Certificate => Auth::Certificate,
+        ListenerAuth::Certificate { .. } => Auth::Certificate,
         ListenerAuth::Peer { .. } => Auth::Peer,
         ListenerAuth::Anonymous { .. } => Auth::Anonymous(Arc::new(Principal {
             kind: PrincipalKind::Anonymous {

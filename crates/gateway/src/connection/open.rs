@@ -245,20 +245,23 @@ pub(crate) async fn attach(
     opened
 }
 
-/// A client without a certificate has none that could be switched off.
 fn check_certificate(peer: &Peer, context: &Context) -> Result<(), Refused> {
-    if peer.principal.certificate_id().is_none() {
-        return Ok(());
+    match standing_text(peer.standing(context)) {
+        None => Ok(()),
+        Some(status) => Err(Refused::Certificate(status)),
     }
-    let status = match context.authorizer.status(&peer.principal) {
-        PrincipalStatus::Active => return Ok(()),
-        PrincipalStatus::Inactive => "INACTIVE",
-        PrincipalStatus::Revoked => "REVOKED",
-        PrincipalStatus::PendingActivation => "PENDING_ACTIVATION",
-        PrincipalStatus::Expired => "outside its validity",
-        PrincipalStatus::Unknown => "not registered",
-    };
-    Err(Refused::Certificate(status))
+}
+
+/// What is wrong with a certificate that may not be here, in words for the log.
+pub fn standing_text(status: PrincipalStatus) -> Option<&'static str> {
+    match status {
+        PrincipalStatus::Active => None,
+        PrincipalStatus::Inactive => Some("INACTIVE"),
+        PrincipalStatus::Revoked => Some("REVOKED"),
+        PrincipalStatus::PendingActivation => Some("PENDING_ACTIVATION"),
+        PrincipalStatus::Expired => Some("outside its validity"),
+        PrincipalStatus::Unknown => Some("not registered"),
+    }
 }
 
 async fn admit(

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::HeaderMap;
-use iotedge_model::{PayloadFormat, Properties, QoS, Topic, UserProperty};
+use iotedge_model::{PayloadFormat, PrincipalKind, Properties, QoS, Topic, UserProperty};
 use iotedge_mqtt::Str;
 use iotedge_ports::HttpRequest;
 use serde_json::Value;
@@ -67,7 +67,7 @@ pub(super) fn read(
             // Of a signature, which nobody looks at.
             signed if signed.starts_with("X-Amz-") => {}
             // What a custom authorizer has been shown, and has taken.
-            _ if request.link.grant.is_some() => {}
+            _ if matches!(request.principal.kind, PrincipalKind::Custom { .. }) => {}
             _ => return Err(format!("The query parameter {name:?} is not supported")),
         }
     }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::Request;
 use hyper::body::{Body as _, Incoming};
-use iotedge_model::{Action, Protocol, TraceId, percent_decode};
+use iotedge_model::{Action, TraceId, percent_decode};
 use iotedge_ports::{Decision, HttpLink, HttpRequest, HttpResponse, Method};
-use iotedge_telemetry::event;
+use iotedge_telemetry::log_http_denial;
 
 use crate::Context;
 use crate::connection::Peer;
@@ -42,15 +42,7 @@ pub(super) fn authorize(
     let Decision::Deny(why) = context.authorizer.authorize(&question) else {
         return Ok(());
     };
-    tracing::warn!(
-        event = event::POLICY_DENIED,
-        principal_id = %request.principal,
-        trace_id = %request.trace,
-        protocol = Protocol::Http.as_str(),
-        action = %action,
-        resource,
-        "{why}"
-    );
+    log_http_denial(&request.principal, request.trace, action, resource, &why);
     Err((403, "ForbiddenException", "Forbidden".into()))
 }
 

@@ -15,6 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::rewind::Rewind;
+use crate::authenticate::GrantSlot;
 use crate::config::{ALPN_MQTT, Auth, Listener, Tls};
 use crate::connection::{Peer, Remote};
 use crate::stage::Stage;
@@ -52,7 +53,7 @@ pub(super) async fn tcp(
         )));
     };
     let stream = handshake(socket, tls, remote, deadline, &config, &context, &stopped).await?;
-    introduce(&context, &stream);
+    let welcome = introduce(&config, &context, &stream);
     let Some(principal) = principal(&config, &stream) else {
         refused(remote, &config, "no client certificate");
         return None;
@@ -62,6 +63,7 @@ pub(super) async fn tcp(
     let server_name = session.server_name().map(Arc::from);
     let mut peer = Peer::new(remote, principal, config);
     peer.server_name = server_name;
+    peer.grant = welcome;
     Some(Stage::new(speak(
         stream, chosen, peer, deadline, context, stopped,
     )))
@@ -146,12 +148,21 @@ async fn handshake(
     None
 }
 
-/// The certificates that the handshake has shown, for who may register them.
-fn introduce(context: &Context, stream: &TlsStream<TcpStream>) {
-    if let Some(chain) = stream.get_ref().1.peer_certificates() {
-        let chain: Vec<&[u8]> = chain.iter().map(AsRef::as_ref).collect();
-        context.authorizer.introduce(&chain);
-    }
+/// The certificates that the handshake has shown, for who may register them; what the listener lets
+/// one do that is not registered.
+fn introduce(
+    config: &Listener,
+    context: &Context,
+    stream: &TlsStream<TcpStream>,
+) -> Option<Arc<GrantSlot>> {
+    let chain = stream.get_ref().1.peer_certificates()?;
+    let chain: Vec<&[u8]> = chain.iter().map(AsRef::as_ref).collect();
+    context.authorizer.introduce(&chain);
+    let Auth::Certificate = &config.auth else {
+        return None;
+    };
+    let grant = context.authorizer.welcome(&config.name, &chain)?;
+    Some(Arc::new(GrantSlot::new(grant)))
 }
 
 /// Who it is by what the handshake has shown.

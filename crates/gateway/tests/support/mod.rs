@@ -19,7 +19,7 @@ use iotedge_mqtt::{
     Connect, Decoder, Packet, Publish, ReasonCode, Role, Str, SubAckCode, Subscribe, Version,
 };
 use iotedge_ports::{
-    AuthRequest, Authorizer, BrokerPort, Clock, Decision, PrincipalStatus, Publication,
+    AuthRequest, Authorizer, BrokerPort, Clock, Decision, Grant, PrincipalStatus, Publication,
 };
 use iotedge_store::{Options, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -72,7 +72,7 @@ impl Authorizer for Rules {
         1
     }
 
-    fn status(&self, _principal: &Principal) -> PrincipalStatus {
+    fn status(&self, _principal: &Principal, _grant: Option<&Grant>) -> PrincipalStatus {
         PrincipalStatus::Active
     }
 }

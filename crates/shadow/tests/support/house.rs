@@ -226,7 +226,7 @@ impl Authorizer for TestAuthorizer {
     fn generation(&self) -> u64 {
         0
     }
-    fn status(&self, _: &Principal) -> PrincipalStatus {
+    fn status(&self, _: &Principal, _: Option<&iotedge_ports::Grant>) -> PrincipalStatus {
         PrincipalStatus::Active
     }
 }

@@ -47,6 +47,7 @@ impl House {
             name: "badge".into(),
             call: AuthorizerCall::Command(vec!["/bin/sh".into(), "-c".into(), script]),
             token_key_name: None,
+            token_signing_keys: Vec::new(),
             timeout: Duration::from_secs(20),
             max_rate: 100,
             max_concurrent: 10,

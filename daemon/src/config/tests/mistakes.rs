@@ -94,7 +94,7 @@ fn each_wrong_value_is_told_with_its_key() {
             "listener.auth",
             "https listener must have",
         ),
-        (listener("policy = \"open\""), "listener.policy", "not supported yet"),
+        (listener("policy = \"open\""), "listener.policy", "needs `client_ca`"),
         (replaced("mqtts", "unix"), "listener.auth", "\"certificate\" needs TLS; unix has none"),
         (replaced("certificate", "peer"), "listener.auth", "\"peer\" is for unix"),
         (replaced("\"mqtts\"", "[\"unix\", \"mqtt\"]"), "listener.protocol", "shares its socket with nothing"),

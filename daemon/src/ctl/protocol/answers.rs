@@ -122,6 +122,9 @@ answers! { "camelCase"
         version: u64,
         /// To how many certificates it is attached.
         attachments: u64,
+        /// To which thing groups it is attached.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        thing_groups: Vec<String>,
         /// The document's text, where it was asked for.
         #[serde(skip_serializing_if = "Option::is_none")]
         policy_document: Option<String>,
@@ -190,6 +193,28 @@ answers! { "camelCase"
         version: u64,
         /// Certificates attached to it.
         principals: Vec<String>,
+        /// The groups that it is in.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        thing_groups: Vec<String>,
+    }
+    /// A thing group.
+    ThingGroupInfo {
+        /// Its name.
+        thing_group_name: String,
+        /// Its ARN.
+        thing_group_arn: String,
+        /// What it is.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        description: Option<String>,
+        /// The groups that it is in, the next first.
+        parents: Vec<String>,
+        /// Policies that are attached to it.
+        policies: Vec<String>,
+        /// When it was made.
+        creation_date: UnixMillis,
+        /// The things in it, where they were asked for.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        things: Option<Vec<String>>,
     }
     /// A shadow.
     ShadowInfo {

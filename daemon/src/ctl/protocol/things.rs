@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use iotedge_model::{CertificateId, ThingName, ThingTypeName};
+use iotedge_model::{CertificateId, ThingGroupName, ThingName, ThingTypeName};
 use serde::{Deserialize, Serialize};
 
 arguments! {
@@ -69,6 +69,38 @@ arguments! {
         name: ThingName,
         /// The certificate.
         certificate: CertificateId,
+    }
+    /// Of [`Request::ThingGroupCreate`](super::Request::ThingGroupCreate).
+    ThingGroupCreate {
+        /// Its name.
+        name: ThingGroupName,
+        /// The group that it is in.
+        #[serde(default)]
+        parent: Option<ThingGroupName>,
+        /// What it is.
+        #[serde(default)]
+        description: Option<String>,
+    }
+    /// Names a thing group.
+    ThingGroup {
+        /// Its name.
+        name: ThingGroupName,
+    }
+    /// Of [`Request::ThingGroupAdd`](super::Request::ThingGroupAdd) and
+    /// [`Request::ThingGroupRemove`](super::Request::ThingGroupRemove).
+    ThingGroupMember {
+        /// The group.
+        name: ThingGroupName,
+        /// The thing.
+        thing: ThingName,
+    }
+    /// Of [`Request::ThingGroupAttachPolicy`](super::Request::ThingGroupAttachPolicy) and
+    /// [`Request::ThingGroupDetachPolicy`](super::Request::ThingGroupDetachPolicy).
+    ThingGroupPolicy {
+        /// The group.
+        name: ThingGroupName,
+        /// The policy's name.
+        policy: String,
     }
     /// Of [`Request::ThingTypeCreate`](super::Request::ThingTypeCreate).
     ThingTypeCreate {
