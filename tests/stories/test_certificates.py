@@ -265,6 +265,35 @@ def test_a_rule_hears_of_a_device_that_registers_itself(daemon, fleet, tmp_path)
     assert json.loads(watch.next().payload) == {"certificateId": device.id}
 
 
+def test_a_rule_lets_a_device_in_that_registers_itself(daemon, fleet, tmp_path):
+    """As the guide recommends: a rule hears of the device, looks at it, attaches a policy and activates it."""
+    program = tmp_path / "let-in"
+    rule = {
+        "sql": "SELECT certificateId FROM '$aws/events/certificates/registered/#'",
+        "actions": [{"exec": {"command": [str(program), "${certificateId}"]}}],
+    }
+    config = {"rules": {"exec_allow": [str(program)]}}
+    gateway = daemon(rules={"newcomer": rule}, config=config)
+    ctl = f"{gateway.binaries.iotedgectl} --socket {gateway.socket}"
+    program.write_text(
+        f'#!/bin/sh\nset -e\n{ctl} cert describe "$1" >&2\n'
+        f'{ctl} policy attach open "$1" && {ctl} cert activate "$1"\n'
+    )
+    program.chmod(0o755)
+    gateway.start()
+    register_ca(gateway, fleet, "--activate", "--auto-registration")
+    device = identity_of(gateway, tmp_path, fleet.device("new"))
+    turned_away(gateway, device)
+
+    def active():
+        found = gateway.ctl_json("cert", "list")
+        return [(c["certificateId"], c["status"]) for c in found] == [(device.id, "ACTIVE")]
+
+    until(active, "the rule has activated it")
+    client = Client("new", gateway.ports["mqtts"], identity=device).connect()
+    client.publish("here", b"I am")
+
+
 def test_rotation_while_clients_stay(gateway, tmp_path):
     old = gateway.cert("old", policy="open")
     client = Client("old", gateway.ports["mqtts"], identity=old).connect()
