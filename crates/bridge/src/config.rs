@@ -7,12 +7,15 @@ use iotedge_ports::OnFull;
 use rustls::sign::SigningKey;
 use thiserror::Error;
 
+use crate::endpoint::{Endpoint, Proxy};
+
 /// One upstream.
 #[derive(Clone)]
 pub struct Config {
     /// Its name: in route names, logs and [`iotedge_model::Source::Upstream`].
     pub name: String,
-    /// `mqtt://host[:1883]` or `mqtts://host[:8883]`.
+    /// `mqtt://host[:1883]`, `mqtts://host[:8883]`, `ws://host[:80]/path` or `wss://host[:443]/path`;
+    /// without a path `/mqtt`.
     pub url: String,
     /// The version of MQTT that is spoken.
     pub version: Version,
@@ -30,8 +33,10 @@ pub struct Config {
     pub alpn: Vec<String>,
     /// User name.
     pub username: Option<String>,
-    /// Password.
-    pub password: Option<String>,
+    /// File of the password, read anew for each try; a line's end at its end is none of it.
+    pub password_file: Option<PathBuf>,
+    /// The proxy that the connection goes through.
+    pub proxy: Option<Proxy>,
     /// Longest silence on the link in seconds before a ping. A dead link is noticed after twice
     /// this time. 1 to 65,535.
     pub keep_alive: u16,
@@ -159,7 +164,7 @@ impl Route {
 /// Why a configuration can not be used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ConfigError {
-    /// Not `mqtt://HOST[:PORT]` or `mqtts://HOST[:PORT]`.
+    /// Not `SCHEME://HOST[:PORT]`.
     #[error("url {url:?}: {reason}")]
     Url {
         /// As given.
@@ -209,60 +214,6 @@ pub enum ConfigError {
     },
 }
 
-/// Where the upstream is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Endpoint {
-    pub(crate) tls: bool,
-    pub(crate) host: String,
-    pub(crate) port: u16,
-}
-
-impl Endpoint {
-    pub(crate) fn parse(url: &str) -> Result<Self, ConfigError> {
-        let error = |reason| ConfigError::Url {
-            url: url.to_owned(),
-            reason,
-        };
-        let (tls, rest) = match url.split_once("://") {
-            Some(("mqtt", rest)) => (false, rest),
-            Some(("mqtts", rest)) => (true, rest),
-            _ => return Err(error("begins with mqtt:// or mqtts://")),
-        };
-        let rest = rest.strip_suffix('/').unwrap_or(rest);
-        if rest.contains(['/', '?', '#']) {
-            return Err(error("has a path, which MQTT over TCP does not know"));
-        }
-        if rest.contains('@') {
-            return Err(error("holds credentials: use username and password"));
-        }
-        let default = if tls { 8883 } else { 1883 };
-        let (host, port) = match rest.rsplit_once(':') {
-            Some((host, port)) if !port.ends_with(']') => {
-                let port = port.parse().ok().filter(|p| *p > 0);
-                (
-                    host,
-                    port.ok_or_else(|| error("the port is no number of 1 to 65535"))?,
-                )
-            }
-            _ => (rest, default),
-        };
-        let literal = host.starts_with('[') && host.ends_with(']');
-        if host.is_empty() || (host.contains(':') && !literal) {
-            return Err(error("has no host (an IPv6 address stands in brackets)"));
-        }
-        if literal && tls {
-            return Err(error(
-                "mqtts:// to an IPv6 address is not supported: use a name",
-            ));
-        }
-        Ok(Self {
-            tls,
-            host: host.to_owned(),
-            port,
-        })
-    }
-}
-
 impl Config {
     /// An upstream without routes, everything else as it is where nothing is said.
     pub fn new(name: &str, url: &str, client_id: &str) -> Self {
@@ -277,7 +228,8 @@ impl Config {
             signing_key: None,
             alpn: Vec::new(),
             username: None,
-            password: None,
+            password_file: None,
+            proxy: None,
             keep_alive: 60,
             clean_session: false,
             max_in_flight: 100,
@@ -291,7 +243,7 @@ impl Config {
     /// Host and port, for messages.
     pub(crate) fn host(&self) -> String {
         match Endpoint::parse(&self.url) {
-            Ok(endpoint) => format!("{}:{}", endpoint.host, endpoint.port),
+            Ok(endpoint) => endpoint.authority(),
             Err(_) => self.url.clone(),
         }
     }
@@ -322,14 +274,18 @@ impl Config {
         if self.certificate.is_some() != has_key {
             return value("certificate", "stands together with key");
         }
-        if self.password.is_some() && self.username.is_none() {
-            return value("password", "needs a username");
+        if self.password_file.is_some() && self.username.is_none() {
+            return value("password_file", "needs a username");
         }
-        if !endpoint.tls && (self.ca.is_some() || self.certificate.is_some()) {
-            return value("url", "ca and certificate need mqtts://");
+        let tls = endpoint.scheme.is_tls();
+        if !tls && (self.ca.is_some() || self.certificate.is_some()) {
+            return value("url", "ca and certificate need mqtts:// or wss://");
         }
-        if !endpoint.tls && !self.alpn.is_empty() {
-            return value("alpn", "needs mqtts://");
+        if !tls && !self.alpn.is_empty() {
+            return value("alpn", "needs mqtts:// or wss://");
+        }
+        if let Some(proxy) = &self.proxy {
+            proxy.check()?;
         }
         if self.connect_timeout < Duration::from_secs(1) {
             return value("connect_timeout", "at least 1 s");
@@ -473,34 +429,6 @@ mod tests {
             (("", "#"), ("", "$SYS/x")),
         ] {
             assert_eq!(check(a, b), Ok(()), "{a:?} {b:?}");
-        }
-    }
-
-    #[test]
-    fn urls_are_taken_apart() {
-        let ok = |url| {
-            let e = Endpoint::parse(url).unwrap();
-            (e.tls, e.host, e.port)
-        };
-        assert_eq!(ok("mqtt://host"), (false, "host".into(), 1883));
-        assert_eq!(ok("mqtts://host/"), (true, "host".into(), 8883));
-        assert_eq!(ok("mqtts://host:443"), (true, "host".into(), 443));
-        assert_eq!(ok("mqtt://[::1]:1884"), (false, "[::1]".into(), 1884));
-        assert_eq!(ok("mqtt://[::1]"), (false, "[::1]".into(), 1883));
-        for bad in [
-            "host",
-            "http://host",
-            "mqtt://",
-            "mqtt://:1883",
-            "mqtt://host:0",
-            "mqtt://host:x",
-            "mqtt://host:70000",
-            "mqtt://u:p@host",
-            "mqtt://host/path",
-            "mqtt://::1",
-            "mqtts://[::1]:8883",
-        ] {
-            assert!(Endpoint::parse(bad).is_err(), "{bad}");
         }
     }
 }

@@ -20,6 +20,7 @@
 
 mod bridge;
 mod config;
+mod endpoint;
 mod inbound;
 mod link;
 mod mapping;
@@ -31,3 +32,4 @@ mod window;
 
 pub use bridge::Bridge;
 pub use config::{Backoff, Config, ConfigError, Direction, Route, Version};
+pub use endpoint::Proxy;

@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use iotedge_model::{Now, Principal, Source, TopicFilter};
 use iotedge_ports::{BrokerPort, Clock, Delivery, Mailbox};
@@ -47,6 +48,8 @@ pub(crate) enum End {
     Desired,
     /// It failed.
     Lost(String),
+    /// What the clock says is not certain enough.
+    Clock(String),
     /// We ended it: what comes in can not be taken now.
     Held(String),
     /// The upstream or our own files say no.
@@ -57,6 +60,12 @@ pub(crate) enum End {
 fn packet_bytes(topic: &str, payload: &[u8]) -> usize {
     topic.len() + payload.len() + 9
 }
+
+/// How long DISCONNECT may take to leave.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// How often the clock is looked at while the link waits for it.
+const CLOCK_LOOK: Duration = Duration::from_secs(1);
 
 /// What a link reaches out to.
 pub(crate) struct Around {
@@ -201,14 +210,25 @@ impl Task {
         let (now, dice) = (self.now(), self.dice());
         match &end {
             End::Desired => return,
-            End::Lost(reason) | End::Held(reason) => self.shared.link().lost(reason, now, dice),
+            End::Lost(reason) | End::Held(reason) | End::Clock(reason) => {
+                self.shared.link().lost(reason, now, dice)
+            }
             End::Refused(reason) => self.shared.link().refused(reason, now, dice),
         }
         self.log();
         let pause = self.shared.link().wait(now).unwrap_or_default();
+        let mut desired = self.desired.clone();
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            _ = self.desired.changed() => {}
+            () = self.trusted(), if matches!(end, End::Clock(_)) => {}
+            _ = desired.changed() => {}
+        }
+    }
+
+    /// The clock is trusted. It tells nobody, so it is asked.
+    async fn trusted(&self) {
+        while !self.now().trusted {
+            tokio::time::sleep(CLOCK_LOOK).await;
         }
     }
 
@@ -242,7 +262,11 @@ impl Task {
                 self.log();
                 self.accepted = accepted;
                 self.window.set_limit(self.window_limit());
-                self.connected(&mut *connection).await
+                let end = self.connected(&mut *connection).await;
+                if matches!(end, End::Desired) {
+                    let _ = tokio::time::timeout(FAREWELL, connection.finish()).await;
+                }
+                end
             }
             Ok(Err(ended)) => self.failed(ended),
             Err(_) => self.failed(Ended::lost(Layer::Tcp, "no connection within the timeout")),
@@ -265,7 +289,8 @@ impl Task {
         let host = self.shared.config.host();
         let text = format!("{host}: {}", ended.text);
         match ended.kind {
-            Kind::Lost | Kind::Clock => End::Lost(text),
+            Kind::Lost => End::Lost(text),
+            Kind::Clock => End::Clock(text),
             Kind::Refused => End::Refused(text),
         }
     }

@@ -17,13 +17,18 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use iotedge_model::{Properties, QoS};
 
+mod counted;
+mod dial;
 mod driver;
 mod library;
+mod proxy;
 pub mod reason;
+mod relay;
 #[doc(hidden)]
 pub mod scripted;
 mod v4;
 mod v5;
+mod websocket;
 
 pub(crate) use library::{Library, MAX_ACKS, SLOWEST};
 
@@ -272,7 +277,15 @@ pub trait Connection: Send {
 
     /// An event that is there already.
     fn buffered(&mut self) -> Option<Event>;
+
+    /// Lets go, and waits until what is on the wire has left.
+    fn finish(self: Box<Self>) -> Finishing {
+        Box::pin(std::future::ready(()))
+    }
 }
+
+/// A connection that ends.
+pub type Finishing = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A connection with its CONNACK, or why there is none.
 pub type Outcome = Result<(Box<dyn Connection>, Accepted), Ended>;
@@ -285,4 +298,9 @@ pub trait Connector: Send + Sync {
     /// From name resolution to CONNACK. `progress` is told each layer that is begun. To drop the
     /// future is to give up.
     fn connect<'a>(&'a self, progress: &'a (dyn Fn(Layer) + Send + Sync)) -> Connecting<'a>;
+
+    /// Bytes sent and received since start, without TCP's and IP's headers.
+    fn traffic(&self) -> (u64, u64) {
+        (0, 0)
+    }
 }

@@ -5,15 +5,13 @@ mod common;
 
 use std::collections::HashSet;
 
+use common::certificates::certificates;
 use common::mosquitto::{Mosquitto, Watcher};
 use common::{Setup, config, route, until};
 use iotedge_bridge::{Direction, Version};
 use iotedge_model::QoS;
 use iotedge_ports::LinkState;
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair,
-};
+use rcgen::ExtendedKeyUsagePurpose;
 
 /// First occurrences, and how many came again.
 fn unique(payloads: &[String]) -> (Vec<String>, usize) {
@@ -164,22 +162,6 @@ async fn an_unknown_user_is_misconfigured() {
     assert!(reason.contains("CONNACK 5"), "{reason}");
 }
 
-/// A CA, and a certificate signed by it: PEM of the CA, the certificate and its key.
-fn certificates(name: &str, purpose: ExtendedKeyUsagePurpose) -> (String, String, String) {
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    // OpenSSL takes a certificate whose issuer has its own name for self-signed.
-    let ca_name = format!("CA of {name}");
-    params.distinguished_name.push(DnType::CommonName, ca_name);
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-    params.distinguished_name.push(DnType::CommonName, name);
-    params.extended_key_usages = vec![purpose];
-    let certificate = params.signed_by(&key, &ca).unwrap();
-    (ca.pem(), certificate.pem(), key.serialize_pem())
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tls_with_a_client_certificate_carries_messages() {
     let server = certificates("localhost", ExtendedKeyUsagePurpose::ServerAuth);
@@ -221,7 +203,7 @@ async fn tls_with_a_client_certificate_carries_messages() {
     // A server that a wrong CA signed for is not believed.
     config.ca = file("other.pem", &client.0);
     let setup = Setup::start(config.clone());
-    setup.state(LinkState::BackingOff).await;
+    setup.state(LinkState::Misconfigured).await;
     let reason = setup.status().reason;
     assert!(reason.contains("certificate"), "{reason}");
 

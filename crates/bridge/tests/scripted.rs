@@ -353,10 +353,11 @@ async fn credentials_session_and_keep_alive_are_in_connect() {
     let upstream = Upstream::start().await;
     let mut config = config(&upstream.url);
     config.username = Some("me".into());
-    config.password = Some("secret".into());
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("password");
+    std::fs::write(&file, "secret\n").unwrap();
+    config.password_file = Some(file);
     config.keep_alive = 77;
-    let debug = format!("{config:?}");
-    assert!(!debug.contains("secret"), "{debug}");
     let _setup = Setup::start(config);
     let link = upstream.accept_ok().await;
     assert_eq!(link.connect.client_id, "gateway");

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use iotedge_bridge::Version;
+use iotedge_bridge::{Proxy, Version};
 use iotedge_model::{ClientId, QoS, Topic, TopicFilter};
 use iotedge_ports::OnFull;
 
@@ -34,28 +34,48 @@ pub struct UpstreamConfig {
     pub alpn: Vec<String>,
     /// Keep alive.
     pub keep_alive: Duration,
+    /// User name.
+    pub username: Option<String>,
+    /// File of its password, read at each try.
+    pub password_file: Option<PathBuf>,
+    /// The proxy on the way.
+    pub proxy: Option<Proxy>,
     /// Routes, in the order of the file.
     pub routes: Vec<RouteConfig>,
 }
 
-/// `mqtt://host:port` or `mqtts://host:port`.
+/// `mqtt://host:port`, `mqtts://host:port`, `ws://host:port/path` or `wss://host:port/path`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamUrl {
-    /// Over TLS.
-    pub tls: bool,
+    /// `mqtt`, `mqtts`, `ws` or `wss`.
+    pub scheme: &'static str,
     /// Name or address, without brackets.
     pub host: String,
     /// Port.
     pub port: u16,
+    /// Path of a WebSocket, else empty.
+    pub path: String,
+}
+
+impl UpstreamUrl {
+    /// Whether it is over TLS.
+    pub fn is_tls(&self) -> bool {
+        matches!(self.scheme, "mqtts" | "wss")
+    }
 }
 
 impl fmt::Display for UpstreamUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.tls { "mqtts" } else { "mqtt" };
-        if self.host.contains(':') {
-            write!(f, "{scheme}://[{}]:{}", self.host, self.port)
+        let Self {
+            scheme,
+            host,
+            port,
+            path,
+        } = self;
+        if host.contains(':') {
+            write!(f, "{scheme}://[{host}]:{port}{path}")
         } else {
-            write!(f, "{scheme}://{}:{}", self.host, self.port)
+            write!(f, "{scheme}://{host}:{port}{path}")
         }
     }
 }
@@ -142,11 +162,11 @@ fn upstream(section: &Section<'_>, gateway: &GatewayConfig) -> Option<UpstreamCo
     };
     let ca = section.certificates("ca");
     let (certificate, key) = section.certificate_and_key();
-    let tls = url.as_ref().is_none_or(|u| u.tls);
+    let tls = url.as_ref().is_none_or(UpstreamUrl::is_tls);
     if !tls {
         for key in ["ca", "certificate", "key", "alpn"] {
             if section.has(key) {
-                section.wrong(key, "is only for mqtts:// upstreams");
+                section.wrong(key, "is only for mqtts:// and wss:// upstreams");
             }
         }
     }
@@ -163,6 +183,15 @@ fn upstream(section: &Section<'_>, gateway: &GatewayConfig) -> Option<UpstreamCo
     if version == Version::V5 && keep_alive < Duration::from_secs(5) {
         section.wrong("keep_alive", "is at least 5 s with mqtt_version = \"5\"");
     }
+    let username = section.text("username").map(str::to_owned);
+    let password_file = section.path("password_file");
+    if username.as_ref().is_some_and(String::is_empty) {
+        section.wrong("username", "has at least one character");
+    }
+    if password_file.is_some() && username.is_none() {
+        section.wrong("password_file", "needs `username`");
+    }
+    let proxy = proxy(section);
     let routes = routes(section);
     Some(UpstreamConfig {
         name: name?,
@@ -174,6 +203,9 @@ fn upstream(section: &Section<'_>, gateway: &GatewayConfig) -> Option<UpstreamCo
         key,
         alpn: alpn.into_iter().map(str::to_owned).collect(),
         keep_alive,
+        username,
+        password_file,
+        proxy,
         routes,
     })
 }
@@ -196,36 +228,84 @@ fn url(text: &str) -> Result<UpstreamUrl, String> {
     let (scheme, rest) = text
         .split_once("://")
         .ok_or_else(|| wrong("has no scheme"))?;
-    let tls = match scheme {
-        "mqtt" => false,
-        "mqtts" => true,
-        "ws" | "wss" => return Err(format!("{text:?}: {scheme}:// is not supported yet")),
-        _ => return Err(wrong("is neither mqtt:// nor mqtts://")),
+    let (scheme, default) = [("mqtt", 1883), ("mqtts", 8883), ("ws", 80), ("wss", 443)]
+        .into_iter()
+        .find(|(name, _)| *name == scheme)
+        .ok_or_else(|| wrong("is none of mqtt://, mqtts://, ws:// and wss://"))?;
+    let (rest, path) = match rest.split_once('/') {
+        Some((rest, path)) => (rest, path),
+        None => (rest, ""),
     };
-    let rest = rest.strip_suffix('/').unwrap_or(rest);
     if rest.contains('@') {
-        return Err("a user and password in the URL are not supported".into());
+        return Err("a user and password in the URL are not supported: they have keys".into());
     }
-    if rest.contains(['/', '?', '#']) {
+    let web_socket = matches!(scheme, "ws" | "wss");
+    let bad = |b: u8| !b.is_ascii_graphic() || b == b'#';
+    if rest.contains(['?', '#']) || (!web_socket && !path.is_empty()) || path.bytes().any(bad) {
         return Err(wrong("has more than a host and a port"));
     }
     let (host, port) = host_and_port(rest).ok_or_else(|| wrong("has no valid host"))?;
-    if tls && host.contains(':') {
-        return Err(wrong("is TLS to an IPv6 address, which is not supported"));
-    }
     let port = match port {
         Some(text) => text
             .parse()
             .ok()
             .filter(|port| *port > 0)
             .ok_or_else(|| wrong("has no valid port"))?,
-        None if tls => 8883,
-        None => 1883,
+        None => default,
+    };
+    let path = match (web_socket, path) {
+        (false, _) => String::new(),
+        (true, "") => "/mqtt".into(),
+        (true, path) => format!("/{path}"),
     };
     Ok(UpstreamUrl {
-        tls,
+        scheme,
         host: host.to_owned(),
         port,
+        path,
+    })
+}
+
+/// `http://host:port` or `socks5://host:port`.
+fn proxy_url(text: &str) -> Result<String, String> {
+    let wrong = |why: &str| format!("{text:?} {why}; write it like \"socks5://host:1080\"");
+    let rest = ["http://", "socks5://"]
+        .iter()
+        .find_map(|scheme| text.strip_prefix(scheme))
+        .ok_or_else(|| wrong("is neither http:// nor socks5://"))?;
+    if rest.contains('@') {
+        return Err("a user and password in the URL are not supported: they have keys".into());
+    }
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    let (_, port) = host_and_port(rest).ok_or_else(|| wrong("has no valid host"))?;
+    match port.map(str::parse::<u16>) {
+        None | Some(Ok(1..)) => Ok(text.to_owned()),
+        Some(_) => Err(wrong("has no valid port")),
+    }
+}
+
+/// `proxy` and its keys.
+fn proxy(section: &Section<'_>) -> Option<Proxy> {
+    let url = section.parsed("proxy", proxy_url);
+    let username = section.text("proxy_username").map(str::to_owned);
+    let password_file = section.path("proxy_password_file");
+    for (key, other) in [
+        ("proxy_username", "proxy"),
+        ("proxy_password_file", "proxy_username"),
+        ("proxy_username", "proxy_password_file"),
+    ] {
+        if section.has(key) && !section.has(other) {
+            section.wrong(key, format!("needs `{other}`"));
+        }
+    }
+    let good = |name: &String| (1..=255).contains(&name.len()) && !name.contains([':', '\r', '\n']);
+    if username.as_ref().is_some_and(|name| !good(name)) {
+        section.wrong("proxy_username", "has 1 to 255 bytes and no colon");
+    }
+    Some(Proxy {
+        url: url?,
+        username,
+        password_file,
     })
 }
 

@@ -366,6 +366,9 @@ fn link(upstream: &UpstreamConfig, config: &Config) -> iotedge_bridge::Config {
         certificate: upstream.certificate.clone(),
         key: upstream.key.clone(),
         alpn: upstream.alpn.clone(),
+        username: upstream.username.clone(),
+        password_file: upstream.password_file.clone(),
+        proxy: upstream.proxy.clone(),
         keep_alive: u16::try_from(seconds).unwrap_or(u16::MAX),
         // The bridge's own limit, far above what any upstream takes.
         max_in_flight: config.broker.max_inflight.min(10_000),

@@ -1,14 +1,23 @@
 //! Connections by the client library.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use iotedge_model::QoS;
 use iotedge_ports::Clock;
 use rumqttc::Transport;
 
-use super::{Accepted, Connecting, Connection, Connector, Ended, Layer, v4, v5};
-use crate::config::Endpoint;
-use crate::{Config, ConfigError, Version, tls};
+use super::counted::Traffic;
+use super::dial::{self, Dial};
+use super::relay::{Door, Relay};
+use super::{
+    Accepted, Connecting, Connection, Connector, Ended, Event, Filter, Finishing, Layer, Outcome,
+    Publish, v4, v5,
+};
+use crate::endpoint::Endpoint;
+use crate::{Config, ConfigError, Version};
 
 /// The largest remaining length that there is (MQTT 3.1.1, 2.2.3).
 const MAX_PROTOCOL_BYTES: usize = 268_435_455;
@@ -20,12 +29,18 @@ pub(crate) const SLOWEST: u64 = 2048;
 /// shorten it.
 const FOREVER: u32 = u32::MAX;
 
-/// Makes connections by rumqttc, each with a fresh event loop.
+/// Makes connections by rumqttc, each with a fresh event loop over a way of our own.
 pub(crate) struct Library {
     config: Arc<Config>,
     endpoint: Endpoint,
     clock: Arc<dyn Clock>,
+    traffic: Arc<Traffic>,
+    /// Names of the relay's sockets.
+    random: RandomState,
 }
+
+/// User name and password.
+type Login = Option<(String, String)>;
 
 pub(super) fn closed(packet: &str, error: &dyn std::fmt::Display) -> Ended {
     let text = format!("the client library takes no {packet}: {error}");
@@ -45,17 +60,21 @@ impl Library {
             endpoint: Endpoint::parse(&config.url)?,
             config,
             clock,
+            traffic: Arc::default(),
+            random: RandomState::new(),
         })
     }
 
-    fn transport(&self) -> Result<Transport, Ended> {
-        if !self.endpoint.tls {
-            return Ok(Transport::Tcp);
-        }
-        let tls = tls::client_config(&self.config, &self.clock)
-            .map_err(|e| Ended::refused(Layer::Settings, e.to_string()))?;
-        let tls = rumqttc::TlsConfiguration::Rustls(Arc::new(tls));
-        Ok(Transport::tls_with_config(tls))
+    /// Read anew: a changed password serves the next connection.
+    fn login(&self) -> Result<Login, Ended> {
+        let Some(username) = &self.config.username else {
+            return Ok(None);
+        };
+        let password = match &self.config.password_file {
+            Some(path) => dial::password(path)?,
+            None => String::new(),
+        };
+        Ok(Some((username.clone(), password)))
     }
 
     /// All that can be under way at once fits, so that handing over never waits.
@@ -73,11 +92,10 @@ impl Library {
         Duration::from_secs(u64::from(self.config.keep_alive))
     }
 
-    async fn v4(&self) -> Result<(v4::V4, Accepted), Ended> {
-        let (config, end) = (&*self.config, &self.endpoint);
-        let mut options =
-            rumqttc::MqttOptions::new(config.client_id.as_str(), end.host.as_str(), end.port);
-        options.set_transport(self.transport()?);
+    async fn v4(&self, door: &str, login: Login) -> Result<(v4::V4, Accepted), Ended> {
+        let config = &*self.config;
+        let mut options = rumqttc::MqttOptions::new(config.client_id.as_str(), door, 0);
+        options.set_transport(Transport::Unix);
         options.set_keep_alive(self.keep_alive());
         options.set_clean_session(config.clean_session);
         // Inbound the protocol's limit: what the library can not read it can not acknowledge, and
@@ -85,23 +103,20 @@ impl Library {
         options.set_max_packet_size(MAX_PROTOCOL_BYTES, config.max_packet_bytes);
         options.set_inflight(self.packet_ids());
         options.set_manual_acks(true);
-        if let Some(username) = &config.username {
-            let password = config.password.as_deref().unwrap_or_default();
-            options.set_credentials(username.as_str(), password);
+        if let Some((username, password)) = login {
+            options.set_credentials(username, password);
         }
         let (client, mut events) = rumqttc::AsyncClient::new(options, self.capacity());
         // The library takes this one for writing a packet too, which may last.
         let writing = writing_timeout(config);
         events.network_options.set_connection_timeout(writing);
-        events.network_options.set_tcp_nodelay(true);
         v4::connect(client, events, config.keep_alive).await
     }
 
-    async fn v5(&self) -> Result<(v5::V5, Accepted), Ended> {
-        let (config, end) = (&*self.config, &self.endpoint);
-        let mut options =
-            rumqttc::v5::MqttOptions::new(config.client_id.as_str(), end.host.as_str(), end.port);
-        options.set_transport(self.transport()?);
+    async fn v5(&self, door: &str, login: Login) -> Result<(v5::V5, Accepted), Ended> {
+        let config = &*self.config;
+        let mut options = rumqttc::v5::MqttOptions::new(config.client_id.as_str(), door, 0);
+        options.set_transport(Transport::Unix);
         options.set_keep_alive(self.keep_alive());
         options.set_clean_start(config.clean_session);
         let expiry = if config.clean_session { 0 } else { FOREVER };
@@ -111,32 +126,99 @@ impl Library {
         options.set_outgoing_inflight_upper_limit(self.packet_ids());
         options.set_manual_acks(true);
         options.set_connection_timeout(writing_timeout(config));
-        let mut network = options.network_options();
-        network.set_tcp_nodelay(true);
-        options.set_network_options(network);
-        if let Some(username) = &config.username {
-            let password = config.password.as_deref().unwrap_or_default();
-            options.set_credentials(username.as_str(), password);
+        if let Some((username, password)) = login {
+            options.set_credentials(username, password);
         }
         let (client, events) = rumqttc::v5::AsyncClient::new(options, self.capacity());
         v5::connect(client, events, config.keep_alive).await
     }
 }
 
+/// A connection and what carries it.
+struct Relayed<C> {
+    connection: C,
+    relay: Relay,
+}
+
+/// The reason behind the end that the library saw: a broken way, told better by who walked it.
+fn behind(ended: Ended, relay: &Relay) -> Ended {
+    match (ended.code, relay.reason()) {
+        (None, Some(reason)) => reason,
+        _ => ended,
+    }
+}
+
+impl<C: Connection + 'static> Connection for Relayed<C> {
+    fn publish(&mut self, publish: Publish) -> Result<(), Ended> {
+        self.connection.publish(publish)
+    }
+
+    fn subscribe(&mut self, filters: Vec<Filter>) -> Result<(), Ended> {
+        self.connection.subscribe(filters)
+    }
+
+    fn acknowledge(&mut self, packet_id: u16, qos: QoS) -> Result<(), Ended> {
+        self.connection.acknowledge(packet_id, qos)
+    }
+
+    fn ping(&mut self) {
+        self.connection.ping();
+    }
+
+    fn disconnect(&mut self) -> Result<(), Ended> {
+        self.connection.disconnect()
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, Ended>> {
+        let polled = self.connection.poll_event(cx);
+        polled.map_err(|ended| behind(ended, &self.relay))
+    }
+
+    fn buffered(&mut self) -> Option<Event> {
+        self.connection.buffered()
+    }
+
+    fn finish(self: Box<Self>) -> Finishing {
+        let Self { connection, relay } = *self;
+        drop(connection);
+        Box::pin(relay.finished())
+    }
+}
+
+fn relayed<C: Connection + 'static>(
+    outcome: Result<(C, Accepted), Ended>,
+    relay: Relay,
+) -> Outcome {
+    match outcome {
+        Ok((connection, accepted)) => Ok((Box::new(Relayed { connection, relay }), accepted)),
+        Err(ended) => Err(behind(ended, &relay)),
+    }
+}
+
 impl Connector for Library {
     fn connect<'a>(&'a self, progress: &'a (dyn Fn(Layer) + Send + Sync)) -> Connecting<'a> {
         Box::pin(async move {
-            progress(Layer::Dns);
-            Ok(match self.config.version {
-                Version::V3 => {
-                    let (connection, accepted) = self.v4().await?;
-                    (Box::new(connection) as Box<dyn Connection>, accepted)
-                }
-                Version::V5 => {
-                    let (connection, accepted) = self.v5().await?;
-                    (Box::new(connection) as Box<dyn Connection>, accepted)
-                }
-            })
+            let login = self.login()?;
+            let dial = Dial {
+                config: &self.config,
+                endpoint: &self.endpoint,
+                clock: &self.clock,
+                traffic: &self.traffic,
+                progress,
+            };
+            let wire = dial.dial().await?;
+            progress(Layer::Connack);
+            let door = Door::open([self.random.hash_one(0), self.random.hash_one(1)])?;
+            let name = door.name.clone();
+            let relay = door.carry(wire, self.clock.now().trusted);
+            match self.config.version {
+                Version::V3 => relayed(self.v4(&name, login).await, relay),
+                Version::V5 => relayed(self.v5(&name, login).await, relay),
+            }
         })
+    }
+
+    fn traffic(&self) -> (u64, u64) {
+        (self.traffic.sent(), self.traffic.received())
     }
 }

@@ -2,7 +2,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -15,7 +15,10 @@ use iotedge_model::{
 use iotedge_ports::*;
 use iotedge_store::{Options, Store};
 
+pub mod certificates;
+pub mod front;
 pub mod mosquitto;
+pub mod proxy;
 pub mod upstream;
 
 pub struct SystemClock(pub Instant);
@@ -35,9 +38,14 @@ impl Clock for SystemClock {
 pub struct AheadClock {
     system: SystemClock,
     ahead: AtomicU64,
+    untrusted: AtomicBool,
 }
 
 impl AheadClock {
+    pub fn trust(&self, trusted: bool) {
+        self.untrusted.store(!trusted, Ordering::SeqCst);
+    }
+
     pub fn advance(&self, by: Duration) {
         let millis = by.as_millis() as u64;
         self.ahead.fetch_add(millis, Ordering::SeqCst);
@@ -50,6 +58,7 @@ impl Clock for AheadClock {
         let mut now = self.system.now();
         now.mono += ahead;
         now.wall.0 += ahead;
+        now.trusted = !self.untrusted.load(Ordering::SeqCst);
         now
     }
 }
@@ -313,7 +322,14 @@ pub struct Setup {
 
 impl Setup {
     pub fn start(config: Config) -> Self {
-        Self::run(|port, clock, store, runtime| {
+        Self::run(true, |port, clock, store, runtime| {
+            Bridge::start(vec![config], port, clock, store, runtime)
+        })
+    }
+
+    /// With a clock that nobody trusts.
+    pub fn untrusted(config: Config) -> Self {
+        Self::run(false, |port, clock, store, runtime| {
             Bridge::start(vec![config], port, clock, store, runtime)
         })
     }
@@ -321,13 +337,14 @@ impl Setup {
     /// Over an upstream in memory.
     pub fn scripted(config: Config) -> (Self, ScriptedUpstream) {
         let (connector, upstream) = scripted::pair();
-        let setup = Self::run(|port, clock, store, runtime| {
+        let setup = Self::run(true, |port, clock, store, runtime| {
             Bridge::start_over(vec![(config, connector)], port, clock, store, runtime)
         });
         (setup, upstream)
     }
 
     fn run(
+        trusted: bool,
         start: impl FnOnce(
             &Arc<dyn BrokerPort>,
             &Arc<dyn Clock>,
@@ -353,6 +370,7 @@ impl Setup {
         let ahead = Arc::new(AheadClock {
             system: SystemClock(Instant::now()),
             ahead: AtomicU64::new(0),
+            untrusted: AtomicBool::new(!trusted),
         });
         let clock: Arc<dyn Clock> = ahead.clone();
         let runtime = tokio::runtime::Handle::current();
