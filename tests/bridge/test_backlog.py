@@ -10,7 +10,7 @@ import time
 
 import pytest
 from far.gateway import balanced, config, numbers
-from gauges import mb, pss
+from gauges import held, mb
 from harness import raw
 from harness.daemon import rss_kib
 from harness.wait import until
@@ -59,7 +59,7 @@ def test_a_backlog_is_ready_at_once_small_and_in_order(daemon, far):
         "log": {"level": "warn"},
     })
     ready_after(gateway)
-    small, rss = pss(gateway.process.pid), rss_kib(gateway.process.pid)
+    small, rss = held(gateway.process.pid), rss_kib(gateway.process.pid)
     began = time.monotonic()
     threads = [threading.Thread(target=fill, args=(gateway.ports["mqtt"], n)) for n in range(PUBLISHERS)]
     for thread in threads:
@@ -75,9 +75,9 @@ def test_a_backlog_is_ready_at_once_small_and_in_order(daemon, far):
         seconds = ready_after(gateway)
         assert gateway.route("cloud")["queued"] == EACH * PUBLISHERS
         rss = rss_kib(gateway.process.pid)
-        print(f"after {how}: ready after {seconds:.3f} s, RSS {rss} KiB, PSS {mb(pss(gateway.process.pid))}")
+        print(f"after {how}: ready after {seconds:.3f} s, RSS {rss} KiB, data {mb(held(gateway.process.pid))}")
         assert seconds < READY
-        assert pss(gateway.process.pid) < small + 12e6, "the queue is not held in memory"
+        assert held(gateway.process.pid) < small + 12e6, "the queue is not held in memory"
         assert not OPTIMISED or rss < RSS, f"RSS {rss} KiB"
     began, most = time.monotonic(), 0
     broker.start()

@@ -6,12 +6,22 @@ import pathlib
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
+def rollup(pid, name):
+    for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"no {name} in smaps_rollup")
+
+
 def pss(pid):
     """Proportional set size in bytes: its own memory, and its share of what is shared."""
-    for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError("no Pss in smaps_rollup")
+    return rollup(pid, "Pss")
+
+
+def held(pid):
+    """Bytes that it holds of its own, without code and files: code comes back when it is run for the
+    first time after the start, and that of a debug build is large."""
+    return rollup(pid, "Anonymous")
 
 
 def cpu(pid):

@@ -12,7 +12,7 @@ import time
 
 import pytest
 from conformance import wire, wire5
-from gauges import cpu, mb, pss
+from gauges import cpu, held, mb
 
 COUNT = int(os.environ.get("IOTEDGE_IDLE_CONNECTIONS", "500"))
 # Seconds that are looked at.
@@ -85,7 +85,7 @@ def test_idle_connections_are_cheap(daemon, transport):
     gateway.write()
     gateway.start()
     pid, port = gateway.process.pid, gateway.ports["mqtt"]
-    small = pss(pid)
+    small = held(pid)
     links = []
     try:
         began = time.monotonic()
@@ -98,11 +98,11 @@ def test_idle_connections_are_cheap(daemon, transport):
         settled = time.monotonic() + 2
         while cpu_grows(pid) and time.monotonic() < settled + 30:
             pass
-        size, before, began = pss(pid), cpu(pid), time.monotonic()
+        size, before, began = held(pid), cpu(pid), time.monotonic()
         time.sleep(QUIET)
         used = (cpu(pid) - before) / (time.monotonic() - began)
         each = (size - small) / COUNT
-        print(f"{COUNT} connections over {transport} in {took:.1f} s; PSS {mb(small)} before, {mb(size)} with them, "
+        print(f"{COUNT} connections over {transport} in {took:.1f} s; data {mb(small)} before, {mb(size)} with them, "
               f"{each:.0f} bytes each; {used * 100:.2f} % of one processor over {QUIET:.0f} s")
         poll = select.poll()
         for link in links:

@@ -9,7 +9,7 @@ import time
 
 import pytest
 from conformance import wire
-from gauges import mb, pss
+from gauges import held, mb
 from harness import raw
 
 COUNT = int(os.environ.get("IOTEDGE_RESTART_MESSAGES", "20000"))
@@ -43,7 +43,7 @@ def ready_after(gateway):
         assert time.monotonic() - began < 60, "not ready within a minute"
         # It is measured: a look as often as the machine likes.
         time.sleep(0.002)
-    return time.monotonic() - began, pss(gateway.process.pid)
+    return time.monotonic() - began, held(gateway.process.pid)
 
 
 @pytest.mark.slow
@@ -68,11 +68,11 @@ def test_a_full_queue_is_ready_at_once(daemon):
         thread.join()
     took = time.monotonic() - began
     print(f"{COUNT} messages queued in {took:.1f} s, {COUNT / took:.0f} a second; "
-          f"empty: ready after {empty:.3f} s, PSS {mb(small)}")
+          f"empty: ready after {empty:.3f} s, data {mb(small)}")
     for how in ("kill", "stop"):
         getattr(gateway, how)()
         seconds, size = ready_after(gateway)
-        print(f"after {how}: ready after {seconds:.3f} s, PSS {mb(size)}")
+        print(f"after {how}: ready after {seconds:.3f} s, data {mb(size)}")
         assert seconds < READY
         assert size < small + 12e6, "the queue is not held in memory"
         assert gateway.ctl_json("status")["queued"] == COUNT
@@ -88,10 +88,10 @@ def test_a_full_queue_is_ready_at_once(daemon):
             seen[publisher] += 1
             link.send(wire.puback(got.packet_id))
             if n % 10_000 == 0:
-                most = max(most, pss(gateway.process.pid))
+                most = max(most, held(gateway.process.pid))
         link.ping()
     took = time.monotonic() - began
-    print(f"all received in {took:.1f} s, {COUNT / took:.0f} a second; PSS at most {mb(most)}")
+    print(f"all received in {took:.1f} s, {COUNT / took:.0f} a second; data at most {mb(most)}")
     assert most < small + 24e6
     assert gateway.ctl_json("status")["queued"] == 0
     gateway.stop()
