@@ -12,7 +12,7 @@ mkdir -p "$1"
 out=$(cd "$1" && pwd)
 lib=$(cd "$2" && pwd)
 : "${CC:=gcc}" "${CXX:=g++}"
-# -O0 or -O2: undefined values show at one of them.
+# -O0 or -O2: undefined values show at one of them. Sanitizers may stand behind it.
 optimise=${OPTIMISE:--O0}
 warnings="-Wall -Wextra -Werror"
 log="-DENABLE_IOT_DEBUG -DENABLE_IOT_INFO -DENABLE_IOT_WARN -DENABLE_IOT_ERROR"
@@ -33,6 +33,8 @@ link offline offline.c
 link native native.c
 link closed_socket closed_socket.c
 link network network.c
+link grow grow.c
+link threads threads.c
 
 # The examples, as the handbook says to build them.
 for program in hello shadow_lamp logger; do
