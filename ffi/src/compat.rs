@@ -16,6 +16,7 @@ mod json;
 mod mqtt;
 mod network;
 mod registry;
+mod settings;
 mod shadow;
 mod types;
 mod v1;
@@ -31,3 +32,5 @@ pub use types::{
     PublishParams, WillOptions,
 };
 pub use v1::*;
+
+pub(crate) use self::shadow::take_document;

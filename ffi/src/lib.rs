@@ -12,6 +12,8 @@ mod client;
 pub mod compat;
 mod connection;
 mod error;
+#[doc(hidden)]
+pub mod fuzzed;
 mod json;
 mod log;
 pub mod native;

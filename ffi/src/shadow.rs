@@ -67,20 +67,16 @@ impl Shadow {
 
     /// Sets a member in what is sent next; null removes it from the shadow.
     pub(crate) fn set(&mut self, section: Section, path: &str, value: Value) -> Result<()> {
-        let mut keys: Vec<&str> = split(path).collect();
-        let Some(last) = keys.pop() else {
-            return Err(Error::Missing("path"));
-        };
         let section = match section {
             Section::Reported => "reported",
             Section::Desired => "desired",
             Section::Delta => return Err(Error::WrongType("delta".to_owned())),
         };
-        let mut at = object(&mut self.staged, section);
-        for key in keys {
-            at = object(at, key);
+        let keys: Vec<&str> = std::iter::once(section).chain(split(path)).collect();
+        if keys.len() < 2 {
+            return Err(Error::Missing("path"));
         }
-        at.insert(last.to_owned(), value);
+        put(&mut self.staged, &keys, value);
         Ok(())
     }
 
@@ -173,16 +169,25 @@ impl Shadow {
     }
 }
 
-/// The object at a key, made if there is none.
-fn object<'a>(at: &'a mut Map<String, Value>, key: &str) -> &'a mut Map<String, Value> {
+/// Works on the object at a key; what is there and is none makes room for one.
+fn within(at: &mut Map<String, Value>, key: &str, work: impl FnOnce(&mut Map<String, Value>)) {
     let slot = at.entry(key.to_owned()).or_insert(Value::Null);
-    if !slot.is_object() {
-        *slot = Value::Object(Map::new());
-    }
-    match slot {
+    let mut object = match slot.take() {
         Value::Object(object) => object,
-        // It was made one just now.
-        _ => unreachable!("an object was put there"),
+        _ => Map::new(),
+    };
+    work(&mut object);
+    *slot = Value::Object(object);
+}
+
+/// Puts a value where the keys lead.
+fn put(at: &mut Map<String, Value>, keys: &[&str], value: Value) {
+    match keys {
+        [] => {}
+        [last] => {
+            at.insert((*last).to_owned(), value);
+        }
+        [key, rest @ ..] => within(at, key, |inner| put(inner, rest, value)),
     }
 }
 
@@ -193,7 +198,7 @@ fn merge_into(base: &mut Map<String, Value>, changes: Map<String, Value>, remove
             Value::Null if remove => {
                 base.remove(&key);
             }
-            Value::Object(inner) => merge_into(object(base, &key), inner, remove),
+            Value::Object(inner) => within(base, &key, |at| merge_into(at, inner, remove)),
             other => {
                 base.insert(key, other);
             }

@@ -5,25 +5,18 @@
  *   subscribe_publish -h HOST -p PORT -c CERTIFICATES -x COUNT
  *
  * CERTIFICATES is a folder with rootCA.crt, cert.pem and privkey.pem. Ends after COUNT messages
- * when all have come back; without -x, never.
+ * when all have come back; with -x 0, never.
  */
-#include <limits.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "aws_iot_config.h"
 #include "aws_iot_log.h"
 #include "aws_iot_mqtt_client_interface.h"
 #include "aws_iot_version.h"
+#include "options.h"
 
 #define TOPIC "sdkTest/sub"
-
-static char host[256] = AWS_IOT_MQTT_HOST;
-static uint16_t port = AWS_IOT_MQTT_PORT;
-static char certificates[PATH_MAX] = "certs";
-static int count = 0;
 
 /* How many messages have come back. */
 static int received = 0;
@@ -46,36 +39,6 @@ static void on_disconnect(AWS_IoT_Client *client, void *data) {
 	IOT_WARN("MQTT disconnect");
 	if (client != NULL && aws_iot_is_autoreconnect_enabled(client)) {
 		IOT_INFO("Auto reconnect is enabled, yield will reconnect");
-	}
-}
-
-static void read_arguments(int argc, char **argv) {
-	int option;
-	while ((option = getopt(argc, argv, "h:p:c:x:")) != -1) {
-		switch (option) {
-			case 'h':
-				snprintf(host, sizeof(host), "%s", optarg);
-				break;
-			case 'p':
-				port = (uint16_t) atoi(optarg);
-				break;
-			case 'c':
-				snprintf(certificates, sizeof(certificates), "%s", optarg);
-				break;
-			case 'x':
-				count = atoi(optarg);
-				break;
-			default:
-				fprintf(stderr, "usage: %s -h HOST -p PORT -c CERTIFICATES -x COUNT\n", argv[0]);
-				exit(2);
-		}
-	}
-}
-
-static void path_of(char *path, size_t size, const char *name) {
-	if (snprintf(path, size, "%s/%s", certificates, name) >= (int) size) {
-		fprintf(stderr, "the path of %s is too long\n", name);
-		exit(2);
 	}
 }
 
@@ -128,23 +91,17 @@ int main(int argc, char **argv) {
 	IoT_Client_Init_Params init = iotClientInitParamsDefault;
 	IoT_Client_Connect_Params connect = iotClientConnectParamsDefault;
 	IoT_Error_t rc;
-	char root_ca[PATH_MAX + 32];
-	char certificate[PATH_MAX + 32];
-	char key[PATH_MAX + 32];
 
-	read_arguments(argc, argv);
+	read_options(argc, argv);
 	IOT_INFO("\nAWS IoT SDK Version %d.%d.%d-%s\n", VERSION_MAJOR, VERSION_MINOR, VERSION_PATCH,
 			 VERSION_TAG);
-	path_of(root_ca, sizeof(root_ca), AWS_IOT_ROOT_CA_FILENAME);
-	path_of(certificate, sizeof(certificate), AWS_IOT_CERTIFICATE_FILENAME);
-	path_of(key, sizeof(key), AWS_IOT_PRIVATE_KEY_FILENAME);
 
 	init.enableAutoReconnect = false; /* switched on below */
 	init.pHostURL = host;
 	init.port = port;
 	init.pRootCALocation = root_ca;
 	init.pDeviceCertLocation = certificate;
-	init.pDevicePrivateKeyLocation = key;
+	init.pDevicePrivateKeyLocation = private_key;
 	init.mqttCommandTimeout_ms = 20000;
 	init.tlsHandshakeTimeout_ms = 5000;
 	init.isSSLHostnameVerify = true;

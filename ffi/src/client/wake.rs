@@ -4,6 +4,7 @@
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
@@ -18,6 +19,8 @@ use rustix::time::{
 pub(crate) struct Wake {
     all: OwnedFd,
     event: OwnedFd,
+    /// The event is set: who sets it again has nothing to do.
+    is_set: AtomicBool,
     timer: OwnedFd,
 }
 
@@ -32,7 +35,12 @@ impl Wake {
         for fd in [&event, &timer] {
             epoll::add(&all, fd, EventData::new_u64(0), EventFlags::IN)?;
         }
-        Ok(Self { all, event, timer })
+        Ok(Self {
+            all,
+            event,
+            is_set: AtomicBool::new(false),
+            timer,
+        })
     }
 
     /// The one descriptor.
@@ -47,6 +55,9 @@ impl Wake {
 
     /// There is something to do.
     pub(super) fn set(&self) {
+        if self.is_set.swap(true, Ordering::AcqRel) {
+            return;
+        }
         // It is full only when nobody has looked for ages: then it is set anyhow.
         let _ = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
     }
@@ -55,6 +66,8 @@ impl Wake {
     pub(super) fn clear(&self) {
         // Not set: nothing to clear.
         let _ = rustix::io::read(&self.event, &mut [0; 8]);
+        // Not before: who finds it set is seen by the look that follows.
+        self.is_set.swap(false, Ordering::AcqRel);
     }
 
     /// A new connection's socket; a closed one has left by itself.

@@ -1,16 +1,14 @@
 //! Life of a client and questions about it.
 
-use std::ffi::{OsStr, c_char, c_int, c_void};
-use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::ffi::{c_char, c_int, c_void};
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::codes::{FAILURE, NULL_VALUE_ERROR, SUCCESS};
 use super::registry::{self, Entry};
+use super::settings::{Given, endpoint, settings};
 use super::types::{AwsIotClient, CompatConfig, DisconnectHandler, InitParams};
-use crate::boundary::{UserData, c_bytes};
-use crate::client::{Client, Endpoint, LossHandler, Settings, State};
+use crate::boundary::UserData;
+use crate::client::{Client, LossHandler, State};
 use crate::error::{Error, Result};
 
 /// Initialises a client with the samples' values for all macros; what the header's inline
@@ -54,10 +52,19 @@ pub unsafe extern "C" fn iotedge_compat_mqtt_init(
             None => return FAILURE,
         };
         // SAFETY: the texts end with NUL as the caller says.
-        let Some(endpoint) = (unsafe { endpoint(params) }) else {
+        let Ok(endpoint) = (unsafe { endpoint(&given_by(params)) }) else {
             return NULL_VALUE_ERROR;
         };
-        let new = Client::new(settings(params, &config, endpoint));
+        if endpoint.port == 0 {
+            return NULL_VALUE_ERROR;
+        }
+        let new = Client::new(settings(
+            endpoint,
+            &config,
+            params.command_timeout_ms,
+            params.tls_handshake_timeout_ms,
+            params.enable_auto_reconnect,
+        ));
         if let Some(handler) = params.disconnect_handler {
             new.set_loss_handler(Some(loss_handler(
                 client,
@@ -82,39 +89,14 @@ pub(super) unsafe fn read_config(config: *const CompatConfig) -> Option<CompatCo
     (size >= size_of::<CompatConfig>()).then(|| unsafe { *config })
 }
 
-unsafe fn endpoint(params: &InitParams) -> Option<Endpoint> {
-    // SAFETY: the texts end with NUL as the caller says.
-    let text = |pointer: *const c_char| unsafe { c_bytes(pointer) };
-    let path = |pointer| text(pointer).map(|bytes| PathBuf::from(OsStr::from_bytes(bytes)));
-    let host = text(params.host)?;
-    let ca = path(params.root_ca)?;
-    let identity = (path(params.device_cert)?, path(params.private_key)?);
-    (params.port != 0).then(|| Endpoint {
-        host: String::from_utf8_lossy(host).into_owned(),
+fn given_by(params: &InitParams) -> Given {
+    Given {
+        host: params.host,
         port: params.port,
-        ca,
-        identity: Some(identity),
-        verify: params.is_ssl_hostname_verify != 0,
-        alpn: None,
-        local: None,
-    })
-}
-
-fn settings(params: &InitParams, config: &CompatConfig, endpoint: Endpoint) -> Settings {
-    let millis = |ms: u32| Duration::from_millis(ms.into());
-    Settings {
-        endpoint,
-        command_timeout: millis(params.command_timeout_ms),
-        tls_timeout: millis(params.tls_handshake_timeout_ms),
-        tx_limit: config.tx_buf_len as usize,
-        rx_limit: config.rx_buf_len as usize,
-        max_subscriptions: config.num_subscribe_handlers as usize,
-        reconnect_min: millis(config.min_reconnect_wait_ms),
-        reconnect_max: millis(config.max_reconnect_wait_ms),
-        auto_reconnect: params.enable_auto_reconnect != 0,
-        gives_up: true,
-        max_in_flight: 0,
-        max_queued_bytes: 0,
+        root_ca: params.root_ca,
+        device_cert: params.device_cert,
+        private_key: params.private_key,
+        verify: params.is_ssl_hostname_verify,
     }
 }
 

@@ -1,15 +1,13 @@
 //! `network_interface.h`: a TLS connection by itself.
 
-use std::ffi::{OsStr, c_char, c_int, c_void};
-use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::ffi::{c_char, c_int, c_void};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 
 use super::codes::{FAILURE, NULL_VALUE_ERROR, SUCCESS, code, code_of};
-use crate::boundary::{c_bytes, sized_bytes};
-use crate::client::Endpoint;
+use super::settings::{Given, endpoint};
+use crate::boundary::sized_bytes;
 use crate::error::Result;
 use crate::tls;
 use crate::wire::{Filled, Patience, Wire};
@@ -143,7 +141,7 @@ pub unsafe extern "C" fn iot_tls_connect(
             network.params = *params;
         }
         // SAFETY: as the caller says.
-        let Some(endpoint) = (unsafe { endpoint(&network.params) }) else {
+        let Ok(endpoint) = (unsafe { endpoint(&given_by(&network.params)) }) else {
             return NULL_VALUE_ERROR;
         };
         // SAFETY: as the caller says.
@@ -158,19 +156,15 @@ pub unsafe extern "C" fn iot_tls_connect(
     })
 }
 
-unsafe fn endpoint(params: &TlsConnectParams) -> Option<Endpoint> {
-    // SAFETY: NULL or ends with NUL as the caller says.
-    let text = |pointer| unsafe { c_bytes(pointer) };
-    let path = |pointer| text(pointer).map(|bytes| PathBuf::from(OsStr::from_bytes(bytes)));
-    Some(Endpoint {
-        host: String::from_utf8_lossy(text(params.destination)?).into_owned(),
+fn given_by(params: &TlsConnectParams) -> Given {
+    Given {
+        host: params.destination,
         port: params.port,
-        ca: path(params.root_ca)?,
-        identity: Some((path(params.device_cert)?, path(params.private_key)?)),
-        verify: params.verify != 0,
-        alpn: None,
-        local: None,
-    })
+        root_ca: params.root_ca,
+        device_cert: params.device_cert,
+        private_key: params.private_key,
+        verify: params.verify,
+    }
 }
 
 /// Closes and frees what is open.

@@ -10,6 +10,7 @@
 mod answers;
 mod delta;
 mod document;
+mod fed;
 mod functions;
 mod process;
 
@@ -28,6 +29,7 @@ use super::types::AwsIotClient;
 use crate::boundary::{UserData, c_bytes, text};
 use crate::error::Error;
 
+pub(crate) use self::fed::take_document;
 pub use self::functions::*;
 pub use self::process::*;
 

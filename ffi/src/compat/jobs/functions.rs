@@ -165,6 +165,28 @@ struct Call {
 }
 
 impl Call {
+    fn new(
+        client: *mut AwsIotClient,
+        qos: c_int,
+        topic_buf: *mut c_char,
+        topic_size: u16,
+        message_buf: *mut c_char,
+        message_size: usize,
+    ) -> Self {
+        Self {
+            client,
+            qos,
+            topic: Place {
+                buf: topic_buf,
+                size: topic_size.into(),
+            },
+            message: Place {
+                buf: message_buf,
+                size: message_size,
+            },
+        }
+    }
+
     /// Writes the topic and the message, and publishes.
     ///
     /// # Safety
@@ -222,37 +244,19 @@ pub unsafe extern "C" fn aws_iot_jobs_send_query(
     message_size: usize,
     kind: c_int,
 ) -> c_int {
-    let call = call(
+    let call = Call::new(
         client,
         qos,
-        (topic_buf, topic_size),
-        (message_buf, message_size),
+        topic_buf,
+        topic_size,
+        message_buf,
+        message_size,
     );
     // SAFETY: as the caller says.
     boundary!(FAILURE, unsafe {
         let message = c_bytes(client_token).map(client_token_only);
         code_of(call.publish(Kind::new(kind), thing, job, message.as_deref()))
     })
-}
-
-fn call(
-    client: *mut AwsIotClient,
-    qos: c_int,
-    topic: (*mut c_char, u16),
-    message: (*mut c_char, usize),
-) -> Call {
-    Call {
-        client,
-        qos,
-        topic: Place {
-            buf: topic.0,
-            size: topic.1.into(),
-        },
-        message: Place {
-            buf: message.0,
-            size: message.1,
-        },
-    }
 }
 
 /// Starts the next execution that waits.
@@ -270,11 +274,13 @@ pub unsafe extern "C" fn aws_iot_jobs_start_next(
     message_buf: *mut c_char,
     message_size: usize,
 ) -> c_int {
-    let call = call(
+    let call = Call::new(
         client,
         qos,
-        (topic_buf, topic_size),
-        (message_buf, message_size),
+        topic_buf,
+        topic_size,
+        message_buf,
+        message_size,
     );
     // SAFETY: as the caller says.
     boundary!(FAILURE, unsafe {
@@ -303,11 +309,13 @@ pub unsafe extern "C" fn aws_iot_jobs_describe(
     message_buf: *mut c_char,
     message_size: usize,
 ) -> c_int {
-    let call = call(
+    let call = Call::new(
         client,
         qos,
-        (topic_buf, topic_size),
-        (message_buf, message_size),
+        topic_buf,
+        topic_size,
+        message_buf,
+        message_size,
     );
     // SAFETY: as the caller says.
     boundary!(FAILURE, unsafe {
@@ -336,11 +344,13 @@ pub unsafe extern "C" fn aws_iot_jobs_send_update(
     message_buf: *mut c_char,
     message_size: usize,
 ) -> c_int {
-    let call = call(
+    let call = Call::new(
         client,
         qos,
-        (topic_buf, topic_size),
-        (message_buf, message_size),
+        topic_buf,
+        topic_size,
+        message_buf,
+        message_size,
     );
     // SAFETY: as the caller says.
     boundary!(FAILURE, unsafe {

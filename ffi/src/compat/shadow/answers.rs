@@ -144,7 +144,7 @@ fn handler(client: *const AwsIotClient, action: Action, suffix: &'static str) ->
     })
 }
 
-fn answered(entry: &Entry, action: Action, status: Status, message: &Publish) {
+pub(super) fn answered(entry: &Entry, action: Action, status: Status, message: &Publish) {
     let request = {
         let mut shadow = entry.shadow();
         if message.payload.len() >= shadow.limits.rx_buffer {

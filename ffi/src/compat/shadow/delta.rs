@@ -8,7 +8,7 @@ use iotedge_mqtt::{Publish, QoS};
 use super::super::json::{Primitive, store};
 use super::super::registry::{self, Entry};
 use super::super::types::AwsIotClient;
-use super::{Action, Result, document, process, topic};
+use super::{Action, Member, Result, document, process, topic};
 use crate::boundary::{c_bytes, write_text};
 use crate::json::{self, Token, kind};
 
@@ -38,6 +38,26 @@ pub struct JsonStructV1 {
     pub kind: c_int,
     /// Is told of a new value.
     pub callback: Option<unsafe extern "C" fn(*const c_char, u32, *mut JsonStructV1)>,
+}
+
+impl From<&JsonStruct> for Member {
+    fn from(given: &JsonStruct) -> Self {
+        Self {
+            key: given.key,
+            data: given.data,
+            kind: given.kind,
+        }
+    }
+}
+
+impl From<&JsonStructV1> for Member {
+    fn from(given: &JsonStructV1) -> Self {
+        Self {
+            key: given.key,
+            data: given.data,
+            kind: given.kind,
+        }
+    }
 }
 
 /// Which of the two a pointer points to.
@@ -140,7 +160,7 @@ pub(super) fn listen(client: *const AwsIotClient, entry: &Entry, thing: &str) ->
     Ok(())
 }
 
-fn received(entry: &Entry, message: &Publish) {
+pub(super) fn received(entry: &Entry, message: &Publish) {
     if message.payload.len() >= entry.shadow().limits.rx_buffer {
         return;
     }

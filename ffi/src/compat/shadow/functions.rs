@@ -249,12 +249,7 @@ pub unsafe extern "C" fn aws_iot_shadow_update(
     timeout_seconds: u8,
     keep: bool,
 ) -> c_int {
-    let answer = Answer {
-        callback,
-        context,
-        timeout_seconds,
-        keep,
-    };
+    let answer = Answer::new(callback, context, timeout_seconds, keep);
     // SAFETY: NULL or ends with NUL as the caller says.
     let document = unsafe { c_bytes(document) };
     // SAFETY: as the caller says.
@@ -276,12 +271,7 @@ pub unsafe extern "C" fn aws_iot_shadow_get(
     timeout_seconds: u8,
     keep: bool,
 ) -> c_int {
-    let answer = Answer {
-        callback,
-        context,
-        timeout_seconds,
-        keep,
-    };
+    let answer = Answer::new(callback, context, timeout_seconds, keep);
     // SAFETY: as the caller says.
     boundary!(FAILURE, unsafe {
         code_of(ask_with_token(client, thing, Action::Get, answer, false))
@@ -301,12 +291,7 @@ pub unsafe extern "C" fn aws_iot_shadow_delete(
     timeout_seconds: u8,
     keep: bool,
 ) -> c_int {
-    let answer = Answer {
-        callback,
-        context,
-        timeout_seconds,
-        keep,
-    };
+    let answer = Answer::new(callback, context, timeout_seconds, keep);
     // SAFETY: as the caller says.
     boundary!(FAILURE, unsafe {
         code_of(ask_with_token(client, thing, Action::Delete, answer, false))
@@ -315,10 +300,26 @@ pub unsafe extern "C" fn aws_iot_shadow_delete(
 
 /// Who gets the answer.
 pub(in crate::compat) struct Answer {
-    pub(in crate::compat) callback: Option<ActionCallback>,
-    pub(in crate::compat) context: *mut c_void,
-    pub(in crate::compat) timeout_seconds: u8,
-    pub(in crate::compat) keep: bool,
+    callback: Option<ActionCallback>,
+    context: *mut c_void,
+    timeout: Duration,
+    keep: bool,
+}
+
+impl Answer {
+    pub(in crate::compat) fn new(
+        callback: Option<ActionCallback>,
+        context: *mut c_void,
+        timeout_seconds: u8,
+        keep: bool,
+    ) -> Self {
+        Self {
+            callback,
+            context,
+            timeout: Duration::from_secs(timeout_seconds.into()),
+            keep,
+        }
+    }
 }
 
 /// A request without a document of its own: only a client token.
@@ -366,7 +367,7 @@ pub(in crate::compat) unsafe fn ask(
             payload,
             callback: answer.callback,
             context: answer.context,
-            timeout: Duration::from_secs(answer.timeout_seconds.into()),
+            timeout: answer.timeout,
             keep: answer.keep,
         };
         request(client, entry, ask)
@@ -427,26 +428,23 @@ pub unsafe extern "C" fn iotedge_compat_shadow_add(
     count: u8,
     members: *const *const JsonStruct,
 ) -> c_int {
-    boundary!(FAILURE, {
-        // SAFETY: as the caller says.
-        let members = unsafe { members_of(members, count) }.map(|given| {
-            let member = |m: &JsonStruct| Member {
-                key: m.key,
-                data: m.data,
-                kind: m.kind,
-            };
-            given.into_iter().map(member).collect()
-        });
-        // SAFETY: as the caller says.
-        code_of(unsafe { add(buf, size, section, members) })
+    // SAFETY: as the caller says.
+    boundary!(FAILURE, unsafe {
+        code_of(add(buf, size, section, members, count))
     })
 }
 
-/// The structures; an error when one is NULL.
-pub(in crate::compat) unsafe fn members_of<'a, T>(
+/// Adds the members that structures of either form stand for; an error when one is NULL.
+pub(in crate::compat) unsafe fn add<T>(
+    buf: *mut c_char,
+    size: usize,
+    section: c_int,
     members: *const *const T,
     count: u8,
-) -> Result<Vec<&'a T>> {
+) -> Result<()>
+where
+    for<'a> Member: From<&'a T>,
+{
     if members.is_null() {
         return Err(Fault::Missing);
     }
@@ -454,23 +452,17 @@ pub(in crate::compat) unsafe fn members_of<'a, T>(
     let members = unsafe { std::slice::from_raw_parts(members, count.into()) };
     let member = |m: &*const T| {
         // SAFETY: NULL or valid as the caller says.
-        unsafe { m.as_ref() }.ok_or(Fault::Missing)
+        unsafe { m.as_ref() }
+            .map(Member::from)
+            .ok_or(Fault::Missing)
     };
-    members.iter().map(member).collect()
-}
-
-pub(in crate::compat) unsafe fn add(
-    buf: *mut c_char,
-    size: usize,
-    section: c_int,
-    members: Result<Vec<Member>>,
-) -> Result<()> {
+    let members = members.iter().map(member).collect::<Result<Vec<_>>>()?;
     let section = match section {
         0 => Section::Reported,
         _ => Section::Desired,
     };
     // SAFETY: as the caller says.
-    unsafe { Buffer::after_text(buf, size)?.section(section, &members?) }
+    unsafe { Buffer::after_text(buf, size)?.section(section, &members) }
 }
 
 /// Ends a document with a client token.

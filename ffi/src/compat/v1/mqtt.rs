@@ -1,8 +1,6 @@
 //! The one MQTT client of version 1.
 
-use std::ffi::{OsStr, c_char, c_int};
-use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::ffi::{c_char, c_int};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,10 +17,11 @@ use super::types::{
     SubscribeParamsV1,
 };
 use crate::boundary::{c_bytes, qos, sized_bytes, text};
-use crate::client::{Client, Endpoint, Handler, LossHandler, Ran, Settings};
+use crate::client::{Client, Endpoint, Handler, LossHandler, Ran};
 use crate::compat::functions::read_config;
 use crate::compat::mqtt::with_nul;
 use crate::compat::registry::{self, Entry};
+use crate::compat::settings::{Given, endpoint, settings};
 use crate::compat::types::{AwsIotClient, CompatConfig};
 use crate::error::{Error, Result};
 
@@ -60,7 +59,7 @@ pub unsafe extern "C" fn iotedge_v1_mqtt_connect(
             return NETWORK_ALREADY_CONNECTED;
         }
         // SAFETY: texts as the caller says.
-        let parts = unsafe { endpoint(params) }
+        let parts = unsafe { endpoint(&given_by(params)) }
             // SAFETY: as above.
             .and_then(|endpoint| Ok((endpoint, unsafe { login(params) }?)));
         match parts {
@@ -76,7 +75,13 @@ fn connect(
     endpoint: Endpoint,
     login: Connect,
 ) -> c_int {
-    let new = Client::new(settings(params, config, endpoint));
+    let new = Client::new(settings(
+        endpoint,
+        config,
+        params.command_timeout_ms,
+        params.tls_handshake_timeout_ms,
+        params.enable_auto_reconnect,
+    ));
     if let Some(handler) = params.disconnect_handler {
         // SAFETY: the application's own function.
         let handler: LossHandler = Arc::new(move || unsafe { handler() });
@@ -91,43 +96,14 @@ fn connect(
     })
 }
 
-unsafe fn endpoint(params: &ConnectParamsV1) -> Result<Endpoint> {
-    // SAFETY: the texts end with NUL as the caller says.
-    let bytes = |pointer: *const c_char| unsafe { c_bytes(pointer) };
-    let path = |pointer, what| {
-        bytes(pointer)
-            .map(|b| PathBuf::from(OsStr::from_bytes(b)))
-            .ok_or(Error::Missing(what))
-    };
-    let host = bytes(params.host).ok_or(Error::Missing("pHostURL"))?;
-    let certificate = path(params.device_cert, "pDeviceCertLocation")?;
-    let key = path(params.private_key, "pDevicePrivateKeyLocation")?;
-    Ok(Endpoint {
-        host: String::from_utf8_lossy(host).into_owned(),
+fn given_by(params: &ConnectParamsV1) -> Given {
+    Given {
+        host: params.host,
         port: params.port,
-        ca: path(params.root_ca, "pRootCALocation")?,
-        identity: Some((certificate, key)),
-        verify: params.is_ssl_hostname_verify != 0,
-        alpn: None,
-        local: None,
-    })
-}
-
-fn settings(params: &ConnectParamsV1, config: &CompatConfig, endpoint: Endpoint) -> Settings {
-    let millis = |ms: u32| Duration::from_millis(ms.into());
-    Settings {
-        endpoint,
-        command_timeout: millis(params.command_timeout_ms),
-        tls_timeout: millis(params.tls_handshake_timeout_ms),
-        tx_limit: config.tx_buf_len as usize,
-        rx_limit: config.rx_buf_len as usize,
-        max_subscriptions: config.num_subscribe_handlers as usize,
-        reconnect_min: millis(config.min_reconnect_wait_ms),
-        reconnect_max: millis(config.max_reconnect_wait_ms),
-        auto_reconnect: params.enable_auto_reconnect != 0,
-        gives_up: true,
-        max_in_flight: 0,
-        max_queued_bytes: 0,
+        root_ca: params.root_ca,
+        device_cert: params.device_cert,
+        private_key: params.private_key,
+        verify: params.is_ssl_hostname_verify,
     }
 }
 

@@ -8,8 +8,8 @@ use super::types::{ConnectParamsV1, ShadowParametersV1, WillOptionsV1};
 use crate::boundary::c_bytes;
 use crate::compat::registry;
 use crate::compat::shadow::{
-    Action, ActionCallback, Answer, Buffer, Form, JsonStructV1, Member, Result, add, ask,
-    ask_with_token, expire, members_of, register_member, reset, set_identity, thing_name,
+    Action, ActionCallback, Answer, Buffer, Form, JsonStructV1, Result, add, ask, ask_with_token,
+    expire, register_member, reset, set_identity, thing_name,
 };
 use crate::compat::types::CompatConfig;
 
@@ -117,12 +117,7 @@ pub unsafe extern "C" fn iotedge_v1_shadow_update(
     timeout_seconds: u8,
     keep: bool,
 ) -> c_int {
-    let answer = Answer {
-        callback,
-        context,
-        timeout_seconds,
-        keep,
-    };
+    let answer = Answer::new(callback, context, timeout_seconds, keep);
     // SAFETY: as the caller says.
     boundary!(GENERIC_ERROR, unsafe {
         let document = c_bytes(document);
@@ -143,12 +138,7 @@ pub unsafe extern "C" fn iotedge_v1_shadow_ask(
     timeout_seconds: u8,
     keep: bool,
 ) -> c_int {
-    let answer = Answer {
-        callback,
-        context,
-        timeout_seconds,
-        keep,
-    };
+    let answer = Answer::new(callback, context, timeout_seconds, keep);
     let action = if delete { Action::Delete } else { Action::Get };
     // SAFETY: as the caller says.
     boundary!(GENERIC_ERROR, unsafe {
@@ -195,18 +185,9 @@ pub unsafe extern "C" fn iotedge_v1_shadow_add(
     count: u8,
     members: *const *const JsonStructV1,
 ) -> c_int {
-    boundary!(GENERIC_ERROR, {
-        // SAFETY: as the caller says.
-        let members = unsafe { members_of(members, count) }.map(|given| {
-            let member = |m: &JsonStructV1| Member {
-                key: m.key,
-                data: m.data,
-                kind: m.kind,
-            };
-            given.into_iter().map(member).collect()
-        });
-        // SAFETY: as the caller says.
-        code_of(unsafe { add(buf, size, section, members) })
+    // SAFETY: as the caller says.
+    boundary!(GENERIC_ERROR, unsafe {
+        code_of(add(buf, size, section, members, count))
     })
 }
 
