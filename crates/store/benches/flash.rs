@@ -24,6 +24,7 @@ fn written() -> u64 {
 fn open(dir: &Path, linger: u64) -> (Store, TakerId, u64) {
     let options = Options {
         linger: Duration::from_millis(linger),
+        lag: Duration::from_secs(5),
         min_free_disk: 0,
         ..Options::default()
     };

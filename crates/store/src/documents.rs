@@ -365,6 +365,7 @@ impl Documents {
         let size = change.body.as_ref().map_or(0, Bytes::len) + key.len() + 128;
         let pending = change.clone();
         let job = Job {
+            at: std::time::Instant::now(),
             op: change,
             urgent: done.is_some(),
             done,

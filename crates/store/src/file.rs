@@ -10,10 +10,13 @@ use rusqlite::{Connection, OpenFlags};
 use crate::StoreError;
 use crate::schema::Schema;
 
-/// Free pages above which the file gives some back to the file system.
-const SLACK: i64 = 1024;
-/// Pages given back in one step.
-const STEP: i64 = 256;
+/// Bytes of free pages above which the file gives some back to the file system.
+const SLACK: i64 = 4 << 20;
+/// Bytes given back in one step.
+const STEP: i64 = 1 << 20;
+/// Bytes of the journal at which its pages go into the file. Those that every commit writes do it
+/// once for all.
+const CHECKPOINT: i64 = 4 << 20;
 
 /// Holds the data directory: nobody else opens it while this lives.
 pub(crate) struct DirectoryLock(#[expect(dead_code)] File);
@@ -67,14 +70,22 @@ pub(crate) fn open(path: &Path, schema: &Schema) -> Result<Connection, StoreErro
     let version = version(&connection, path, schema)?;
     if version == 0 {
         connection
-            .execute_batch("PRAGMA page_size = 4096; PRAGMA auto_vacuum = INCREMENTAL;")
+            .execute_batch(&format!(
+                "PRAGMA page_size = {}; PRAGMA auto_vacuum = INCREMENTAL;",
+                schema.page_size
+            ))
             .map_err(sql)?;
     }
+    let page_size: i64 = connection
+        .query_row("PRAGMA page_size", [], |row| row.get(0))
+        .map_err(sql)?;
     connection
-        .execute_batch(
+        .execute_batch(&format!(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
-             PRAGMA journal_size_limit = 8388608; PRAGMA cell_size_check = ON;",
-        )
+             PRAGMA journal_size_limit = 8388608; PRAGMA cell_size_check = ON;
+             PRAGMA wal_autocheckpoint = {};",
+            CHECKPOINT / page_size.max(512)
+        ))
         .map_err(sql)?;
     migrate(&connection, schema, version).map_err(sql)?;
     let marker = marker(path);
@@ -216,14 +227,17 @@ pub(crate) fn probe(connection: &Connection) -> rusqlite::Result<()> {
 
 /// Gives some free pages back to the file system; says how long until there is more to do.
 pub(crate) fn vacuum_step(connection: &Connection) -> rusqlite::Result<Option<Duration>> {
-    let free: i64 = connection
-        .prepare_cached("PRAGMA freelist_count")?
-        .query_row([], |row| row.get(0))?;
-    if free <= SLACK {
+    let number = |sql| -> rusqlite::Result<i64> {
+        let mut statement = connection.prepare_cached(sql)?;
+        statement.query_row([], |row| row.get(0))
+    };
+    let page_size = number("PRAGMA page_size")?.max(512);
+    if number("PRAGMA freelist_count")? * page_size <= SLACK {
         return Ok(None);
     }
     // The pragma frees one page a step: all rows have to be taken.
-    let mut statement = connection.prepare(&format!("PRAGMA incremental_vacuum({STEP})"))?;
+    let mut statement =
+        connection.prepare(&format!("PRAGMA incremental_vacuum({})", STEP / page_size))?;
     let mut rows = statement.query([])?;
     while rows.next()?.is_some() {}
     Ok(Some(Duration::from_millis(100)))

@@ -14,12 +14,14 @@ pub(crate) mod dead;
 pub(crate) mod early;
 pub(crate) mod engine;
 pub(crate) mod load;
+pub(crate) mod memory;
 pub(crate) mod mirror;
 pub(crate) mod parcel;
 pub(crate) mod parcels;
 pub(crate) mod qos2;
 pub(crate) mod read;
 pub(crate) mod rows;
+pub(crate) mod spare;
 
 /// How a row ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

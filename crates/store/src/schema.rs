@@ -4,6 +4,9 @@
 pub(crate) struct Schema {
     pub(crate) file: &'static str,
     pub(crate) application_id: i64,
+    /// Bytes of a page of a new file. A commit writes pages: the queue's small commits want small
+    /// ones (docs/decisions/0008-few-bytes.md).
+    pub(crate) page_size: u32,
     pub(crate) migrations: &'static [&'static str],
 }
 
@@ -11,12 +14,14 @@ pub(crate) struct Schema {
 pub(crate) const QUEUE: Schema = Schema {
     file: "queue.db",
     application_id: 0x496f_4571,
+    page_size: 1024,
     migrations: &[QUEUE_1, QUEUE_2, QUEUE_3, QUEUE_4],
 };
 
 pub(crate) const STATE: Schema = Schema {
     file: "state.db",
     application_id: 0x496f_4573,
+    page_size: 4096,
     migrations: &[STATE_1],
 };
 

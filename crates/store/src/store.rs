@@ -1,19 +1,17 @@
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use iotedge_model::{ClientId, DropReason, MessageId, Topic, UnixMillis};
 
 use crate::documents::engine::StateEngine;
 use crate::documents::{Documents, Overlay, StateFile};
 use crate::file::DirectoryLock;
-use crate::queue::early::Early;
 use crate::queue::engine::QueueEngine;
+use crate::queue::memory::Memory;
 use crate::queue::mirror::{Mirror, signed};
-use crate::queue::parcels::Last;
 use crate::queue::read::Readers;
-use crate::queue::rows::Encoder;
 use crate::queue::{Burial, Op, Settled, batch, dead, read};
 use crate::schema::{QUEUE, STATE};
 use crate::space::Space;
@@ -73,17 +71,19 @@ impl Store {
             connection,
             mirror: mirror.clone(),
             space: space.clone(),
-            known: opened.takers.iter().map(|t| t.id).collect(),
-            reserved: found.next_message_id.saturating_add(batch::ID_BLOCK),
-            encoder: Encoder::default(),
-            early: Early::default(),
-            last: Last::new(),
+            memory: Memory {
+                known: opened.takers.iter().map(|t| t.id).collect(),
+                reserved: found.next_message_id.saturating_add(batch::ID_BLOCK),
+                ..Memory::default()
+            },
+            lag: options.lag,
             max_dead_bytes: options.max_bytes / DEAD_SHARE,
             full: false,
             path: path.clone(),
         };
         let readers = Readers::new(&path, options.on_fatal.clone());
-        let queue = Writer::start(&path, options.linger, options.on_fatal.clone(), engine)?;
+        let times = (options.linger, options.lag);
+        let queue = Writer::start(&path, times, options.on_fatal.clone(), engine)?;
 
         let path = dir.join(STATE.file);
         let connection = salvage::open_state(&path, used, &mut opened)?;
@@ -97,7 +97,7 @@ impl Store {
             full: false,
         };
         let on_fatal = options.on_fatal.clone();
-        let writer = Writer::start(&path, options.linger, on_fatal, engine)?;
+        let writer = Writer::start(&path, (options.linger, Duration::ZERO), on_fatal, engine)?;
         let state = Arc::new(StateFile {
             writer,
             readers: Readers::new(&path, options.on_fatal),
@@ -124,6 +124,7 @@ impl Store {
     /// mirror's lock: the writer gets operations in the order in which the books changed.
     fn push(&self, mut mirror: MutexGuard<'_, Mirror>, op: Op, done: Option<Done>) {
         let job = Job {
+            at: Instant::now(),
             urgent: done.is_some() || matches!(op, Op::Append(_)),
             cost: op.cost(),
             op,

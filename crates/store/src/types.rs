@@ -25,6 +25,11 @@ pub type OnFatal = Arc<dyn Fn(&StoreError) + Send + Sync>;
 pub struct Options {
     /// How long an append may wait for others before it is committed: zero commits at once.
     pub linger: Duration,
+    /// How long counters of messages that were never written may be in memory only. Zero writes
+    /// them at once, and all other messages with the first that is due; otherwise a commit waits
+    /// for as long as the oldest message that is not acknowledged may linger, and what a kill
+    /// takes are counts of what was delivered.
+    pub lag: Duration,
     /// `store.max_bytes`: bytes of both files together above which [`crate::Store::health`] refuses.
     /// Dead letters may have a sixteenth of it.
     pub max_bytes: u64,
@@ -38,6 +43,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             linger: Duration::ZERO,
+            lag: Duration::ZERO,
             max_bytes: 1 << 30,
             min_free_disk: 256 << 20,
             on_fatal: None,

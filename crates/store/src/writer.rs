@@ -12,8 +12,13 @@ use iotedge_telemetry::event;
 
 use crate::{Done, OnFatal, StoreError};
 
-/// How long an operation that nobody waits for may stay uncommitted.
-const LAZY: Duration = Duration::from_millis(50);
+/// How long an operation that nobody waits for may stay uncommitted, where counters may lag: a
+/// removal a commit of its own would cost the card as much as the message did.
+const LAZY: Duration = Duration::from_millis(500);
+/// How long otherwise, and the pause before the first chore.
+const SOON: Duration = Duration::from_millis(50);
+/// Bytes of operations that nobody waits for at which they are committed at once.
+const LAZY_ENOUGH: u64 = 64 << 10;
 /// Bytes waiting at which a lingering commit is due at once.
 const ENOUGH: u64 = 1 << 20;
 /// Pause before a batch is tried again on a full disk.
@@ -27,6 +32,8 @@ pub(crate) struct Job<Op> {
     pub(crate) cost: u64,
     /// Whether it makes a commit due after the linger; otherwise it rides along.
     pub(crate) urgent: bool,
+    /// When it came.
+    pub(crate) at: Instant,
 }
 
 /// What a writer is asked to do.
@@ -75,6 +82,17 @@ pub(crate) trait Engine: Send + 'static {
         waiting: &Waiting<'_, Self::Op>,
     );
 
+    /// Takes out what need not be written any more, in order, and what goes with it: those jobs
+    /// are done. The first job that has to be written ends them.
+    fn spare(&mut self, _batch: &mut Vec<Job<Self::Op>>) -> Vec<Job<Self::Op>> {
+        Vec::new()
+    }
+
+    /// The last word: what is in memory only goes into the file.
+    fn close(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Work for a quiet moment; says how long until there is more of it.
     fn chore(&mut self) -> Result<Option<Duration>, StoreError>;
 }
@@ -84,6 +102,7 @@ struct State<Op: Operation> {
     /// Where in `waiting` one of each key is.
     keyed: HashMap<Op::Key, usize>,
     bytes: u64,
+    lazy_bytes: u64,
     urgent_since: Option<Instant>,
     lazy_since: Option<Instant>,
     /// A batch failed on a full disk: nothing is due before this.
@@ -116,11 +135,37 @@ impl<Op: Operation> State<Op> {
         };
         let first = since.is_none();
         if first {
-            *since = Some(Instant::now());
+            *since = Some(job.at);
         }
-        let before = self.bytes;
-        self.bytes += self.add(job);
-        first || (before < ENOUGH && self.bytes >= ENOUGH)
+        let (before, lazy_before, urgent) = (self.bytes, self.lazy_bytes, job.urgent);
+        let cost = self.add(job);
+        self.bytes += cost;
+        if !urgent {
+            self.lazy_bytes += cost;
+        }
+        let enough = before < ENOUGH && self.bytes >= ENOUGH;
+        let lazy_enough = lazy_before < LAZY_ENOUGH && self.lazy_bytes >= LAZY_ENOUGH;
+        first || enough || lazy_enough
+    }
+
+    /// Puts jobs in front again, behind which others have come.
+    fn put_back(&mut self, jobs: Vec<Job<Op>>) {
+        let arrived = self.take();
+        (self.bytes, self.lazy_bytes) = (0, 0);
+        for job in jobs.into_iter().chain(arrived) {
+            let since = if job.urgent {
+                &mut self.urgent_since
+            } else {
+                &mut self.lazy_since
+            };
+            *since = Some(since.map_or(job.at, |since| since.min(job.at)));
+            let urgent = job.urgent;
+            let cost = self.add(job);
+            self.bytes += cost;
+            if !urgent {
+                self.lazy_bytes += cost;
+            }
+        }
     }
 
     fn take(&mut self) -> Vec<Job<Op>> {
@@ -132,6 +177,7 @@ impl<Op: Operation> State<Op> {
 struct Shared<Op: Operation> {
     path: PathBuf,
     linger: Duration,
+    lazy: Duration,
     on_fatal: Option<OnFatal>,
     state: Mutex<State<Op>>,
     arrived: Condvar,
@@ -159,6 +205,9 @@ impl<Op: Operation> Waiting<'_, Op> {
         }
         let bytes: u64 = taken.iter().map(|job: &Job<Op>| job.cost).sum();
         state.bytes = state.bytes.saturating_sub(bytes);
+        let lazy = taken.iter().filter(|job| !job.urgent);
+        let lazy: u64 = lazy.map(|job| job.cost).sum();
+        state.lazy_bytes = state.lazy_bytes.saturating_sub(lazy);
         taken
     }
 }
@@ -172,18 +221,20 @@ pub(crate) struct Writer<Op: Operation> {
 impl<Op: Operation> Writer<Op> {
     pub(crate) fn start<E: Engine<Op = Op>>(
         path: &Path,
-        linger: Duration,
+        (linger, lag): (Duration, Duration),
         on_fatal: Option<OnFatal>,
         engine: E,
     ) -> Result<Self, StoreError> {
         let shared = Arc::new(Shared {
             path: path.to_path_buf(),
             linger,
+            lazy: if lag.is_zero() { SOON } else { LAZY },
             on_fatal,
             state: Mutex::new(State {
                 waiting: Vec::new(),
                 keyed: HashMap::new(),
                 bytes: 0,
+                lazy_bytes: 0,
                 urgent_since: None,
                 lazy_since: None,
                 not_before: None,
@@ -289,9 +340,10 @@ fn take<Op: Operation>(shared: &Shared<Op>, chore_at: Option<Instant>) -> Taken<
         if state.closing && state.waiting.is_empty() {
             return Taken::End;
         }
-        let due = due(&state, shared.linger, now);
+        let due = due(&state, shared, now);
         if due.is_some_and(|due| due <= now) {
             state.bytes = 0;
+            state.lazy_bytes = 0;
             state.urgent_since = None;
             state.lazy_since = None;
             return Taken::Batch(state.take());
@@ -316,14 +368,14 @@ fn take<Op: Operation>(shared: &Shared<Op>, chore_at: Option<Instant>) -> Taken<
     }
 }
 
-fn due<Op: Operation>(state: &State<Op>, linger: Duration, now: Instant) -> Option<Instant> {
+fn due<Op: Operation>(state: &State<Op>, shared: &Shared<Op>, now: Instant) -> Option<Instant> {
     if state.closing && !state.waiting.is_empty() {
         return Some(now);
     }
-    let urgent = state.urgent_since.map(|since| since + linger);
-    let lazy = state.lazy_since.map(|since| since + LAZY);
+    let urgent = state.urgent_since.map(|since| since + shared.linger);
+    let lazy = state.lazy_since.map(|since| since + shared.lazy);
     let mut due = [urgent, lazy].into_iter().flatten().min()?;
-    if state.bytes >= ENOUGH {
+    if state.bytes >= ENOUGH || state.lazy_bytes >= LAZY_ENOUGH {
         due = now;
     }
     Some(state.not_before.map_or(due, |not| due.max(not)))
@@ -346,7 +398,7 @@ fn body<E: Engine>(shared: &Shared<E::Op>, mut engine: E) {
     let left = {
         let mut state = shared.lock();
         state.ended = Some(error.clone());
-        state.bytes = 0;
+        (state.bytes, state.lazy_bytes) = (0, 0);
         state.take()
     };
     tell(left, &Err(error.clone()));
@@ -378,15 +430,45 @@ fn run<E: Engine>(shared: &Shared<E::Op>, engine: &mut E) -> Result<(), StoreErr
     let mut chore_at = Some(Instant::now());
     loop {
         match take(shared, chore_at) {
-            Taken::End => return Ok(()),
+            Taken::End => return engine.close(),
             Taken::Chore => chore_at = engine.chore()?.map(|pause| Instant::now() + pause),
-            Taken::Batch(batch) => {
-                commit(shared, engine, batch)?;
-                // A commit may have left something to clear away.
-                chore_at = chore_at.or_else(|| Some(Instant::now() + LAZY));
+            Taken::Batch(mut batch) => {
+                let spared = engine.spare(&mut batch);
+                tell(spared, &Ok(()));
+                if let Some(batch) = still_due(shared, batch) {
+                    commit(shared, engine, batch)?;
+                }
+                // It may have left something to clear away, or to write later.
+                chore_at = chore_at.or_else(|| Some(Instant::now() + SOON));
             }
         }
     }
+}
+
+/// Puts jobs back if none of them has waited long enough.
+fn still_due<Op: Operation>(shared: &Shared<Op>, batch: Vec<Job<Op>>) -> Option<Vec<Job<Op>>> {
+    let now = Instant::now();
+    let waits = |job: &Job<Op>| {
+        let patience = if job.urgent {
+            shared.linger
+        } else {
+            shared.lazy
+        };
+        job.at + patience > now
+    };
+    let cost = |lazy: bool| -> u64 {
+        let jobs = batch.iter().filter(|job| !lazy || !job.urgent);
+        jobs.map(|job| job.cost).sum()
+    };
+    if !batch.iter().all(waits) || cost(false) >= ENOUGH || cost(true) >= LAZY_ENOUGH {
+        return Some(batch);
+    }
+    let mut state = shared.lock();
+    if state.closing {
+        return Some(batch);
+    }
+    state.put_back(batch);
+    None
 }
 
 /// One call of the engine; a panic in it is an error like any other that ends the writer.
@@ -458,15 +540,6 @@ fn keep<Op: Operation>(shared: &Shared<Op>, kept: Vec<Job<Op>>, error: StoreErro
         tell(kept, &Err(error));
         return;
     }
-    let now = Instant::now();
-    state.not_before = Some(now + RETRY);
-    if !kept.is_empty() {
-        state.lazy_since = Some(now);
-    }
-    let arrived = state.take();
-    state.bytes = kept
-        .into_iter()
-        .chain(arrived)
-        .map(|job| state.add(job))
-        .sum();
+    state.not_before = Some(Instant::now() + RETRY);
+    state.put_back(kept);
 }

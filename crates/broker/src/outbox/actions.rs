@@ -122,7 +122,7 @@ impl Shared {
         let id = core.next_message();
         let queue = taker.and_then(|taker| core.queue_of(taker)).cloned();
         if let Some(queue) = &queue {
-            queue.feed.append_unread();
+            queue.feed.append_unread(id);
         }
         let told = queue.clone();
         let revived = self.store.revive(

@@ -217,28 +217,31 @@ impl Feed {
     /// does not come out before that.
     pub(crate) fn append(&self, delivery: Delivery, hold: bool) {
         let mut state = self.lock();
-        let rows = state.rows();
-        rows.pending += 1;
-        rows.appended += 1;
-        if state.caught_up && state.wake.is_some() && !state.is_full(&self.env) {
+        let id = delivery.message.id;
+        state.expect(id);
+        let live = state.caught_up || state.joined.is_some();
+        if live && state.wake.is_some() && !state.is_full(&self.env) {
+            let caught_up = state.caught_up;
             let rows = state.rows();
-            rows.cursor = Some(delivery.message.id);
+            if caught_up {
+                rows.cursor = Some(id);
+            }
             if hold {
-                rows.held.push_back(delivery.message.id);
+                rows.held.push_back(id);
             }
             state.put_unhanded(delivery);
         } else {
+            state.part();
             state.caught_up = false;
         }
     }
 
     /// A row that the consumer has to read is about to be handed to the store, under the broker's
     /// lock. To be followed by [`Feed::committed`].
-    pub(crate) fn append_unread(&self) {
+    pub(crate) fn append_unread(&self, id: MessageId) {
         let mut state = self.lock();
-        let rows = state.rows();
-        rows.pending += 1;
-        rows.appended += 1;
+        state.expect(id);
+        state.part();
         state.caught_up = false;
     }
 
@@ -257,8 +260,12 @@ impl Feed {
     /// not be committed was refused to its publisher, and is not to come out any more.
     pub(crate) fn committed(&self, id: MessageId, kept: bool) {
         let mut state = self.lock();
+        let joined = state.joined;
         let rows = state.rows();
         rows.pending = rows.pending.saturating_sub(1);
+        if joined.is_some_and(|joined| id <= joined) {
+            rows.behind = rows.behind.saturating_sub(1);
+        }
         if !kept {
             state.forget(id);
         }
@@ -294,7 +301,7 @@ impl Feed {
             bytes: limit.bytes,
         };
         loop {
-            let (after, idle, appended) = {
+            let (after, idle, appended, joined) = {
                 let mut state = self.lock();
                 if state.epoch != epoch {
                     return None;
@@ -314,7 +321,12 @@ impl Feed {
                 }
                 let rows = state.rows();
                 rows.dropped = Some(BTreeSet::new());
-                (rows.cursor, rows.pending == 0, rows.appended)
+                let (cursor, appended) = (rows.cursor, rows.appended);
+                let idle = match state.joined {
+                    None => state.rows().pending == 0,
+                    Some(_) => state.rows().behind == 0,
+                };
+                (cursor, idle, appended, state.joined)
             };
             let rows = self.read(after, &taking);
             let mut state = self.lock();
@@ -326,13 +338,20 @@ impl Feed {
                 state.woken = false;
                 return Some(DrainState::Empty);
             };
+            // It may have been left while the store was read.
+            let joined = joined.filter(|_| state.joined == joined);
+            let mut rows = rows;
+            rows.retain(|row| joined.is_none_or(|joined| row.message.id <= joined));
             if rows.is_empty() {
                 let rows = state.rows();
                 rows.dropped = None;
-                let pending = rows.pending;
-                if idle && rows.appended == appended {
-                    state.caught_up = true;
+                let (pending, new) = (rows.pending, rows.appended != appended);
+                if idle && (joined.is_some() || (!new && state.joined.is_none())) {
+                    state.catch_up();
                 } else if pending > 0 {
+                    if state.joined.is_none() {
+                        state.join();
+                    }
                     // The commit wakes.
                     state.woken = false;
                     return Some(DrainState::Empty);
@@ -397,7 +416,7 @@ impl Feed {
     fn take_live(&self, state: &mut State, taking: &mut Taking, out: &mut Vec<Taken>) {
         while !taking.is_full() {
             let plain = state.plain.first();
-            let kept = if taking.kept > 0 && !state.is_held() {
+            let kept = if taking.kept > 0 && !state.is_held() && !state.is_joining() {
                 state.first_handed()
             } else {
                 None

@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::bulk;
 use super::dead::DeadBytes;
 use super::early::Early;
+use super::memory::Memory;
 use super::mirror::{REMOVED, Tallies, Tally, signed};
 use super::parcels::{Last, Opened, Packing};
 use super::rows::{COLUMNS, Encoder, identifiers_column, json};
@@ -53,6 +54,8 @@ pub(crate) struct Batch<'a> {
     pub(super) last: &'a mut Last,
     pub(super) parcels: Opened,
     pub(super) tallies: Tallies,
+    /// What earlier messages came to that were never written: booked, and not in the file.
+    owed: Tallies,
     booked_removed: Tally,
     highest: u64,
 }
@@ -60,13 +63,17 @@ pub(crate) struct Batch<'a> {
 impl<'a> Batch<'a> {
     pub(crate) fn new(
         connection: &'a Connection,
-        encoder: &'a mut Encoder,
-        known: &'a mut HashSet<TakerId>,
-        reserved: &'a mut u64,
-        early: &'a mut Early,
-        last: &'a mut Last,
+        memory: &'a mut Memory,
         max_dead_bytes: u64,
     ) -> Self {
+        let Memory {
+            encoder,
+            known,
+            reserved,
+            early,
+            last,
+            owed,
+        } = memory;
         Self {
             connection,
             encoder,
@@ -80,8 +87,9 @@ impl<'a> Batch<'a> {
             last,
             parcels: Opened::new(),
             tallies: Tallies::new(),
+            owed: owed.tallies.clone(),
             booked_removed: Tally::default(),
-            highest: 0,
+            highest: owed.highest,
         }
     }
 
@@ -285,8 +293,9 @@ impl<'a> Batch<'a> {
         }
         self.write_staged()?;
         self.last.remove(&id);
-        if let Some(tally) = self.tallies.remove(&id) {
-            write_tally(self.connection, id, &tally)?;
+        let booked = [self.owed.remove(&id), self.tallies.remove(&id)];
+        for tally in booked.iter().flatten() {
+            write_tally(self.connection, id, tally)?;
         }
         let key = signed(id.0);
         let mut moved = Tally::default();
@@ -503,6 +512,13 @@ impl<'a> Batch<'a> {
         }
         self.write_dead_bytes()?;
         for (id, tally) in &self.tallies {
+            if let Some(owed) = self.owed.get_mut(id) {
+                owed.add(tally, 1);
+            } else {
+                write_tally(self.connection, *id, tally)?;
+            }
+        }
+        for (id, tally) in &self.owed {
             write_tally(self.connection, *id, tally)?;
         }
         if self.highest.saturating_add(ID_BLOCK / 2) > *self.reserved {
@@ -518,7 +534,7 @@ impl<'a> Batch<'a> {
 }
 
 impl Settled {
-    fn count(self, tally: &mut Tally) {
+    pub(super) fn count(self, tally: &mut Tally) {
         match self {
             Self::Delivered => tally.delivered += 1,
             Self::Dropped(reason) => tally.drop(reason, 1),

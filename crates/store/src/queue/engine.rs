@@ -1,6 +1,5 @@
 //! What the writer thread of `queue.db` does.
 
-use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,11 +9,11 @@ use iotedge_telemetry::METRICS;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::batch::{Batch, release};
-use super::early::Early;
+use super::memory::Memory;
 use super::mirror::{Mirror, Tallies, signed};
 use super::parcel;
-use super::parcels::{self, Last};
-use super::rows::Encoder;
+use super::parcels;
+use super::spare;
 use super::{Op, Settled};
 use crate::space::Space;
 use crate::writer::{Engine, Job, Waiting};
@@ -30,11 +29,8 @@ pub(crate) struct QueueEngine {
     pub(crate) connection: Connection,
     pub(crate) mirror: Arc<Mutex<Mirror>>,
     pub(crate) space: Arc<Space>,
-    pub(crate) known: HashSet<TakerId>,
-    pub(crate) reserved: u64,
-    pub(crate) encoder: Encoder,
-    pub(crate) early: Early,
-    pub(crate) last: Last,
+    pub(crate) memory: Memory,
+    pub(crate) lag: Duration,
     pub(crate) max_dead_bytes: u64,
     pub(crate) full: bool,
 }
@@ -42,20 +38,13 @@ pub(crate) struct QueueEngine {
 impl QueueEngine {
     fn transaction(&mut self, batch: &[Job<Op>]) -> rusqlite::Result<Tallies> {
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
-        let mut inside = Batch::new(
-            &self.connection,
-            &mut self.encoder,
-            &mut self.known,
-            &mut self.reserved,
-            &mut self.early,
-            &mut self.last,
-            self.max_dead_bytes,
-        );
+        let mut inside = Batch::new(&self.connection, &mut self.memory, self.max_dead_bytes);
         for job in batch {
             inside.apply(&job.op)?;
         }
         let booked = inside.finish()?;
         self.connection.execute_batch("COMMIT")?;
+        self.memory.owed.clear();
         Ok(booked)
     }
 
@@ -64,9 +53,9 @@ impl QueueEngine {
         if !self.connection.is_autocommit() {
             self.connection.execute_batch("ROLLBACK")?;
         }
-        self.known = super::load::known(&self.connection)?;
-        self.reserved = super::load::reserved(&self.connection)?;
-        self.last.clear();
+        self.memory.known = super::load::known(&self.connection)?;
+        self.memory.reserved = super::load::reserved(&self.connection)?;
+        self.memory.last.clear();
         Ok(())
     }
 
@@ -160,7 +149,45 @@ impl Engine for QueueEngine {
         self.settle(given_up.iter(), &Tallies::new());
     }
 
+    fn spare(&mut self, batch: &mut Vec<Job<Op>>) -> Vec<Job<Op>> {
+        if self.lag.is_zero() {
+            return Vec::new();
+        }
+        let (done, booked) = spare::spare(batch, &self.memory.known, &mut self.memory.owed);
+        if !done.is_empty() {
+            self.settle(done.iter(), &booked);
+        }
+        done
+    }
+
+    fn close(&mut self) -> Result<(), StoreError> {
+        match self.memory.owed.since {
+            Some(_) => self.commit(&[]),
+            None => Ok(()),
+        }
+    }
+
     fn chore(&mut self) -> Result<Option<Duration>, StoreError> {
+        let Some(since) = self.memory.owed.since else {
+            return self.clear_up();
+        };
+        let left = self.lag.saturating_sub(since.elapsed());
+        if !left.is_zero() {
+            let pause = self.clear_up()?;
+            return Ok(Some(pause.map_or(left, |pause| pause.min(left))));
+        }
+        match self.commit(&[]) {
+            Ok(()) => self.clear_up(),
+            // They wait for room in memory.
+            Err(StoreError::DiskFull { .. }) => self.clear_up().map(|p| p.or(Some(PROBE))),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl QueueEngine {
+    /// Looks for room, clears away rows of removed takers, gives back pages.
+    fn clear_up(&mut self) -> Result<Option<Duration>, StoreError> {
         if self.full {
             let probe = file::probe(&self.connection);
             return match probe.map_err(|e| self.error(&e)) {
@@ -302,15 +329,13 @@ mod tests {
                 connection,
                 mirror: mirror.clone(),
                 space: space.clone(),
-                known: HashSet::new(),
-                reserved: 0,
-                encoder: Encoder::default(),
-                early: Early::default(),
-                last: Last::new(),
+                memory: Memory::default(),
+                lag: Duration::ZERO,
                 max_dead_bytes: 0,
                 full: false,
             };
-            let writer = Writer::start(&path, Duration::ZERO, None, engine).unwrap();
+            let writer =
+                Writer::start(&path, (Duration::ZERO, Duration::ZERO), None, engine).unwrap();
             Self {
                 writer,
                 mirror,
@@ -326,6 +351,7 @@ mod tests {
                 op.expect(|taker, change| mirror.expect(taker, |t| change(t)));
             }
             let job = Job {
+                at: Instant::now(),
                 urgent: wait,
                 cost: op.cost(),
                 op,

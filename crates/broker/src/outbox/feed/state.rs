@@ -29,6 +29,10 @@ pub(crate) struct State {
     /// Every row that is committed is behind the cursor, and new ones come to `kept`. Otherwise
     /// the consumer reads on from the cursor.
     pub(super) caught_up: bool,
+    /// Rows behind this one come to `kept` while the consumer still reads up to it: under a steady
+    /// stream some rows are always on their way to the disk, and it would never be done reading.
+    /// None of them comes out before that.
+    pub(super) joined: Option<MessageId>,
     pub(super) rows: Option<Box<Rows>>,
     /// A publisher has waited in vain: no other one does before there is room again.
     pub(super) given_up: bool,
@@ -45,8 +49,12 @@ pub(super) struct Rows {
     pub(super) cursor: Option<MessageId>,
     /// Rows handed to the store and not committed.
     pub(super) pending: u32,
+    /// Those of them that are to be read before `joined` ends.
+    pub(super) behind: u32,
     /// Rows handed to the store ever.
     pub(super) appended: u64,
+    /// The last of them.
+    pub(super) last: Option<MessageId>,
     /// The newest id that was ever taken out.
     pub(super) newest_out: Option<MessageId>,
     /// Ids that were dropped while the consumer reads the store: it may have read them already.
@@ -177,8 +185,60 @@ impl State {
         }
     }
 
+    /// A row is about to be handed to the store.
+    pub(super) fn expect(&mut self, id: MessageId) {
+        let rows = self.rows();
+        rows.pending += 1;
+        rows.appended += 1;
+        rows.last = Some(id);
+    }
+
+    /// Everything that is committed was read, and some rows are not yet: what comes from now on is
+    /// kept.
+    pub(super) fn join(&mut self) {
+        let rows = self.rows();
+        rows.behind = rows.pending;
+        self.joined = self.rows().last;
+    }
+
+    /// What was to be read before the kept rows was read.
+    pub(super) fn catch_up(&mut self) {
+        self.caught_up = true;
+        if self.joined.take().is_some() {
+            let rows = self.rows();
+            rows.cursor = rows.last;
+        }
+    }
+
+    /// Lets go of the rows that were kept while older ones were read: all of them will be.
+    pub(super) fn part(&mut self) {
+        let Some(joined) = self.joined.take() else {
+            return;
+        };
+        let mut gone = 0;
+        self.kept.retain(|(_, delivery)| {
+            let is_row = delivery.durable && delivery.share.is_none();
+            let goes = is_row && delivery.message.id > joined;
+            if goes {
+                gone += delivery.message.cost();
+            }
+            !goes
+        });
+        self.bytes = self.bytes.saturating_sub(gone);
+        self.rows().held.retain(|held| *held <= joined);
+    }
+
+    /// The next of `kept` waits for rows that are read before it.
+    pub(super) fn is_joining(&self) -> bool {
+        let first = self.kept.front().map(|(_, delivery)| delivery);
+        self.joined.is_some() && first.is_some_and(|d| d.durable && d.share.is_none())
+    }
+
     /// The next of `kept` waits for its commit.
     pub(super) fn is_held(&self) -> bool {
+        if self.joined.is_some() {
+            return false;
+        }
         let held = self.rows.as_ref().and_then(|rows| rows.held.front());
         match (held, self.kept.front()) {
             (Some(held), Some((_, next))) => *held == next.message.id,
@@ -188,9 +248,14 @@ impl State {
 
     /// Lets go of what has a row; it is read again from the store.
     pub(crate) fn forget_kept(&mut self) {
-        if let Some((_, first)) = self.kept.iter().find(|(_, d)| d.share.is_none()) {
-            let first = first.message.id;
-            self.rewind_to(first);
+        let first = self.kept.iter().find(|(_, d)| d.share.is_none());
+        match (first, self.joined.take()) {
+            (Some((_, first)), None) => {
+                let first = first.message.id;
+                self.rewind_to(first);
+            }
+            // The cursor is before them.
+            (_, Some(_)) | (None, None) => {}
         }
         self.kept.clear();
         if let Some(rows) = self.rows_mut() {
@@ -216,6 +281,7 @@ impl State {
     pub(crate) fn rewind_to(&mut self, id: MessageId) {
         self.rows().cursor = before(id);
         self.caught_up = false;
+        self.joined = None;
     }
 
     /// A row that was given up is not to come out any more; the store hides it from reads from now

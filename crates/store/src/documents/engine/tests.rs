@@ -37,7 +37,7 @@ fn bench(linger: Duration) -> Bench {
         full: false,
     };
     let file = StateFile {
-        writer: Writer::start(&path, linger, None, engine).unwrap(),
+        writer: Writer::start(&path, (linger, Duration::ZERO), None, engine).unwrap(),
         readers: Readers::new(&path, None),
         overlay,
         space,
