@@ -227,6 +227,7 @@ def test_killed_while_it_delivers(daemon, upstream, chance, sync):
     assert len(payloads) - count <= WINDOW * 3
     assert resent_out <= BRIDGE_WINDOW * 3
     # A message on its way may reach the upstream before its commit: killed then, it was not accepted
-    # and comes again from its publisher.
-    assert_balanced(gateway, count, distinct)
+    # and comes again from its publisher. Where commits wait for company, one that the upstream has
+    # acknowledged before its commit is only counted, and a kill may take the counts of a second.
+    assert_balanced(gateway, count if sync == "full" else 0, distinct)
     gateway.stop()

@@ -17,7 +17,8 @@
 //! 5. **An id is not given twice.** [`Opened::next_message_id`] is above every id that was ever
 //!    appended: ids are reserved on disk in blocks of 2^32.
 //! 6. **What is gone before its commit was due is never written**, only counted: an append whose
-//!    takers have all acknowledged touches no message or queue row.
+//!    takers have all acknowledged touches no message or queue row. With [`Options::lag`] it brings
+//!    no commit either; its counters reach the file with the next one, or after that time.
 //! 7. **A full disk is no loss.** Appends that find no room fail through `done`; acknowledgements
 //!    and removals are kept and tried again; [`Store::health`] refuses until there is room.
 //! 8. **A writer's end is final.** After any other error or a panic each later operation fails

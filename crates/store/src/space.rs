@@ -1,5 +1,6 @@
 //! How much room there is: the file's size, the disk's floor.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -21,6 +22,7 @@ pub(crate) struct Space {
     asked: Mutex<Option<Instant>>,
     used: Mutex<Vec<(PathBuf, u64)>>,
     sum: AtomicU64,
+    written: AtomicU64,
     /// Files whose last commit found the disk full.
     full: Mutex<Vec<PathBuf>>,
 }
@@ -35,6 +37,7 @@ impl Space {
             asked: Mutex::new(None),
             used: Mutex::new(Vec::new()),
             sum: AtomicU64::new(0),
+            written: AtomicU64::new(0),
             full: Mutex::new(Vec::new()),
         }
     }
@@ -42,6 +45,8 @@ impl Space {
     /// A commit went through: notes how large the file is.
     pub(crate) fn committed(&self, connection: &Connection, path: &Path) {
         lock(&self.full).retain(|p| p != path);
+        self.written
+            .fetch_add(written_since(FRESH), Ordering::Relaxed);
         let number = |sql: &str| -> rusqlite::Result<u64> {
             let value: i64 = connection
                 .prepare_cached(sql)?
@@ -102,6 +107,11 @@ impl Space {
         *lock(&self.asked) = Some(Instant::now());
     }
 
+    /// Bytes that the threads that write have sent to the disk.
+    pub(crate) fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
     /// Bytes in both files.
     pub(crate) fn used(&self) -> u64 {
         self.sum.load(Ordering::Relaxed)
@@ -125,6 +135,24 @@ impl Space {
         }
         Ok(())
     }
+}
+
+/// Bytes that this thread has sent to the disk since it was asked last; none when that is not
+/// longer ago than `pause`, or when the kernel keeps no such books.
+fn written_since(pause: Duration) -> u64 {
+    thread_local! {
+        static LAST: Cell<(Option<Instant>, u64)> = const { Cell::new((None, 0)) };
+    }
+    let (asked, known) = LAST.get();
+    if asked.is_some_and(|at| at.elapsed() < pause) {
+        return 0;
+    }
+    let text = std::fs::read_to_string("/proc/thread-self/io").unwrap_or_default();
+    let mut lines = text.lines();
+    let line = lines.find_map(|line| line.strip_prefix("write_bytes: "));
+    let written = line.and_then(|n| n.parse().ok()).unwrap_or(known);
+    LAST.set((Some(Instant::now()), written));
+    written.saturating_sub(known)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -513,6 +513,13 @@ impl Store {
         self.0.space.used()
     }
 
+    /// Bytes that both writers have sent on their way to the disk since the start, as the kernel
+    /// counts them (`write_bytes` of the threads): whole pages of its cache, nothing on a file
+    /// system in memory. At most a second behind while they write.
+    pub fn written_bytes(&self) -> u64 {
+        self.0.space.written()
+    }
+
     /// Copies both files into the new folder `to` while they are in use: a folder that
     /// [`Store::open`] opens. Each copy is what its file held at one moment, with everything in it
     /// that was reported done before the call; `state.db` is the earlier one. Both are examined

@@ -46,6 +46,7 @@ pub(super) fn status(rooms: &Rooms) -> Reply {
             healthy: health.is_ok(),
             reason: health.err().map(|e| e.to_string()),
             used_bytes: rooms.store.used_bytes(),
+            written_bytes: rooms.store.written_bytes(),
             max_bytes: rooms.config.store.max_bytes,
             pending_bytes: rooms.store.pending_bytes(),
         },

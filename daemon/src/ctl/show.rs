@@ -45,9 +45,10 @@ pub(super) fn status(status: &Status, out: &mut dyn Write) -> io::Result<()> {
     };
     writeln!(
         out,
-        "store {} of {}{health}",
+        "store {} of {}, {} written{health}",
         bytes(store.used_bytes),
-        bytes(store.max_bytes)
+        bytes(store.max_bytes),
+        bytes(store.written_bytes)
     )?;
     writeln!(out, "dropped {}", counts(&status.dropped))?;
     writeln!(out)?;

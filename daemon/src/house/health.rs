@@ -21,6 +21,7 @@ impl Health for Rooms {
             plain("retained_messages", broker.retained as u64),
             plain("session_messages_queued", broker.queued),
             plain("store_bytes", self.store.used_bytes()),
+            plain("store_written_bytes", self.store.written_bytes()),
         ];
         let upstreams = self.bridge.status();
         for upstream in &upstreams {

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use iotedge_model::DropReason;
 use iotedge_store::{Opened, Options as StoreOptions, Store, TakerKind};
@@ -30,9 +31,18 @@ fn make_directory(path: &Path) -> Result<(), Problems> {
         .map_err(|e| problem(format!("data_dir {}: {e}", path.display())))
 }
 
+/// How old counters of messages that were never written may be after a crash, where commits wait
+/// for company.
+const COUNTERS_LAG: Duration = Duration::from_secs(1);
+
 fn open_store(config: &Config, fatal: Arc<Fatal>) -> Result<(Store, Opened), Problems> {
     let options = StoreOptions {
         linger: config.store.linger,
+        lag: if config.store.linger.is_zero() {
+            Duration::ZERO
+        } else {
+            COUNTERS_LAG
+        },
         max_bytes: config.store.max_bytes,
         min_free_disk: config.store.min_free_disk,
         on_fatal: Some(Arc::new(move |error| {

@@ -336,6 +336,9 @@ answers! { "snake_case"
         reason: Option<String>,
         /// Bytes of both files.
         used_bytes: u64,
+        /// Bytes that the store has sent to the disk since the start; 0 where the kernel does not
+        /// count them.
+        written_bytes: u64,
         /// `store.max_bytes`.
         max_bytes: u64,
         /// Bytes that wait for their commit.
