@@ -19,6 +19,7 @@ help:
 	@echo "make bench-rules    a rule beside a bare JSON parse, 1,000 rules beside one, memory of a rule"
 	@echo "make bench-shadows  device shadows beside bare SQLite, and what 100,000 of them cost"
 	@echo "make bench-c  libiotedge beside libmosquitto: rates and memory of a client"
+	@echo "make bench-bridge   the bridge beside mosquitto's and bare SQLite, and bytes to the disk"
 	@echo "make bench-policy  what a policy decision costs, alone and on the way of a publish"
 	@echo "make kills   SIGKILL during mixed traffic, 200 times with each way to sync"
 	@echo "make soak    ten minutes of clients that come and go: memory does not grow"
@@ -134,6 +135,13 @@ bench-c:
 	@. packaging/apt.sh && apt_install mosquitto libmosquitto-dev gcc libc6-dev python3 openssl
 	@$(RUST) cargo build --locked --release -p iotedge-ffi
 	@python3 benches/clients.py --check $(ARGS)
+
+.PHONY: bench-bridge
+bench-bridge:
+	@. packaging/apt.sh && apt_install mosquitto python3
+	@$(RUST) cargo build --locked --release -p iotedge
+	@python3 benches/bridge.py $(ARGS)
+	@$(RUST) cargo bench --locked -q -p iotedge-store --bench flash
 
 memory:
 	@. packaging/apt.sh && apt_install mosquitto python3 openssl
