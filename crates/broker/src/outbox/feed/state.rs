@@ -249,13 +249,10 @@ impl State {
     /// Lets go of what has a row; it is read again from the store.
     pub(crate) fn forget_kept(&mut self) {
         let first = self.kept.iter().find(|(_, d)| d.share.is_none());
-        match (first, self.joined.take()) {
-            (Some((_, first)), None) => {
-                let first = first.message.id;
-                self.rewind_to(first);
-            }
-            // The cursor is before them.
-            (_, Some(_)) | (None, None) => {}
+        // Where they were kept while older ones were read, the cursor is before those.
+        if let (Some((_, first)), None) = (first, self.joined.take()) {
+            let first = first.message.id;
+            self.rewind_to(first);
         }
         self.kept.clear();
         if let Some(rows) = self.rows_mut() {
