@@ -152,9 +152,17 @@ impl Authority {
         self.invalidate();
     }
 
-    /// The policies of a principal that is no certificate, by their names.
-    fn configured(&self, principal: &Principal, compiled: &Compiled) -> Policies {
+    /// The policies of a principal that is no registered certificate, by their names.
+    fn configured(
+        &self,
+        principal: &Principal,
+        pass: Option<&Pass>,
+        compiled: &Compiled,
+    ) -> Policies {
         let configured = self.configured.load();
+        if let Some(pass) = pass {
+            return compiled.policies(configured.listeners.get(&pass.listener));
+        }
         match &principal.kind {
             PrincipalKind::Anonymous { listener }
             | PrincipalKind::LocalUser {
@@ -211,16 +219,11 @@ impl Authority {
             _ => None,
         };
         let other;
-        let (policies, names) = match (known, &pass) {
-            (Some(known), _) => (&known.policies, Some(&*known.names)),
-            (None, Some(pass)) => {
-                let configured = self.configured.load();
-                other = compiled.policies(configured.listeners.get(&pass.listener));
-                (&other, Some(&pass.names))
-            }
-            (None, None) => {
-                other = self.configured(request.principal, &compiled);
-                (&other, None)
+        let (policies, names) = match known {
+            Some(known) => (&known.policies, Some(&*known.names)),
+            None => {
+                other = self.configured(request.principal, pass.as_deref(), &compiled);
+                (&other, pass.as_ref().map(|pass| &pass.names))
             }
         };
         let mut speaking = Speaking::of(policies, pass.as_ref().filter(|_| known.is_none()));
@@ -236,31 +239,42 @@ impl Authority {
             speaking.add_groups(record, &compiled);
         }
         let mut attributes = [""; 2];
+        let connect = request
+            .connect
+            .map(|facts| connect_facts(facts, &mut attributes));
         let question = Request {
             action: request.action,
             resource: request.resource,
             context: Context {
-                transport: match request.client_id {
-                    "" => Transport::Http,
-                    _ => Transport::Mqtt,
-                },
-                source_ip: request.source_ip,
-                domain_name: request.link.server_name,
-                secure: request.link.secure,
                 now: self.time(&compiled),
-                certificate_id: id.map(CertificateId::as_str),
                 certificate: names,
                 thing,
-                connect: request
-                    .connect
-                    .map(|facts| connect_facts(facts, &mut attributes)),
-                ..Context::new(&self.scope, request.client_id)
+                connect,
+                ..self.context(request)
             },
         };
         let obstacle = self
             .standing(request.principal, pass.as_deref())
             .or_else(|| speaking.missing.as_deref().map(without));
         answer(&speaking, obstacle, &question)
+    }
+
+    /// What the request itself says of who asks.
+    fn context<'a>(&'a self, request: &AuthRequest<'a>) -> Context<'a> {
+        Context {
+            transport: match request.client_id {
+                "" => Transport::Http,
+                _ => Transport::Mqtt,
+            },
+            source_ip: request.source_ip,
+            domain_name: request.link.server_name,
+            secure: request.link.secure,
+            certificate_id: request
+                .principal
+                .certificate_id()
+                .map(CertificateId::as_str),
+            ..Context::new(&self.scope, request.client_id)
+        }
     }
 
     fn thing<'a>(&self, request: &AuthRequest<'a>, record: &'a ThingRecord) -> Thing<'a> {

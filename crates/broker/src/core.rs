@@ -209,11 +209,7 @@ impl Core {
         now: &iotedge_model::Now,
         limits: &Limits,
     ) {
-        let waited = match record.ended_at {
-            Some(end) if record.ended_trusted && now.trusted => now.wall.0.saturating_sub(end.0),
-            Some(_) => record.waited,
-            None => 0,
-        };
+        let waited = waited(&record, now);
         // A will before the last one was about to be published.
         let will = wills.pop().map(|will| DelayedWill::load(will, now, waited));
         let over = wills.into_iter();
@@ -261,12 +257,8 @@ impl Core {
         for row in subscriptions {
             match SharedFilter::new(&row.text) {
                 Ok(shared) => {
-                    self.add_subscription(
-                        key,
-                        row.text.clone(),
-                        shared,
-                        subscription_options(&row),
-                    );
+                    let options = subscription_options(&row);
+                    self.add_subscription(key, row.text.clone(), shared, options);
                 }
                 Err(error) => {
                     tracing::error!(filter = %row.text, %error, "a stored subscription is no filter");
@@ -536,6 +528,15 @@ impl Gathered {
             remote: self.remote.finish().unwrap_or(nothing),
             local: self.local.finish(),
         }
+    }
+}
+
+/// Milliseconds that a session has waited for its client.
+fn waited(record: &SessionRecord, now: &iotedge_model::Now) -> u64 {
+    match record.ended_at {
+        Some(end) if record.ended_trusted && now.trusted => now.wall.0.saturating_sub(end.0),
+        Some(_) => record.waited,
+        None => 0,
     }
 }
 
