@@ -79,13 +79,12 @@ impl Bridge {
         }
         let (given, mut links, mut tasks) = (links, Vec::new(), Vec::new());
         for (config, connector) in given {
-            let shared = Arc::new(Shared::new(config, clock.now()));
+            let shared = Arc::new(Shared::new(config, connector, clock.now()));
             let notify = Arc::new(Notify::new());
             let out = attach(&shared.config, broker, &notify)?;
             let around = Around {
                 broker: broker.clone(),
                 clock: clock.clone(),
-                connector,
             };
             let task = Task::new(shared.clone(), around, notify, out)?;
             tasks.push(runtime.spawn(task.run()));
@@ -109,6 +108,11 @@ impl Bridge {
                 tracing::error!(event = iotedge_telemetry::event::UPSTREAM, %error, "an upstream's task did not end well");
             }
         }
+    }
+
+    pub(crate) fn link(&self, upstream: &str) -> Option<Arc<Shared>> {
+        let mut links = self.links.iter();
+        links.find(|l| l.config.name == upstream).cloned()
     }
 
     fn desire(&self, upstream: &str, desired: Desired) -> bool {

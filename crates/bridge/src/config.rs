@@ -8,6 +8,7 @@ use rustls::sign::SigningKey;
 use thiserror::Error;
 
 use crate::endpoint::{Endpoint, Proxy};
+use crate::preset::Kind;
 
 /// One upstream.
 #[derive(Clone)]
@@ -17,6 +18,8 @@ pub struct Config {
     /// `mqtt://host[:1883]`, `mqtts://host[:8883]`, `ws://host[:80]/path` or `wss://host[:443]/path`;
     /// without a path `/mqtt`.
     pub url: String,
+    /// What is at the other end.
+    pub kind: Kind,
     /// The version of MQTT that is spoken.
     pub version: Version,
     /// The client id there.
@@ -44,6 +47,12 @@ pub struct Config {
     pub clean_session: bool,
     /// How many messages may wait for their PUBACK.
     pub max_in_flight: u16,
+    /// Messages sent in a second at most; `None`: no limit.
+    pub max_rate: Option<u64>,
+    /// Bytes of packets sent in a second at most; `None`: no limit.
+    pub max_byte_rate: Option<u64>,
+    /// Largest payload that the upstream takes, in bytes; `None`: no limit of its own.
+    pub max_payload_bytes: Option<usize>,
     /// Largest packet in bytes, both ways; a larger one is dropped with the reason `too-large`
     /// (and acknowledged, when it came in).
     /// AWS IoT takes payloads of 131,072 bytes.
@@ -220,6 +229,7 @@ impl Config {
         Self {
             name: name.into(),
             url: url.into(),
+            kind: Kind::default(),
             version: Version::default(),
             client_id: client_id.into(),
             ca: None,
@@ -233,6 +243,9 @@ impl Config {
             keep_alive: 60,
             clean_session: false,
             max_in_flight: 100,
+            max_rate: None,
+            max_byte_rate: None,
+            max_payload_bytes: None,
             max_packet_bytes: 262_144,
             connect_timeout: Duration::from_secs(10),
             backoff: Backoff::default(),
@@ -274,6 +287,9 @@ impl Config {
         if self.certificate.is_some() != has_key {
             return value("certificate", "stands together with key");
         }
+        if self.max_rate == Some(0) || self.max_byte_rate.is_some_and(|rate| rate < 1024) {
+            return value("max_rate", "at least 1 message and 1024 bytes a second");
+        }
         if self.password_file.is_some() && self.username.is_none() {
             return value("password_file", "needs a username");
         }
@@ -287,6 +303,7 @@ impl Config {
         if let Some(proxy) = &self.proxy {
             proxy.check()?;
         }
+        self.check_kind(tls)?;
         if self.connect_timeout < Duration::from_secs(1) {
             return value("connect_timeout", "at least 1 s");
         }

@@ -7,6 +7,7 @@ use iotedge_model::{Now, UnixMillis};
 use iotedge_ports::LinkState;
 
 use crate::Backoff;
+use crate::uplink::Layer;
 
 /// The state of one link.
 #[derive(Debug)]
@@ -38,7 +39,7 @@ impl Link {
         Self {
             pause: millis(backoff.base),
             backoff,
-            state: LinkState::Connecting,
+            state: LinkState::Resolving,
             reason: "first try".into(),
             since: now.wall,
             up_since: None,
@@ -66,7 +67,40 @@ impl Link {
     /// A try begins.
     pub(crate) fn connecting(&mut self, now: Now) {
         let reason = std::mem::take(&mut self.reason);
-        self.enter(LinkState::Connecting, &reason, now);
+        self.enter(LinkState::Resolving, &reason, now);
+    }
+
+    /// The try is this far. `true`: another state.
+    pub(crate) fn progress(&mut self, layer: Layer, now: Now) -> bool {
+        let state = match layer {
+            Layer::Settings | Layer::Dns => LinkState::Resolving,
+            Layer::Tcp => LinkState::Connecting,
+            _ => LinkState::Handshaking,
+        };
+        let under_way = matches!(
+            self.state,
+            LinkState::Resolving | LinkState::Connecting | LinkState::Handshaking
+        );
+        if !under_way || self.state == state {
+            return false;
+        }
+        let reason = std::mem::take(&mut self.reason);
+        self.enter(state, &reason, now);
+        true
+    }
+
+    /// The other side is silent. A refused subscription stays what is shown.
+    pub(crate) fn degraded(&mut self, reason: &str, now: Now) {
+        if self.state == LinkState::Connected {
+            self.enter(LinkState::Degraded, reason, now);
+        }
+    }
+
+    /// It answers again.
+    pub(crate) fn recovered(&mut self, now: Now) {
+        if self.state == LinkState::Degraded {
+            self.enter(LinkState::Connected, "connected", now);
+        }
     }
 
     /// CONNACK has come.
@@ -115,7 +149,7 @@ impl Link {
 
     /// All subscriptions stand.
     pub(crate) fn subscribed(&mut self, now: Now) {
-        if self.state == LinkState::Misconfigured {
+        if self.state == LinkState::Misconfigured && self.up_since.is_some() {
             self.enter(LinkState::Connected, "connected", now);
         }
     }
@@ -227,6 +261,49 @@ mod tests {
         link.connecting(at(120_005));
         assert_eq!(link.reason(), "not authorized");
         assert_eq!(link.next_retry(), None);
+    }
+
+    #[test]
+    fn a_try_goes_through_its_states_and_silence_is_degraded_until_an_answer() {
+        let mut link = Link::new(Backoff::default(), at(0));
+        link.lost("gone", at(1), 0);
+        link.connecting(at(2));
+        let mut states = vec![link.state()];
+        for layer in [Layer::Dns, Layer::Tcp, Layer::Tls, Layer::Connack] {
+            if link.progress(layer, at(3)) {
+                states.push(link.state());
+            }
+            assert_eq!(
+                link.reason(),
+                "gone",
+                "what the last try met is still shown"
+            );
+        }
+        link.connected(at(4));
+        assert!(!link.progress(Layer::Dns, at(5)), "it is up");
+        link.degraded("silent", at(6));
+        states.push(link.state());
+        assert_eq!(
+            (link.reason(), link.since()),
+            ("silent", UnixMillis(1_000_006))
+        );
+        link.recovered(at(7));
+        states.push(link.state());
+        link.subscription_refused("no", at(8), 0);
+        link.degraded("silent", at(9));
+        states.push(link.state());
+        use LinkState as S;
+        assert_eq!(
+            states,
+            [
+                S::Resolving,
+                S::Connecting,
+                S::Handshaking,
+                S::Degraded,
+                S::Connected,
+                S::Misconfigured
+            ]
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@ use iotedge_store::{Account, Store, TakerKind};
 use tokio::sync::watch;
 
 use crate::link::Link;
+use crate::uplink::Connector;
 use crate::{Config, Direction, Route};
 
 /// What an operator wants of a link.
@@ -65,6 +66,7 @@ impl RouteBooks {
 /// One link.
 pub(crate) struct Shared {
     pub(crate) config: Config,
+    pub(crate) connector: Arc<dyn Connector>,
     pub(crate) link: Mutex<Link>,
     /// In the order of `config.routes`.
     pub(crate) books: Vec<RouteBooks>,
@@ -72,7 +74,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(config: Config, now: Now) -> Self {
+    pub(crate) fn new(config: Config, connector: Arc<dyn Connector>, now: Now) -> Self {
         Self {
             link: Mutex::new(Link::new(config.backoff, now)),
             books: config
@@ -81,6 +83,7 @@ impl Shared {
                 .map(|_| RouteBooks::default())
                 .collect(),
             desired: watch::Sender::new(Desired::Run),
+            connector,
             config,
         }
     }
@@ -94,8 +97,11 @@ impl Shared {
         let routes = routes
             .map(|(route, books)| self.route_status(route, books, store))
             .collect();
+        let (bytes_sent, bytes_received) = self.connector.traffic();
         let link = self.link();
         UpstreamStatus {
+            bytes_sent,
+            bytes_received,
             name: Arc::from(self.config.name.as_str()),
             url: self.config.url.clone(),
             state: link.state(),

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use iotedge_model::{Now, Principal, Source, TopicFilter};
-use iotedge_ports::{BrokerPort, Clock, Delivery, Mailbox};
+use iotedge_model::{Message, Now, Principal, QoS, Source, Topic, TopicFilter};
+use iotedge_ports::{BrokerPort, Clock, Delivery, Mailbox, Publication};
 use tokio::sync::{Notify, watch};
 
 use crate::inbound::{Inbound, Sink};
+use crate::liveness::Liveness;
+use crate::pacing::Pacing;
 use crate::shared::{Desired, Shared};
-use crate::uplink::{Accepted, Connection, Connector, Ended, Event, Kind, Layer};
+use crate::uplink::{Accepted, Connection, Ended, Event, Kind, Layer};
 use crate::window::Window;
 use crate::{ConfigError, Direction};
 
@@ -20,6 +22,7 @@ mod incoming;
 mod outgoing;
 mod suspect;
 
+use connection::Subscribing;
 use incoming::{Blocked, Refused};
 use suspect::Suspect;
 
@@ -71,14 +74,18 @@ const CLOCK_LOOK: Duration = Duration::from_secs(1);
 pub(crate) struct Around {
     pub(crate) broker: Arc<dyn BrokerPort>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) connector: Arc<dyn Connector>,
+}
+
+fn pacing(config: &crate::Config, now: Now) -> Pacing {
+    let largest = config.max_payload_bytes.unwrap_or(config.max_packet_bytes);
+    let largest = u64::try_from(largest).unwrap_or(u64::MAX);
+    Pacing::new(config.max_rate, config.max_byte_rate, largest, now.mono)
 }
 
 pub(crate) struct Task {
     shared: Arc<Shared>,
     broker: Arc<dyn BrokerPort>,
     clock: Arc<dyn Clock>,
-    connector: Arc<dyn Connector>,
     desired: watch::Receiver<Desired>,
     notify: Arc<Notify>,
     /// The upstream filters of inbound routes, each with its place in `config.routes`.
@@ -101,6 +108,10 @@ pub(crate) struct Task {
     refused: Option<Refused>,
     /// The CONNACK of the connection.
     accepted: Accepted,
+    liveness: Liveness,
+    /// Over all connections: an upstream counts that way too.
+    pacing: Pacing,
+    subscribe: Subscribing,
     /// Inbound acknowledgements handed to the library and not on the wire yet.
     acks_queued: usize,
     random: RandomState,
@@ -127,6 +138,7 @@ impl Task {
                 incoming.push((at, filter));
             }
         }
+        let pacing = pacing(&shared.config, around.clock.now());
         Ok(Self {
             incoming,
             principal: Arc::new(Principal::service("bridge")),
@@ -139,8 +151,10 @@ impl Task {
             shared,
             broker: around.broker,
             clock: around.clock,
-            connector: around.connector,
             accepted: Accepted::unlimited(0),
+            liveness: Liveness::new(0, tokio::time::Instant::now()),
+            pacing,
+            subscribe: Subscribing::default(),
             notify,
             out,
             turn: 0,
@@ -242,15 +256,37 @@ impl Task {
             next_retry = link.next_retry().map(|at| at.0),
             "upstream link"
         );
+        let told = serde_json::json!({
+            "upstream": self.shared.config.name,
+            "state": link.state(),
+            "reason": link.reason(),
+            "since": link.since().0,
+            "next_retry": link.next_retry().map(|at| at.0),
+        });
+        drop(link);
+        self.tell(told.to_string());
+    }
+
+    /// Whoever listens here hears of it at once.
+    fn tell(&self, state: String) {
+        let name = format!("$SYS/upstream/{}/state", self.shared.config.name);
+        let Ok(topic) = Topic::new(&name) else {
+            return;
+        };
+        let message = Message::internal("bridge", topic, state.into(), QoS::AtMostOnce);
+        let mut batch = [Publication::new(message, None)];
+        self.broker.publish(&mut batch);
     }
 
     /// From name resolution to the connection's end.
     async fn connect(&mut self) -> End {
-        let connector = self.connector.clone();
-        let progress = |_: Layer| {};
+        let (shared, clock) = (self.shared.clone(), self.clock.clone());
+        let progress = |layer: Layer| {
+            shared.link().progress(layer, clock.now());
+        };
         let connecting = tokio::time::timeout(
             self.shared.config.connect_timeout,
-            connector.connect(&progress),
+            shared.connector.connect(&progress),
         );
         let first = tokio::select! {
             first = connecting => first,
@@ -260,6 +296,8 @@ impl Task {
             Ok(Ok((mut connection, accepted))) => {
                 self.shared.link().connected(self.now());
                 self.log();
+                let now = tokio::time::Instant::now();
+                self.liveness = Liveness::new(accepted.keep_alive, now);
                 self.accepted = accepted;
                 self.window.set_limit(self.window_limit());
                 let end = self.connected(&mut *connection).await;
@@ -287,7 +325,11 @@ impl Task {
     /// An end in an operator's words.
     fn failed(&self, ended: Ended) -> End {
         let host = self.shared.config.host();
-        let text = format!("{host}: {}", ended.text);
+        let hint = match (ended.layer, ended.code) {
+            (Layer::Connack | Layer::Mqtt, None) => self.shared.config.hint(),
+            _ => "",
+        };
+        let text = format!("{host}: {}{hint}", ended.text);
         match ended.kind {
             Kind::Lost => End::Lost(text),
             Kind::Clock => End::Clock(text),
@@ -300,6 +342,7 @@ impl Task {
         self.pass_on_acknowledgements();
         self.window.clear();
         self.subscribing = None;
+        self.subscribe = Subscribing::default();
         self.acks_queued = 0;
         self.forget_blocked();
         self.inbound.disconnected();

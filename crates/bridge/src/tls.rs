@@ -55,6 +55,7 @@ impl TimeProvider for GatewayTime {
 pub(crate) fn client_config(
     config: &Config,
     clock: &Arc<dyn Clock>,
+    default_alpn: Option<&str>,
 ) -> Result<ClientConfig, TlsError> {
     let roots = match &config.ca {
         Some(path) => file_roots(path)?,
@@ -78,7 +79,9 @@ pub(crate) fn client_config(
         }
         _ => builder.with_no_client_auth(),
     };
-    tls.alpn_protocols = config.alpn.iter().map(|p| p.clone().into_bytes()).collect();
+    let alpn = config.alpn.iter().map(String::as_str);
+    let default = default_alpn.filter(|_| config.alpn.is_empty());
+    tls.alpn_protocols = alpn.chain(default).map(|p| p.as_bytes().to_vec()).collect();
     Ok(tls)
 }
 

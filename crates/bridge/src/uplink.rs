@@ -129,9 +129,14 @@ impl Ended {
 
     /// The server's DISCONNECT (MQTT 5, 3.14).
     pub fn disconnect(code: u8, said: Option<&str>) -> Self {
+        let kind = match code {
+            // Who comes back at once is pushed out again, and pushes the other out.
+            0x8E => Kind::Refused,
+            _ => Kind::Lost,
+        };
         Self {
             layer: Layer::Mqtt,
-            kind: Kind::Lost,
+            kind,
             code: Some(code),
             text: reason::told("DISCONNECT", code, said),
         }

@@ -108,7 +108,7 @@ async fn what_the_upstream_says_at_the_end_is_the_reason() {
     let peer = upstream.accept(Accepted::unlimited(30)).await.unwrap();
     setup.state(LinkState::Connected).await;
     peer.end(Ended::disconnect(0x8E, None));
-    setup.state(LinkState::BackingOff).await;
+    setup.state(LinkState::Misconfigured).await;
     let reason = setup.status().reason;
     assert!(reason.contains("same client id"), "{reason}");
     upstream
@@ -116,4 +116,108 @@ async fn what_the_upstream_says_at_the_end_is_the_reason() {
         .await
         .unwrap()
         .refuse(Ended::lost(Layer::Dns, "no such name"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_upstream_is_asked_then_degraded_then_left_and_everyone_is_told() {
+    let mut config = config("mqtt://nowhere");
+    config.keep_alive = 60;
+    config.routes.push(route(Direction::Out, "t/#"));
+    let (setup, mut upstream) = Setup::scripted(config);
+    let mut peer = upstream.accept(Accepted::unlimited(60)).await.unwrap();
+    setup.mailbox().push("t/x", "a", QoS::AtLeastOnce);
+    let (id, _) = publish(&mut peer).await;
+    assert_eq!(peer.next().await, Some(Packet::Ping));
+    setup.state(LinkState::Degraded).await;
+    assert!(setup.status().reason.contains("no answer"));
+    peer.send(Event::Pong);
+    setup.state(LinkState::Connected).await;
+    peer.ack(id, 0);
+    until("acknowledged", || setup.mailbox().waiting() == 0).await;
+    setup.mailbox().push("t/x", "b", QoS::AtLeastOnce);
+    let begun = tokio::time::Instant::now();
+    publish(&mut peer).await;
+    setup.state(LinkState::BackingOff).await;
+    assert!(begun.elapsed() < std::time::Duration::from_secs(30));
+    let told: Vec<String> = setup
+        .broker
+        .told
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|m| {
+            assert_eq!(m.topic.as_str(), "$SYS/upstream/cloud/state");
+            let text = String::from_utf8(m.payload.to_vec()).unwrap();
+            let state = text.split("\"state\":\"").nth(1).unwrap();
+            state.split('"').next().unwrap().to_owned()
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "connected",
+            "degraded",
+            "connected",
+            "degraded",
+            "backing-off"
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upstream_gets_no_more_in_a_second_than_its_rate() {
+    let mut config = config("mqtt://nowhere");
+    config.max_rate = Some(100);
+    config.routes.push(route(Direction::Out, "t/#"));
+    let (setup, mut upstream) = Setup::scripted(config);
+    for n in 0..500 {
+        setup
+            .mailbox()
+            .push("t/x", format!("{n}"), QoS::AtLeastOnce);
+    }
+    let mut peer = upstream.accept(Accepted::unlimited(60)).await.unwrap();
+    let start = tokio::time::Instant::now();
+    let mut times = Vec::new();
+    for _ in 0..500 {
+        let (id, _) = publish(&mut peer).await;
+        times.push(start.elapsed().as_millis());
+        peer.ack(id, 0);
+    }
+    let most = times
+        .iter()
+        .map(|from| {
+            times
+                .iter()
+                .filter(|at| (*from..from + 1000).contains(*at))
+                .count()
+        })
+        .max();
+    assert!(most <= Some(100), "{most:?}");
+    assert!(start.elapsed().as_secs() < 7, "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_filters_are_subscribed_to_eight_at_a_time() {
+    let mut config = config("mqtt://nowhere");
+    for n in 0..20 {
+        config
+            .routes
+            .push(route(Direction::In, &format!("down/{n}")));
+    }
+    let (setup, mut upstream) = Setup::scripted(config);
+    let mut peer = upstream.accept(Accepted::unlimited(60)).await.unwrap();
+    for expected in [8, 8, 4] {
+        let Some(Packet::Subscribe(filters)) = peer.next().await else {
+            panic!("no SUBSCRIBE");
+        };
+        assert_eq!(filters.len(), expected);
+        let mut codes = vec![1; expected];
+        if expected == 4 {
+            codes[3] = 0x87;
+        }
+        peer.send(Event::Subscribed(codes));
+    }
+    setup.state(LinkState::Misconfigured).await;
+    let reason = setup.status().reason;
+    assert!(reason.contains("down/19 (not authorized)"), "{reason}");
 }

@@ -20,10 +20,16 @@ pub enum OnFull {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LinkState {
-    /// On its way: name, TCP, TLS, CONNECT.
+    /// Its name is looked up.
+    Resolving,
+    /// TCP is under way.
     Connecting,
-    /// CONNACK has come.
+    /// Proxy, TLS, WebSocket or CONNECT is under way.
+    Handshaking,
+    /// CONNACK has come, and the other side answers.
     Connected,
+    /// The other side owes an answer and is silent.
+    Degraded,
     /// Waits before the next try.
     BackingOff,
     /// An operator paused it.
@@ -74,6 +80,10 @@ pub struct UpstreamStatus {
     pub next_retry: Option<UnixMillis>,
     /// Successful connections since start.
     pub connects: u64,
+    /// Bytes sent since start, those of TLS included, without TCP's and IP's headers.
+    pub bytes_sent: u64,
+    /// Bytes received since start, likewise.
+    pub bytes_received: u64,
     /// Its routes.
     pub routes: Vec<RouteStatus>,
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use iotedge_bridge::{Proxy, Version};
+use iotedge_bridge::{KINDS, Kind, Proxy, Version};
 use iotedge_model::{ClientId, QoS, Topic, TopicFilter};
 use iotedge_ports::OnFull;
 
@@ -20,6 +20,16 @@ pub struct UpstreamConfig {
     pub name: String,
     /// Where it is.
     pub url: UpstreamUrl,
+    /// What is at the other end.
+    pub kind: Kind,
+    /// Messages in a second.
+    pub max_rate: Option<u64>,
+    /// Bytes in a second.
+    pub max_byte_rate: Option<u64>,
+    /// Largest payload.
+    pub max_payload_bytes: Option<u64>,
+    /// Messages without PUBACK.
+    pub max_inflight: Option<u64>,
     /// The version of MQTT.
     pub version: Version,
     /// The client id there; default: the gateway's thing name.
@@ -183,6 +193,25 @@ fn upstream(section: &Section<'_>, gateway: &GatewayConfig) -> Option<UpstreamCo
     if version == Version::V5 && keep_alive < Duration::from_secs(5) {
         section.wrong("keep_alive", "is at least 5 s with mqtt_version = \"5\"");
     }
+    let kind = section.choice("kind", KINDS).unwrap_or_default();
+    if kind == Kind::Nats && version == Version::V5 {
+        section.wrong("mqtt_version", "NATS speaks MQTT 3.1.1 only");
+    }
+    if kind == Kind::AwsIotCore {
+        if !tls {
+            section.wrong("url", "AWS IoT Core speaks mqtts:// and wss:// only");
+        }
+        if !section.has("certificate") && !section.has("username") {
+            section.wrong(
+                "kind",
+                "AWS IoT Core wants `certificate` and `key`, or a `username` for a custom authorizer",
+            );
+        }
+    }
+    let max_rate = section.number("max_rate", 1..=1_000_000);
+    let max_byte_rate = section.size("max_byte_rate", 1024..=1 << 40);
+    let max_payload_bytes = section.size("max_payload_bytes", 1..=268_435_455);
+    let max_inflight = section.number("max_inflight", 1..=10_000);
     let username = section.text("username").map(str::to_owned);
     let password_file = section.path("password_file");
     if username.as_ref().is_some_and(String::is_empty) {
@@ -193,9 +222,21 @@ fn upstream(section: &Section<'_>, gateway: &GatewayConfig) -> Option<UpstreamCo
     }
     let proxy = proxy(section);
     let routes = routes(section);
+    let inbound = routes.iter().filter(|r| r.direction == Direction::In);
+    if kind == Kind::AwsIotCore && inbound.count() > 50 {
+        section.wrong(
+            "kind",
+            "AWS IoT Core takes 50 subscriptions of a connection",
+        );
+    }
     Some(UpstreamConfig {
         name: name?,
         url: url?,
+        kind,
+        max_rate,
+        max_byte_rate,
+        max_payload_bytes,
+        max_inflight,
         version,
         client_id: client_id?,
         ca,

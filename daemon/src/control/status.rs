@@ -10,8 +10,8 @@ use super::Answer;
 use iotedge_ports::Clock as _;
 
 use crate::ctl::protocol::{
-    BridgeStatus, Failure, ListenerStatus, OutboxStatus, Reloaded, Reply, SerialStatus, Status,
-    StoreStatus, UpstreamStatus,
+    BridgeStatus, BridgeTestStep, BridgeTested, Failure, ListenerStatus, OutboxStatus, Reloaded,
+    Reply, SerialStatus, Status, StoreStatus, UpstreamStatus,
 };
 use crate::house::Rooms;
 
@@ -110,6 +110,24 @@ pub(super) fn bridge(rooms: &Rooms) -> Reply {
     Reply::ok(&BridgeStatus {
         upstreams: upstreams(rooms),
     })
+}
+
+pub(super) async fn bridge_test(rooms: &Rooms, upstream: &str) -> Answer {
+    let Some(steps) = rooms.bridge.test(upstream).await else {
+        return Err(Failure::new(
+            "not-found",
+            format!("there is no upstream {upstream:?}"),
+        ));
+    };
+    let steps = steps.into_iter().map(|step| BridgeTestStep {
+        layer: step.layer.to_owned(),
+        ok: step.ok,
+        text: step.text,
+        millis: step.millis,
+    });
+    Ok(Reply::ok(&BridgeTested {
+        steps: steps.collect(),
+    }))
 }
 
 pub(super) fn pause(rooms: &Rooms, upstream: &str, pause: bool) -> Answer {

@@ -272,6 +272,11 @@ pub(super) enum Bridge {
         #[arg(long)]
         upstream: Option<String>,
     },
+    /// Connect once, layer by layer, and name the one that fails; the link pauses meanwhile
+    Test {
+        /// Its name
+        upstream: String,
+    },
     /// Stop sending to and receiving from an upstream; its queue goes on filling
     Pause {
         /// Its name

@@ -195,6 +195,8 @@ pub enum Request {
     DeadLetterDrop(DeadLetter),
     /// → [`BridgeStatus`].
     BridgeStatus,
+    /// The link pauses meanwhile. → [`BridgeTested`].
+    BridgeTest(Upstream),
     /// → `null`.
     BridgePause(Upstream),
     /// → `null`.

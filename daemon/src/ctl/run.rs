@@ -289,12 +289,28 @@ impl Session<'_> {
         match command {
             Bridge::Status => self.ask_and_show(&Request::BridgeStatus, show::bridge),
             Bridge::Queue { upstream } => self.queue(upstream.as_deref()),
+            Bridge::Test { upstream } => self.bridge_test(named(upstream)),
             Bridge::Pause { upstream } => {
                 self.ask_and_say(&Request::BridgePause(named(upstream)), "paused")
             }
             Bridge::Resume { upstream } => {
                 self.ask_and_say(&Request::BridgeResume(named(upstream)), "resumed")
             }
+        }
+    }
+
+    fn bridge_test(&mut self, upstream: p::Upstream) -> Result<(), CtlError> {
+        let tested: p::BridgeTested = self.connect()?.get(&Request::BridgeTest(upstream))?;
+        match self.json {
+            true => writeln!(self.out, "{}", json!(tested))?,
+            false => show::bridge_test(&tested, self.out)?,
+        }
+        match tested.steps.iter().find(|step| !step.ok) {
+            None => Ok(()),
+            Some(step) => Err(CtlError::Failed(format!(
+                "{} fails: {}",
+                step.layer, step.text
+            ))),
         }
     }
 

@@ -6,8 +6,8 @@ use iotedge_model::UnixMillis;
 use serde_json::Value;
 
 use super::protocol::{
-    BridgeStatus, CertificateInfo, DeadLetterInfo, PolicyInfo, PolicyVersionInfo, Reloaded,
-    RouteStatus, RuleInfo, ShadowInfo, Status, ThingGroupInfo, ThingInfo, ThingTypeInfo,
+    BridgeStatus, BridgeTested, CertificateInfo, DeadLetterInfo, PolicyInfo, PolicyVersionInfo,
+    Reloaded, RouteStatus, RuleInfo, ShadowInfo, Status, ThingGroupInfo, ThingInfo, ThingTypeInfo,
     UpstreamStatus,
 };
 use super::text::{bytes, counts, list, plain, span, table, time};
@@ -159,6 +159,27 @@ pub(super) fn bridge(status: &BridgeStatus, out: &mut dyn Write) -> io::Result<(
         .map_or(0, |since| since.as_millis());
     let now = UnixMillis(u64::try_from(now).unwrap_or(u64::MAX));
     upstreams(&status.upstreams, now, out)
+}
+
+pub(super) fn bridge_test(tested: &BridgeTested, out: &mut dyn Write) -> io::Result<()> {
+    let rows: Vec<_> = tested
+        .steps
+        .iter()
+        .map(|step| {
+            [
+                step.layer.clone(),
+                if step.ok { "ok" } else { "FAILS" }.to_owned(),
+                format!("{} ms", step.millis),
+                step.text.clone(),
+            ]
+        })
+        .collect();
+    table(
+        out,
+        ["LAYER", "RESULT", "TOOK", "FOUND"],
+        &rows,
+        "nothing to test",
+    )
 }
 
 pub(super) fn queue(status: &BridgeStatus, out: &mut dyn Write) -> io::Result<()> {

@@ -360,28 +360,36 @@ pub(super) fn upstreams(config: &Config) -> Result<Vec<iotedge_bridge::Config>, 
 
 fn link(upstream: &UpstreamConfig, config: &Config) -> iotedge_bridge::Config {
     let seconds = upstream.keep_alive.as_secs().clamp(1, u64::from(u16::MAX));
-    iotedge_bridge::Config {
-        version: upstream.version,
-        ca: upstream.ca.clone(),
-        certificate: upstream.certificate.clone(),
-        key: upstream.key.clone(),
-        alpn: upstream.alpn.clone(),
-        username: upstream.username.clone(),
-        password_file: upstream.password_file.clone(),
-        proxy: upstream.proxy.clone(),
-        keep_alive: u16::try_from(seconds).unwrap_or(u16::MAX),
-        // The bridge's own limit, far above what any upstream takes.
-        max_in_flight: config.broker.max_inflight.min(10_000),
-        max_packet_bytes: config.broker.max_packet_bytes,
-        // Of clients it may be shorter than what a distant link needs.
-        connect_timeout: config.broker.connect_timeout.max(Duration::from_secs(10)),
-        routes: upstream.routes.iter().map(route).collect(),
-        ..iotedge_bridge::Config::new(
-            &upstream.name,
-            &upstream.url.to_string(),
-            upstream.client_id.as_str(),
-        )
-    }
+    let mut link = iotedge_bridge::Config::new(
+        &upstream.name,
+        &upstream.url.to_string(),
+        upstream.client_id.as_str(),
+    );
+    link.version = upstream.version;
+    link.ca = upstream.ca.clone();
+    link.certificate = upstream.certificate.clone();
+    link.key = upstream.key.clone();
+    link.alpn = upstream.alpn.clone();
+    link.username = upstream.username.clone();
+    link.password_file = upstream.password_file.clone();
+    link.proxy = upstream.proxy.clone();
+    link.keep_alive = u16::try_from(seconds).unwrap_or(u16::MAX);
+    // The bridge's own limit, far above what any upstream takes.
+    link.max_in_flight = config.broker.max_inflight.min(10_000);
+    link.max_packet_bytes = config.broker.max_packet_bytes;
+    // Of clients it may be shorter than what a distant link needs.
+    link.connect_timeout = config.broker.connect_timeout.max(Duration::from_secs(10));
+    link.routes = upstream.routes.iter().map(route).collect();
+    link.preset(upstream.kind);
+    link.max_rate = upstream.max_rate.or(link.max_rate);
+    link.max_byte_rate = upstream.max_byte_rate.or(link.max_byte_rate);
+    let payload = upstream
+        .max_payload_bytes
+        .and_then(|n| usize::try_from(n).ok());
+    link.max_payload_bytes = payload.or(link.max_payload_bytes);
+    let in_flight = upstream.max_inflight.and_then(|n| u16::try_from(n).ok());
+    link.max_in_flight = in_flight.unwrap_or(link.max_in_flight);
+    link
 }
 
 fn route(route: &RouteConfig) -> iotedge_bridge::Route {

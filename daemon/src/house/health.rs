@@ -28,8 +28,22 @@ impl Health for Rooms {
             gauges.push(Gauge {
                 name: "upstream_connected",
                 label: Some(("upstream", upstream.name.to_string())),
-                value: u64::from(upstream.state == iotedge_ports::LinkState::Connected),
+                value: u64::from(matches!(
+                    upstream.state,
+                    iotedge_ports::LinkState::Connected | iotedge_ports::LinkState::Degraded
+                )),
             });
+            for (name, value) in [
+                ("upstream_connects", upstream.connects),
+                ("upstream_bytes_sent", upstream.bytes_sent),
+                ("upstream_bytes_received", upstream.bytes_received),
+            ] {
+                gauges.push(Gauge {
+                    name,
+                    label: Some(("upstream", upstream.name.to_string())),
+                    value,
+                });
+            }
         }
         let routes = || upstreams.iter().flat_map(|u| &u.routes);
         for (name, value) in [

@@ -7,6 +7,8 @@ use iotedge_ports::LinkState;
 use tokio::time::Instant;
 
 use super::{End, Task};
+use crate::liveness::Verdict;
+use crate::trial::FILTERS;
 use crate::uplink::{Connection, Ended, Event, Filter, SLOWEST, reason};
 
 /// How long acknowledgements under way may take when the link is to end.
@@ -15,6 +17,16 @@ const GRACE: Duration = Duration::from_secs(1);
 const FAREWELL: Duration = Duration::from_secs(2);
 /// When a stalled mailbox or a refusing broker is asked again.
 const AGAIN: Duration = Duration::from_millis(200);
+
+/// How far the subscriptions of a connection are.
+#[derive(Default)]
+pub(super) struct Subscribing {
+    /// How many filters have their SUBACK.
+    done: usize,
+    /// The next filters may go.
+    due: bool,
+    refused: Vec<String>,
+}
 
 async fn next(connection: &mut dyn Connection) -> Result<Event, Ended> {
     poll_fn(|cx| connection.poll_event(cx)).await
@@ -61,7 +73,10 @@ impl Task {
             // Pings make an event each keep-alive: silence for much longer is a hang.
             let patience = self.patience();
             let timer = self.timer().unwrap_or(patience).min(patience);
-            let until = self.next_deadline(begun).min(Instant::now() + timer);
+            let mut until = self.next_deadline(begun).min(Instant::now() + timer);
+            if let Some(next) = self.liveness.next(self.waits_since(), self.slack()) {
+                until = until.min(next);
+            }
             tokio::select! {
                 event = next(connection) => {
                     return event.map_err(|ended| self.failed(ended));
@@ -69,6 +84,7 @@ impl Task {
                 () = notify.notified() => self.pump(connection)?,
                 () = tokio::time::sleep_until(until) => {
                     self.overdue(begun)?;
+                    self.watch(connection)?;
                     self.pump(connection)?;
                     self.resubscribe(connection)?;
                 }
@@ -77,19 +93,59 @@ impl Task {
         }
     }
 
+    /// Since when the oldest packet waits for its acknowledgement.
+    fn waits_since(&self) -> Option<Instant> {
+        let waiting = [self.window.waits_since(), self.subscribing];
+        waiting.into_iter().flatten().min()
+    }
+
+    /// What is under way on a slow link needs this long by itself.
+    fn slack(&self) -> Duration {
+        let bytes = u64::try_from(self.window.bytes()).unwrap_or(u64::MAX);
+        Duration::from_secs(bytes / SLOWEST)
+    }
+
+    /// Looks whether the other side still answers.
+    fn watch(&mut self, connection: &mut dyn Connection) -> Result<(), End> {
+        let (waiting, slack) = (self.waits_since(), self.slack());
+        match self.liveness.check(Instant::now(), waiting, slack) {
+            Verdict::Fine => Ok(()),
+            Verdict::Ping => {
+                connection.ping();
+                Ok(())
+            }
+            Verdict::Degraded(silence) => {
+                let reason = format!("no answer for {} s", silence.as_secs());
+                self.shared.link().degraded(&reason, self.now());
+                self.log();
+                Ok(())
+            }
+            Verdict::Lost(silence) => Err(End::Lost(format!(
+                "the other side is silent: no answer for {} s",
+                silence.as_secs()
+            ))),
+        }
+    }
+
+    fn heard(&mut self) {
+        if self.liveness.heard(Instant::now()) {
+            self.shared.link().recovered(self.now());
+            self.log();
+        }
+    }
+
     /// How long the upstream may leave anything unanswered. What is under way has its time on a
     /// slow link.
     fn patience(&self) -> Duration {
         let config = &self.shared.config;
         let bytes = u64::try_from(self.window.bytes()).unwrap_or(u64::MAX);
-        Duration::from_secs(u64::from(config.keep_alive) * 2 + bytes / SLOWEST)
-            + config.connect_timeout
+        let keep_alive = u64::from(self.accepted.keep_alive);
+        Duration::from_secs(keep_alive * 2 + bytes / SLOWEST) + config.connect_timeout
     }
 
     /// When [`Task::overdue`] has something to say. `begun`: the last event.
     fn next_deadline(&self, begun: Instant) -> Instant {
-        let waiting = [self.window.waits_since(), self.subscribing];
-        let first = waiting.into_iter().flatten().fold(begun, Instant::min);
+        let first = self.waits_since().unwrap_or(begun).min(begun);
         first + self.patience()
     }
 
@@ -114,10 +170,19 @@ impl Task {
     fn timer(&self) -> Option<Duration> {
         let again = (self.stalled || !self.blocked.is_empty()).then_some(AGAIN);
         let subscribe = self.shared.link().wait(self.now());
-        [again, subscribe].into_iter().flatten().min()
+        [again, subscribe, self.pacing.wait()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn on_event(&mut self, event: Event) -> Result<(), End> {
+        match &event {
+            Event::Acknowledged(_) | Event::Subscribed(_) | Event::Incoming(_) | Event::Pong => {
+                self.heard();
+            }
+            _ => {}
+        }
         match event {
             Event::Published(packet_id) => self.on_wire(packet_id),
             Event::AckSent => {
@@ -133,14 +198,34 @@ impl Task {
                 self.subscribed(&codes);
                 Ok(())
             }
-            Event::SubscribeSent | Event::PingSent | Event::Pong | Event::Left => Ok(()),
+            Event::PingSent => {
+                self.liveness.pinged(Instant::now());
+                Ok(())
+            }
+            Event::Pong => {
+                self.liveness.answered();
+                Ok(())
+            }
+            Event::SubscribeSent | Event::Left => Ok(()),
         }
     }
 
+    /// Begins with the first filters; [`Task::subscribe_next`] goes on behind each SUBACK.
     fn subscribe(&mut self, connection: &mut dyn Connection) -> Result<(), End> {
-        let filters: Vec<_> = self
-            .incoming
-            .iter()
+        self.subscribe = Subscribing {
+            due: true,
+            ..Subscribing::default()
+        };
+        self.subscribe_next(connection)
+    }
+
+    pub(super) fn subscribe_next(&mut self, connection: &mut dyn Connection) -> Result<(), End> {
+        if !std::mem::take(&mut self.subscribe.due) {
+            return Ok(());
+        }
+        let rest = self.incoming.iter().skip(self.subscribe.done);
+        let filters: Vec<_> = rest
+            .take(FILTERS)
             .filter_map(|(at, filter)| {
                 Some(Filter {
                     filter: filter.to_string(),
@@ -174,20 +259,29 @@ impl Task {
         self.subscribe(connection)
     }
 
+    /// SUBACK of the filters that were asked for last.
     fn subscribed(&mut self, codes: &[u8]) {
         self.subscribing = None;
         let mut codes = codes.iter();
-        let refused: Vec<_> = self
-            .incoming
-            .iter()
-            .filter_map(|(_, filter)| {
-                let code = codes.next().copied().unwrap_or(0x80);
-                (code >= 0x80).then(|| match code {
+        let done = self.subscribe.done;
+        let asked = self.incoming.iter().skip(done).take(FILTERS);
+        let mut count = 0;
+        for (_, filter) in asked {
+            count += 1;
+            let code = codes.next().copied().unwrap_or(0x80);
+            if code >= 0x80 {
+                self.subscribe.refused.push(match code {
                     0x80 => filter.to_string(),
                     _ => format!("{filter} ({})", reason::text(code)),
-                })
-            })
-            .collect();
+                });
+            }
+        }
+        self.subscribe.done += count;
+        if self.subscribe.done < self.incoming.len() {
+            self.subscribe.due = true;
+            return;
+        }
+        let refused = std::mem::take(&mut self.subscribe.refused);
         let (now, dice) = (self.now(), self.dice());
         if refused.is_empty() {
             self.shared.link().subscribed(now);

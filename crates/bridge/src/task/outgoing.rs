@@ -18,6 +18,7 @@ const PORTION: usize = 32;
 impl Task {
     /// Does all that can be done without waiting.
     pub(super) fn pump(&mut self, connection: &mut dyn Connection) -> Result<(), End> {
+        self.subscribe_next(connection)?;
         self.settle_inbound()?;
         self.retry_blocked()?;
         self.acknowledge_inbound(connection)?;
@@ -27,6 +28,7 @@ impl Task {
     /// Fills the window from the mailboxes, a portion each in turn.
     fn send(&mut self, connection: &mut dyn Connection) -> Result<(), End> {
         self.stalled = false;
+        let _ = self.pacing.allowed(self.now().mono);
         if self.window.is_single() && self.subscribing.is_some() {
             // The only packet id is SUBSCRIBE's.
             return Ok(());
@@ -46,10 +48,11 @@ impl Task {
                 continue;
             }
             let mut drained = Vec::new();
-            let room = self.window.free().min(PORTION);
+            let (messages, bytes) = self.pacing.allowed(self.now().mono);
+            let room = self.window.free().min(PORTION).min(messages);
             let limit = DrainLimit {
                 messages: room,
-                bytes: MAX_BYTES - self.window.bytes(),
+                bytes: (MAX_BYTES - self.window.bytes()).min(bytes),
             };
             let state = self.out[route].mailbox.drain(limit, &mut drained);
             idle += 1;
@@ -119,7 +122,7 @@ impl Task {
     }
 
     fn has_room(&self) -> bool {
-        self.window.free() > 0 && self.window.bytes() < MAX_BYTES
+        self.window.free() > 0 && self.window.bytes() < MAX_BYTES && self.pacing.wait().is_none()
     }
 
     fn send_one(
@@ -150,7 +153,12 @@ impl Task {
             return Ok(());
         };
         let size = super::packet_bytes(topic.as_str(), &message.payload);
-        if size > config.max_packet_bytes {
+        let payload = config.max_payload_bytes.unwrap_or(usize::MAX);
+        let server = self
+            .accepted
+            .maximum_packet_size
+            .map_or(usize::MAX, |n| n as usize);
+        if size > config.max_packet_bytes.min(server) || message.payload.len() > payload {
             discard(DropReason::TooLarge);
             return Ok(());
         }
@@ -170,6 +178,7 @@ impl Task {
                 books.resent.fetch_add(1, Ordering::Relaxed);
             }
         }
+        self.pacing.take(size);
         self.window.push(Sent { route, delivery }, size);
         Ok(())
     }

@@ -19,7 +19,7 @@ use crate::endpoint::Endpoint;
 use crate::{Config, tls};
 
 /// How long data may wait for TCP's acknowledgement before the connection counts as dead.
-const USER_TIMEOUT: Duration = Duration::from_secs(30);
+const USER_TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest that one of several addresses is tried.
 const EACH_ADDRESS: Duration = Duration::from_secs(5);
 
@@ -86,8 +86,9 @@ impl Dial<'_> {
 
     fn tls(&self) -> Result<(tokio_rustls::TlsConnector, ServerName<'static>), Ended> {
         let settings = |text: String| Ended::refused(Layer::Settings, text);
-        let config =
-            tls::client_config(self.config, self.clock).map_err(|e| settings(e.to_string()))?;
+        let alpn = self.config.default_alpn(self.endpoint.port);
+        let config = tls::client_config(self.config, self.clock, alpn)
+            .map_err(|e| settings(e.to_string()))?;
         let host = self.endpoint.host.clone();
         let name = ServerName::try_from(host).map_err(|e| settings(e.to_string()))?;
         Ok((Arc::new(config).into(), name))

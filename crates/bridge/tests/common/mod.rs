@@ -39,6 +39,8 @@ pub struct AheadClock {
     system: SystemClock,
     ahead: AtomicU64,
     untrusted: AtomicBool,
+    /// Tokio's clock, which a test may have paused.
+    start: tokio::time::Instant,
 }
 
 impl AheadClock {
@@ -56,7 +58,7 @@ impl Clock for AheadClock {
     fn now(&self) -> Now {
         let ahead = self.ahead.load(Ordering::SeqCst);
         let mut now = self.system.now();
-        now.mono += ahead;
+        now.mono = self.start.elapsed().as_millis() as u64 + ahead;
         now.wall.0 += ahead;
         now.trusted = !self.untrusted.load(Ordering::SeqCst);
         now
@@ -183,6 +185,8 @@ pub struct MemoryBroker {
     pub taken: Mutex<Vec<Message>>,
     pub waiting: Mutex<Vec<Waiting>>,
     pub refused: AtomicU64,
+    /// States of links.
+    pub told: Mutex<Vec<Message>>,
 }
 
 impl MemoryBroker {
@@ -224,6 +228,11 @@ impl BrokerPort for MemoryBroker {
     fn publish(&self, batch: &mut [Publication]) {
         for publication in batch {
             let message = publication.message.take().unwrap();
+            if message.topic.as_str().starts_with("$SYS/") {
+                publication.outcome = PublishOutcome::Done { matched: false };
+                self.told.lock().unwrap().push(message);
+                continue;
+            }
             publication.outcome = match *self.takes.lock().unwrap() {
                 Takes::NotNow => {
                     self.refused.fetch_add(1, Ordering::SeqCst);
@@ -365,12 +374,14 @@ impl Setup {
             taken: Mutex::default(),
             waiting: Mutex::default(),
             refused: AtomicU64::new(0),
+            told: Mutex::default(),
         });
         let port: Arc<dyn BrokerPort> = broker.clone();
         let ahead = Arc::new(AheadClock {
             system: SystemClock(Instant::now()),
             ahead: AtomicU64::new(0),
             untrusted: AtomicBool::new(!trusted),
+            start: tokio::time::Instant::now(),
         });
         let clock: Arc<dyn Clock> = ahead.clone();
         let runtime = tokio::runtime::Handle::current();

@@ -371,7 +371,8 @@ answers! { "snake_case"
         name: String,
         /// Its URL.
         url: String,
-        /// `connecting`, `connected`, `backing-off`, `paused`, `misconfigured`, `stopped`.
+        /// `resolving`, `connecting`, `handshaking`, `connected`, `degraded`, `backing-off`, `paused`,
+        /// `misconfigured`, `stopped`.
         state: String,
         /// Why it stands there.
         reason: String,
@@ -381,8 +382,28 @@ answers! { "snake_case"
         next_retry: Option<UnixMillis>,
         /// Successful connections since start.
         connects: u64,
+        /// Bytes sent since start, without TCP's and IP's headers.
+        bytes_sent: u64,
+        /// Bytes received since start, likewise.
+        bytes_received: u64,
         /// Its routes.
         routes: Vec<RouteStatus>,
+    }
+    /// Of [`Request::BridgeTest`].
+    BridgeTested {
+        /// Layer after layer; the last one failed if one did.
+        steps: Vec<BridgeTestStep>,
+    }
+    /// One layer of a connection.
+    BridgeTestStep {
+        /// `settings`, `DNS`, `TCP`, `proxy`, `TLS`, `WebSocket`, `CONNACK`, `subscribe` or `policy`.
+        layer: String,
+        /// Whether it stands.
+        ok: bool,
+        /// What was found.
+        text: String,
+        /// How long it took.
+        millis: u64,
     }
     /// A route's accounts: accepted = delivered + queued + the sum of dropped.
     RouteStatus {
@@ -461,8 +482,11 @@ impl From<&iotedge_ports::UpstreamStatus> for UpstreamStatus {
             name: status.name.to_string(),
             url: status.url.clone(),
             state: match status.state {
+                S::Resolving => "resolving",
                 S::Connecting => "connecting",
+                S::Handshaking => "handshaking",
                 S::Connected => "connected",
+                S::Degraded => "degraded",
                 S::BackingOff => "backing-off",
                 S::Paused => "paused",
                 S::Misconfigured => "misconfigured",
@@ -473,6 +497,8 @@ impl From<&iotedge_ports::UpstreamStatus> for UpstreamStatus {
             since: status.since,
             next_retry: status.next_retry,
             connects: status.connects,
+            bytes_sent: status.bytes_sent,
+            bytes_received: status.bytes_received,
             routes: status.routes.iter().map(RouteStatus::from).collect(),
         }
     }

@@ -1,0 +1,220 @@
+//! `bridge test`: one connection from the name to the subscriptions, and which layer fails.
+
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use iotedge_ports::LinkState;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::shared::{Desired, Shared};
+use crate::uplink::{Connection, Ended, Event, Filter, Layer, reason};
+use crate::{Bridge, Direction};
+
+/// For the link to let go, for the connection and for the subscriptions: together below 20 s.
+const LET_GO: Duration = Duration::from_secs(4);
+const CONNECTING: Duration = Duration::from_secs(9);
+const SUBSCRIBING: Duration = Duration::from_secs(4);
+const FAREWELL: Duration = Duration::from_secs(2);
+/// Filters of one SUBSCRIBE; AWS IoT Core takes no more.
+pub(crate) const FILTERS: usize = 8;
+
+/// One layer of a test.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrialStep {
+    /// `settings`, `DNS`, `TCP`, `proxy`, `TLS`, `WebSocket`, `CONNACK`, `subscribe` or `policy`.
+    pub layer: &'static str,
+    /// Whether it stands.
+    pub ok: bool,
+    /// What was found.
+    pub text: String,
+    /// How long it took, in milliseconds.
+    pub millis: u64,
+}
+
+/// Sets a link back to what it was.
+struct Restore<'a> {
+    desired: &'a watch::Sender<Desired>,
+    was: Desired,
+}
+
+impl Drop for Restore<'_> {
+    fn drop(&mut self) {
+        self.desired.send_if_modified(|now| {
+            let changes = *now == Desired::Paused && self.was == Desired::Run;
+            if changes {
+                *now = self.was;
+            }
+            changes
+        });
+    }
+}
+
+impl Bridge {
+    /// Connects once as the link does, while the link itself is paused: two connections with one
+    /// client id push each other out. `None`: no upstream has this name. Takes less than 20 s; the
+    /// last step is the one that failed, if one did.
+    pub async fn test(&self, upstream: &str) -> Option<Vec<TrialStep>> {
+        let link = self.link(upstream)?;
+        let was = *link.desired.borrow();
+        let _restore = Restore {
+            desired: &link.desired,
+            was,
+        };
+        if was == Desired::Run {
+            link.desired.send_replace(Desired::Paused);
+        }
+        let _ = timeout(LET_GO, let_go(&link)).await;
+        Some(run(&link).await)
+    }
+}
+
+async fn let_go(link: &Shared) {
+    while !matches!(link.link().state(), LinkState::Paused | LinkState::Stopped) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn millis(since: Instant, until: Instant) -> u64 {
+    u64::try_from((until - since).as_millis()).unwrap_or(u64::MAX)
+}
+
+async fn run(link: &Arc<Shared>) -> Vec<TrialStep> {
+    let begun: Mutex<Vec<(Layer, Instant)>> = Mutex::default();
+    let progress = |layer| {
+        let mut begun = begun.lock().unwrap_or_else(PoisonError::into_inner);
+        begun.push((layer, Instant::now()));
+    };
+    let start = Instant::now();
+    let connecting = timeout(CONNECTING, link.connector.connect(&progress));
+    let outcome = connecting.await;
+    let end = Instant::now();
+    let begun = begun.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let last = begun.last().map_or(Layer::Settings, |(layer, _)| *layer);
+    let failed = match &outcome {
+        Ok(Ok(_)) => None,
+        Ok(Err(ended)) => Some(ended.clone()),
+        Err(_) => Some(Ended::lost(last, "no answer within 9 s")),
+    };
+    let mut steps = Vec::new();
+    for (at, (layer, from)) in begun.iter().enumerate() {
+        let until = begun.get(at + 1).map_or(end, |(_, next)| *next);
+        let is_last = at + 1 == begun.len();
+        if is_last && failed.is_some() {
+            break;
+        }
+        steps.push(TrialStep {
+            layer: layer.as_str(),
+            ok: true,
+            text: "ok".into(),
+            millis: millis(*from, until),
+        });
+    }
+    if let Some(ended) = failed {
+        let from = begun.last().map_or(start, |(_, from)| *from);
+        steps.push(TrialStep {
+            layer: layer_of(&ended, link),
+            ok: false,
+            text: format!("{}{}", ended.text, hint(&ended, link)),
+            millis: millis(from, end),
+        });
+    }
+    if let Ok(Ok((mut connection, _))) = outcome {
+        steps.push(subscribe(link, &mut *connection).await);
+        if connection.disconnect().is_ok() {
+            let _ = timeout(FAREWELL, left(&mut *connection)).await;
+        }
+        let _ = timeout(FAREWELL, connection.finish()).await;
+    }
+    steps
+}
+
+/// Not authorized is a matter of policy; so is, with AWS IoT Core, silence after CONNECT.
+fn layer_of(ended: &Ended, link: &Shared) -> &'static str {
+    match (ended.layer, ended.code) {
+        (_, Some(0x05 | 0x87)) => "policy",
+        (Layer::Connack | Layer::Mqtt, None) if !link.config.hint().is_empty() => "policy",
+        (Layer::Mqtt, _) => Layer::Connack.as_str(),
+        (layer, _) => layer.as_str(),
+    }
+}
+
+fn hint(ended: &Ended, link: &Shared) -> &'static str {
+    match (ended.layer, ended.code) {
+        (Layer::Connack | Layer::Mqtt, None) => link.config.hint(),
+        _ => "",
+    }
+}
+
+async fn event(connection: &mut dyn Connection) -> Result<Event, Ended> {
+    poll_fn(|cx| connection.poll_event(cx)).await
+}
+
+async fn left(connection: &mut dyn Connection) {
+    while let Ok(event) = event(connection).await {
+        if event == Event::Left {
+            return;
+        }
+    }
+}
+
+async fn subscribe(link: &Shared, connection: &mut dyn Connection) -> TrialStep {
+    let start = Instant::now();
+    let step = |layer, ok, text: String| TrialStep {
+        layer,
+        ok,
+        text,
+        millis: millis(start, Instant::now()),
+    };
+    let filters: Vec<Filter> = link
+        .config
+        .routes
+        .iter()
+        .filter(|route| route.direction == Direction::In)
+        .filter_map(|route| {
+            Some(Filter {
+                filter: route.remote_filter().ok()?.to_string(),
+                qos: route.qos,
+                no_local: true,
+                retain_as_published: true,
+            })
+        })
+        .collect();
+    for part in filters.chunks(FILTERS) {
+        if let Err(ended) = connection.subscribe(part.to_vec()) {
+            return step("subscribe", false, ended.text);
+        }
+        let codes = match timeout_at(start + SUBSCRIBING, suback(connection)).await {
+            Ok(Ok(codes)) => codes,
+            Ok(Err(ended)) => {
+                let text = format!(
+                    "the upstream ends the connection at SUBSCRIBE: {}{}",
+                    ended.text,
+                    link.config.hint()
+                );
+                return step("policy", false, text);
+            }
+            Err(_) => return step("subscribe", false, "no SUBACK within 4 s".into()),
+        };
+        let refused = part.iter().zip(codes).find(|(_, code)| *code >= 0x80);
+        if let Some((filter, code)) = refused {
+            let layer = match code {
+                0x80 | 0x87 => "policy",
+                _ => "subscribe",
+            };
+            let text = format!("{}: {}", filter.filter, reason::told("SUBACK", code, None));
+            return step(layer, false, text);
+        }
+    }
+    step("subscribe", true, format!("{} filters", filters.len()))
+}
+
+async fn suback(connection: &mut dyn Connection) -> Result<Vec<u8>, Ended> {
+    loop {
+        // What comes in meanwhile is not acknowledged, so it comes again.
+        if let Event::Subscribed(codes) = event(connection).await? {
+            return Ok(codes);
+        }
+    }
+}
