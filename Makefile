@@ -24,6 +24,7 @@ help:
 	@echo "make kills   SIGKILL during mixed traffic, 200 times with each way to sync"
 	@echo "make soak    ten minutes of clients that come and go: memory does not grow"
 	@echo "make restart a million queued messages: ready in two seconds, memory does not hold them"
+	@echo "make bridge-histories  1,000 histories of the bridge on a simulated clock and disk"
 	@echo "make backlog a million messages for an upstream: ready in two seconds, 20 MB, drained in order"
 	@echo "make bridge-kills  50 histories of faults between bridge and upstream, with SIGKILLs"
 	@echo "make power-cuts  2,000 power cuts on a disk that keeps only what was synced, with each way to sync"
@@ -188,7 +189,10 @@ idle: .venv/ready release
 bridge = IOTEDGE_BIN_DIR=target/release $(1) .venv/bin/python -m pytest -q -s -o faulthandler_timeout=0 \
 	$(ARGS) tests/bridge/$(2)
 
-.PHONY: backlog bridge-kills power-cuts
+.PHONY: bridge-histories backlog bridge-kills power-cuts
+bridge-histories:
+	@HISTORIES=1000 $(RUST) cargo test --locked -p iotedge-bridge --test histories -- --nocapture
+
 backlog: .venv/ready release
 	@$(call bridge,IOTEDGE_BACKLOG=1000000,test_backlog.py)
 
