@@ -7,23 +7,21 @@ use iotedge_model::{
     ClientId, DropReason, MessageId, Principal, QoS, SharedFilter, SubscriptionIds, Topic,
     TopicFilter, TraceId, reserved,
 };
-use iotedge_ports::{
-    AttachRoute, Clock, CloseReason, ConnectionId, Mailbox, Service, SubscribeOptions,
-};
+use iotedge_ports::{Clock, CloseReason, ConnectionId, Service, SubscribeOptions};
 use iotedge_store::{Opened, SessionRecord, Store, TakerKind, WillRecord};
 use iotedge_telemetry::METRICS;
 use slab::Slab;
 
+use crate::Limits;
 use crate::events::{EVENTS, Event};
 use crate::group::{Groups, Shares, is_shared};
-use crate::outbox::{Durable, Env, Outboxes, RouteBox, RouteLimits, SessionBox};
+use crate::outbox::{Durable, Env, Outboxes, RouteBox, SessionBox};
 use crate::pace::Pace;
 use crate::received::Received;
 use crate::retained::Retained;
 use crate::session::{Session, subscription_options};
 use crate::tree::Tree;
 use crate::will::DelayedWill;
-use crate::{Limits, Shared};
 
 /// Who a subscription belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -540,33 +538,22 @@ fn waited(record: &SessionRecord, now: &iotedge_model::Now) -> u64 {
     }
 }
 
-impl Shared {
-    pub(crate) fn attach_route(&self, route: AttachRoute) -> Arc<dyn Mailbox> {
-        let taker = self.store.create_taker(TakerKind::Route, &route.name);
-        let mut core = self.lock();
-        let limits = RouteLimits {
-            max_bytes: route.max_bytes,
-            max_messages: route.max_messages,
-            on_full: route.on_full,
-            buried: DropReason::UpstreamRefused,
-        };
-        let mailbox = Arc::new(RouteBox::new(
-            core.env.clone(),
-            taker,
-            route.upstream,
-            route.qos,
-            limits,
-            route.wake,
-        ));
-        let key = Taker::Route(core.routes.len());
-        let number = core.routes.len();
-        core.route_names.insert(route.name, number);
-        core.routes.push(mailbox.clone());
-        for filter in &route.filters {
-            core.tree
-                .insert(filter.as_str(), key, SubscribeOptions::v311(route.qos));
+impl Core {
+    /// A route takes what its filters match from now on.
+    pub(crate) fn add_route(
+        &mut self,
+        name: Arc<str>,
+        route: Arc<RouteBox>,
+        filters: &[TopicFilter],
+    ) {
+        let number = self.routes.len();
+        self.route_names.insert(name, number);
+        for filter in filters {
+            let options = SubscribeOptions::v311(route.qos);
+            self.tree
+                .insert(filter.as_str(), Taker::Route(number), options);
         }
-        core.cache.clear();
-        mailbox
+        self.routes.push(route);
+        self.cache.clear();
     }
 }

@@ -171,11 +171,12 @@ impl Broker {
         }
     }
 
-    /// Ends sessions and retained messages whose time is over, and publishes the broker's counters
+    /// Ends sessions, retained messages and what waits for routes whose time is over, and publishes the broker's counters
     /// when it is time. Call about once a second.
     pub fn tick(&self) {
         self.0.expire_retained();
         self.0.expire_sessions();
+        self.0.expire_routed();
         self.0.publish_counters();
     }
 

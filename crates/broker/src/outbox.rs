@@ -4,6 +4,8 @@
 //! it, [`RouteBox`] what a bridge or a rule's action has in flight.
 
 mod actions;
+mod age;
+mod ahead;
 mod attached;
 mod feed;
 mod flight;

@@ -1,5 +1,6 @@
 //! The way of a message through the broker: rules, takers, admission, fan-out.
 
+mod attach;
 mod deferred;
 mod route;
 mod rules;

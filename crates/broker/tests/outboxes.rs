@@ -10,7 +10,7 @@ use iotedge_broker::Limits;
 use iotedge_model::{DropReason, Message, Now, QoS, TopicFilter};
 use iotedge_ports::{
     AttachOutbox, AttachRoute, BrokerPort, Delivery, DrainLimit, DrainState, Mailbox, OnFull,
-    OutboxId, Publication, PublishOutcome, Refusal, RuleEngine, RuleOutput, Target,
+    OutboxId, Publication, PublishOutcome, Refusal, RouteRules, RuleEngine, RuleOutput, Target,
 };
 use iotedge_store::TakerKind;
 use support::{Ears, House, message};
@@ -210,6 +210,7 @@ fn one_publication_can_be_for_one_queue_alone() {
         max_bytes: 1 << 20,
         max_messages: 100,
         on_full: OnFull::Reject,
+        rules: RouteRules::default(),
         wake: outbox.ears.clone(),
     });
     for target in [

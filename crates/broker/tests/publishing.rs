@@ -9,7 +9,7 @@ use iotedge_broker::Limits;
 use iotedge_model::{DropReason, Message, Now, QoS, Source, Topic, TopicFilter};
 use iotedge_ports::{
     AttachRoute, BrokerPort, Delivery, DrainLimit, DrainState, Failure, Mailbox, OnFull, Outgoing,
-    Part, PublishOutcome, Refusal, RuleEngine, RuleOutput, Service,
+    Part, PublishOutcome, Refusal, RouteRules, RuleEngine, RuleOutput, Service,
 };
 use iotedge_store::TakerKind;
 use support::*;
@@ -23,6 +23,7 @@ fn route(on_full: OnFull, max_messages: u64, ears: &Arc<Ears>) -> AttachRoute {
         max_bytes: 1 << 30,
         max_messages,
         on_full,
+        rules: RouteRules::default(),
         wake: ears.clone(),
     }
 }

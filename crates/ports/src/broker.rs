@@ -388,6 +388,8 @@ pub struct AttachRoute {
     pub max_messages: u64,
     /// What happens at the limit.
     pub on_full: crate::OnFull,
+    /// How long messages wait, and in what order they go.
+    pub rules: crate::RouteRules,
     /// Is told of arrivals.
     pub wake: Arc<dyn Wake>,
 }

@@ -11,6 +11,7 @@ mod clock;
 mod completion;
 mod http;
 mod mailbox;
+mod route;
 mod rules;
 mod run;
 mod things;
@@ -34,6 +35,7 @@ pub use mailbox::{
     Delivery, DrainLimit, DrainState, Mailbox, Outgoing, OutgoingPublish, Outlet, PubRecOutcome,
     Sending, SessionMailbox, ShareId,
 };
+pub use route::{FreshOrder, FreshRule, RouteRules};
 pub use rules::{AttachOutbox, OutboxId, RuleEngine, RuleOutput, Target};
 pub use run::{Frames, Run, RunPart};
 pub use things::{GroupRecord, ShadowReader, ThingFacts, ThingRecord};

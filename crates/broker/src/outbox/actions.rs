@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use iotedge_model::{DropReason, QoS};
-use iotedge_ports::{AttachOutbox, Mailbox, OutboxId, Target};
+use iotedge_ports::{AttachOutbox, Mailbox, OutboxId, RouteRules, Target};
 use iotedge_store::{DeadLetterError, Done, TakerId, TakerKind};
 use iotedge_telemetry::METRICS;
 
@@ -71,6 +71,7 @@ impl Shared {
             max_messages: outbox.max_messages,
             on_full: outbox.on_full,
             buried: DropReason::ActionFailed,
+            rules: RouteRules::default(),
         };
         let mut core = self.lock();
         let mailbox = Arc::new(RouteBox::new(
@@ -122,6 +123,7 @@ impl Shared {
         let id = core.next_message();
         let queue = taker.and_then(|taker| core.queue_of(taker)).cloned();
         if let Some(queue) = &queue {
+            queue.queued(id);
             queue.feed.append_unread(id);
         }
         let told = queue.clone();

@@ -286,6 +286,12 @@ impl Feed {
         }
     }
 
+    /// How far the consumer has read in the store; `None` when it has everything.
+    pub(crate) fn behind(&self) -> Option<Option<MessageId>> {
+        let mut state = self.lock();
+        (!state.caught_up).then(|| state.rows().cursor)
+    }
+
     /// Takes up to `limit`, at most `kept` of them with an acknowledgement to come. `None` when the
     /// epoch is over.
     pub(crate) fn take(

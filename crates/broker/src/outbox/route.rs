@@ -1,13 +1,18 @@
 //! A route's queue: everything has a row, and what is in flight is kept apart.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use iotedge_model::{DropReason, MessageId, QoS};
-use iotedge_ports::{AckSink, Delivery, DrainLimit, DrainState, Failure, Mailbox, OnFull, Wake};
-use iotedge_store::{Depth, TakerId};
+use iotedge_model::{DropReason, Message, MessageId, Now, QoS};
+use iotedge_ports::{
+    AckSink, Delivery, DrainLimit, DrainState, Failure, Mailbox, OnFull, RouteRules, Wake,
+};
+use iotedge_store::{Depth, QueuedRow, TakerId};
 use iotedge_telemetry::METRICS;
 
+use super::age::Ages;
+use super::ahead::Ahead;
 use super::{Env, feed::Feed};
 
 pub(crate) struct RouteBox {
@@ -20,9 +25,21 @@ pub(crate) struct RouteBox {
     pub(crate) on_full: OnFull,
     /// How what the other side never takes is counted.
     buried: DropReason,
+    pub(crate) rules: RouteRules,
     epoch: Mutex<u64>,
+    state: Mutex<InFlight>,
+    /// The last that was queued.
+    newest: AtomicU64,
+    /// Of what waits. Never locked for longer than a look.
+    ages: Mutex<Ages>,
+}
+
+/// What a route has given out. Its lock comes before that of the feed, and is held while rows are
+/// read: nobody drops what is on its way out.
+struct InFlight {
     /// Drained and not acknowledged.
-    out: Mutex<BTreeSet<MessageId>>,
+    out: BTreeSet<MessageId>,
+    ahead: Option<Ahead>,
 }
 
 /// Rows looked at together when room is made.
@@ -36,6 +53,7 @@ pub(crate) struct RouteLimits {
     pub(crate) max_messages: u64,
     pub(crate) on_full: OnFull,
     pub(crate) buried: DropReason,
+    pub(crate) rules: RouteRules,
 }
 
 impl RouteBox {
@@ -49,6 +67,13 @@ impl RouteBox {
     ) -> Self {
         let feed = Feed::new(env, Some(taker), false);
         let epoch = feed.attach(wake);
+        let env = &feed.env;
+        let newest = MessageId(env.first_id.0.saturating_sub(1));
+        let ages = Ages::new(&env.clock.now(), newest);
+        let state = InFlight {
+            out: BTreeSet::new(),
+            ahead: limits.rules.fresh.map(Ahead::new),
+        };
         Self {
             feed,
             taker,
@@ -58,13 +83,31 @@ impl RouteBox {
             max_messages: limits.max_messages,
             on_full: limits.on_full,
             buried: limits.buried,
+            rules: limits.rules,
             epoch: Mutex::new(epoch),
-            out: Mutex::new(BTreeSet::new()),
+            state: Mutex::new(state),
+            newest: AtomicU64::new(newest.0),
+            ages: Mutex::new(ages),
         }
     }
 
-    fn out(&self) -> MutexGuard<'_, BTreeSet<MessageId>> {
-        self.out.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, InFlight> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A message is about to be queued, under the broker's lock.
+    pub(crate) fn queued(&self, id: MessageId) {
+        self.newest.store(id.0, Ordering::Relaxed);
+        self.ages().queued(id, &self.feed.env.clock.now());
+    }
+
+    fn ages(&self) -> MutexGuard<'_, Ages> {
+        self.ages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_over(&self, message: &Message, now: &Now) -> bool {
+        let mortal = self.rules.ttl.is_some() || message.expiry.is_some();
+        mortal && self.ages().is_over(message, self.rules.ttl, now)
     }
 
     /// Whether one more message of `cost` bytes would go over a limit.
@@ -102,7 +145,8 @@ impl RouteBox {
     /// Drops the oldest rows that are not in flight, and no more of them than it takes.
     fn drop_oldest(&self, mut bytes: u64, mut rows: u64, reason: DropReason) -> bool {
         let store = &self.feed.env.store;
-        let out = self.out();
+        let state = self.state();
+        let out = &state.out;
         let mut after = None;
         let mut dropped = Vec::new();
         let mut freed = 0;
@@ -126,38 +170,158 @@ impl RouteBox {
                 }
             }
         }
-        drop(out);
-        if !dropped.is_empty() {
-            let mut state = self.feed.lock();
-            dropped.iter().for_each(|id| state.forget(*id));
-            drop(state);
-            METRICS.dropped(reason, dropped.len() as u64);
-            store.discard_sized(self.taker, &dropped, reason, freed);
-        }
+        drop(state);
+        self.give_up(&dropped, reason, freed);
         bytes == 0 && rows == 0
+    }
+
+    /// Rows that are not in flight go; `bytes` of all.
+    fn give_up(&self, ids: &[MessageId], reason: DropReason, bytes: u64) {
+        if ids.is_empty() {
+            return;
+        }
+        let mut feed = self.feed.lock();
+        ids.iter().for_each(|id| feed.forget(*id));
+        drop(feed);
+        METRICS.dropped(reason, ids.len() as u64);
+        let store = &self.feed.env.store;
+        store.discard_sized(self.taker, ids, reason, bytes);
+    }
+
+    /// Drops the oldest rows that have outlived the route's time, whether the link is up or not.
+    pub(crate) fn expire(&self) {
+        let store = &self.feed.env.store;
+        if self.rules.ttl.is_none() || self.depth().rows == 0 {
+            return;
+        }
+        let now = self.feed.env.clock.now();
+        let state = self.state();
+        let (mut after, mut rows) = (None, 1);
+        loop {
+            let page = match store.read(self.taker, after, rows, ROOM_BYTES) {
+                Ok(page) => page,
+                Err(error) => {
+                    tracing::error!(%error, "the oldest rows of a route could not be read");
+                    return;
+                }
+            };
+            rows = ROOM_ROWS;
+            let is_over = |row: &QueuedRow| self.is_over(&row.message, &now);
+            let found = page.len();
+            let over: Vec<_> = page.into_iter().take_while(is_over).collect();
+            let Some(last) = over.last() else { return };
+            after = Some(last.message.id);
+            let ended = found > over.len();
+            let gone = |row: &&QueuedRow| !state.out.contains(&row.message.id);
+            let bytes = over
+                .iter()
+                .filter(gone)
+                .map(|row| row.message.cost() as u64);
+            let bytes = bytes.sum();
+            let ids: Vec<_> = over.iter().filter(gone).map(|row| row.message.id).collect();
+            self.give_up(&ids, DropReason::Expired, bytes);
+            if ended {
+                return;
+            }
+        }
+    }
+
+    /// Takes fresh messages from behind those that wait.
+    fn take_ahead(
+        &self,
+        state: &mut InFlight,
+        limit: DrainLimit,
+        now: &Now,
+        out: &mut Vec<Delivery>,
+    ) {
+        let Some(ahead) = &mut state.ahead else {
+            return;
+        };
+        let store = &self.feed.env.store;
+        let from = (store, self.taker);
+        let behind = self.feed.behind();
+        let newest = MessageId(self.newest.load(Ordering::Relaxed));
+        let Some((portion, cursor)) = ahead.portion(limit.messages, behind, newest, from) else {
+            return;
+        };
+        let rows = match store.read(self.taker, Some(cursor), portion, limit.bytes) {
+            Ok(rows) => rows,
+            Err(error) => {
+                tracing::error!(%error, "the newest rows of a route could not be read");
+                return;
+            }
+        };
+        for row in rows {
+            let message = &row.message;
+            if !ahead.passes(message.id, &message.topic) {
+                continue;
+            }
+            if self.is_over(message, now) {
+                METRICS.dropped(DropReason::Expired, 1);
+                store.discard(self.taker, &[message.id], DropReason::Expired);
+                continue;
+            }
+            state.out.insert(message.id);
+            out.push(Delivery {
+                qos: row.qos,
+                retain: row.retain,
+                dup: false,
+                durable: true,
+                share: None,
+                identifiers: row.identifiers,
+                message: Arc::new(row.message),
+            });
+        }
     }
 
     /// Takes ids out of flight.
     fn done(&self, deliveries: &[Delivery]) -> Vec<MessageId> {
-        let mut out = self.out();
+        let out = &mut self.state().out;
         let ids = deliveries.iter().map(|delivery| delivery.message.id);
         ids.filter(|id| out.remove(id)).collect()
+    }
+
+    /// Whether a message that came out in its turn is to be sent.
+    fn is_due(&self, state: &InFlight, message: &Message, now: &Now) -> bool {
+        if state.out.contains(&message.id) {
+            return false;
+        }
+        if self.is_over(message, now) {
+            METRICS.dropped(DropReason::Expired, 1);
+            let store = &self.feed.env.store;
+            store.discard(self.taker, &[message.id], DropReason::Expired);
+            return false;
+        }
+        true
     }
 }
 
 impl Mailbox for RouteBox {
     fn drain(&self, limit: DrainLimit, out: &mut Vec<Delivery>) -> DrainState {
         let epoch = *self.epoch.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.feed.env.clock.now();
+        let mut state = self.state();
+        let before = out.len();
+        self.take_ahead(&mut state, limit, &now, out);
+        let mut limit = limit;
+        for delivery in out.iter().skip(before) {
+            limit.messages = limit.messages.saturating_sub(1);
+            limit.bytes = limit.bytes.saturating_sub(delivery.message.cost());
+        }
+        if limit.messages == 0 || limit.bytes == 0 {
+            return DrainState::More;
+        }
         let mut taken = Vec::new();
-        let state = self.feed.take(epoch, limit, limit.messages, &mut taken);
-        let mut in_flight = self.out();
+        let left = self.feed.take(epoch, limit, limit.messages, &mut taken);
         for taken in taken {
             taken.each(|delivery| {
-                in_flight.insert(delivery.message.id);
-                out.push(delivery);
+                if self.is_due(&state, &delivery.message, &now) {
+                    state.out.insert(delivery.message.id);
+                    out.push(delivery);
+                }
             });
         }
-        state.unwrap_or(DrainState::Empty)
+        left.unwrap_or(DrainState::Empty)
     }
 
     fn acknowledge(&self, deliveries: &[Delivery]) {
@@ -184,14 +348,17 @@ impl Mailbox for RouteBox {
     }
 
     fn rewind(&self) {
-        let mut out = self.out();
-        let mut state = self.feed.lock();
-        state.forget_kept();
-        if let Some(first) = out.first() {
-            state.rewind_to(*first);
+        let mut state = self.state();
+        let mut feed = self.feed.lock();
+        feed.forget_kept();
+        if let Some(first) = state.out.first() {
+            feed.rewind_at_most_to(*first);
         }
-        out.clear();
-        state.rouse();
+        state.out.clear();
+        if let Some(ahead) = &mut state.ahead {
+            ahead.rewind();
+        }
+        feed.rouse();
     }
 
     fn settled(&self, (sink, token): (Arc<dyn AckSink>, u64)) {

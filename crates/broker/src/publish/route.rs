@@ -11,13 +11,14 @@ use super::{Committed, SHED_BYTES};
 use crate::core::{Core, Grant};
 use crate::outbox::RouteBox;
 
-/// A route does not send back what came from its own upstream.
+/// A route does not send back what came from its own upstream, or from a gateway that it is told of.
 pub(super) fn takes(route: &RouteBox, message: &Message) -> bool {
-    !matches!(&message.source, Source::Upstream { name } if *name == route.upstream)
+    let own = matches!(&message.source, Source::Upstream { name } if *name == route.upstream);
+    !own && !route.rules.not_from.contains(&message.client_id)
 }
 
 pub(super) fn admit_route(route: &RouteBox, message: &Message) -> Result<(), Refusal> {
-    if route.on_full == OnFull::Reject && route.is_full(message.cost() as u64) {
+    if route.on_full == OnFull::Reject && is_full(route, message.cost() as u64) {
         return Err(Refusal::QuotaExceeded);
     }
     Ok(())
@@ -50,6 +51,15 @@ fn has_place(route: &RouteBox, cost: u64) -> bool {
     }
 }
 
+/// Whether there is no room, when what has outlived its time is gone.
+fn is_full(route: &RouteBox, cost: u64) -> bool {
+    if !route.is_full(cost) {
+        return false;
+    }
+    route.expire();
+    route.is_full(cost)
+}
+
 pub(super) fn give_to_route(
     route: &Arc<RouteBox>,
     grant: &Grant,
@@ -60,7 +70,7 @@ pub(super) fn give_to_route(
 ) {
     let store = &route.feed.env.store;
     let cost = message.cost() as u64;
-    if route.is_full(cost) {
+    if is_full(route, cost) {
         // `reject` comes here with QoS 0 only.
         let made_room = route.on_full == OnFull::DropOldest && route.make_room(cost);
         if !made_room {
@@ -78,7 +88,12 @@ pub(super) fn give_to_route(
         store.count_drop(route.taker, DropReason::StoreFull, 1);
         return;
     }
-    let qos = grant.qos.min(message.qos).min(route.qos);
+    let published = match route.rules.raise_qos {
+        true => message.qos.max(QoS::AtLeastOnce),
+        false => message.qos,
+    };
+    let qos = grant.qos.min(published).min(route.qos);
+    route.queued(message.id);
     let delivery = Delivery {
         message: message.clone(),
         qos,
@@ -99,7 +114,7 @@ pub(super) fn give_to_route(
 }
 
 /// What a queue is given that a message names: all of it.
-static WHOLE: LazyLock<Grant> = LazyLock::new(|| Grant {
+pub(super) static WHOLE: LazyLock<Grant> = LazyLock::new(|| Grant {
     qos: QoS::ExactlyOnce,
     retain_as_published: true,
     identifiers: SubscriptionIds::NONE,

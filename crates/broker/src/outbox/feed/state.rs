@@ -281,6 +281,14 @@ impl State {
         self.joined = None;
     }
 
+    /// Reads again from `id` on, if it has read as far.
+    pub(crate) fn rewind_at_most_to(&mut self, id: MessageId) {
+        let cursor = self.rows().cursor;
+        if self.caught_up || cursor.is_some_and(|cursor| id <= cursor) {
+            self.rewind_to(id);
+        }
+    }
+
     /// A row that was given up is not to come out any more; the store hides it from reads from now
     /// on.
     pub(crate) fn forget(&mut self, id: MessageId) {
