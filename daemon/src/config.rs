@@ -33,7 +33,7 @@ pub use listener::{ListenerAddress, ListenerAuth, ListenerConfig, ListenerProtoc
 pub use principals::{AuthorizerCall, AuthorizerConfig, PasswordSource, UserConfig};
 pub use problem::{ConfigErrors, Place, Problem};
 pub use rules::RulesConfig;
-pub use upstream::{Direction, RouteConfig, UpstreamConfig};
+pub use upstream::{RouteConfig, UpstreamConfig};
 
 /// Where the daemon looks without `--config`.
 pub const DEFAULT_FILE: &str = "/etc/iotedge/iotedge.toml";

@@ -2,6 +2,7 @@
 
 mod convert;
 mod health;
+mod name;
 mod policies;
 mod reload;
 mod rule_metrics;
@@ -209,11 +210,13 @@ impl House {
         let fatal = Arc::new(Fatal::default());
         let (store, mut opened) = store::open(&config, &fatal)?;
         let registers = Registers::open(&config, &store)?;
+        let gateway_id = name::gateway_id(&store).map_err(problem)?;
+        let limits = convert::broker_limits(&config, &gateway_id);
         let broker = Broker::new(
             store.clone(),
             &mut opened,
             registers.clock.clone(),
-            convert::broker_limits(&config),
+            limits,
         );
         let port: Arc<dyn BrokerPort> = Arc::new(broker.clone());
         let works = Works::open(&config, &registers, &store, &port)?;
@@ -227,7 +230,7 @@ impl House {
         broker.bind_rules(works.engine.clone());
         works.shadow.attach(&broker);
         let bridge = Bridge::start(
-            convert::upstreams(&config)?,
+            convert::upstreams(&config, &gateway_id)?,
             &port,
             &registers.clock,
             store.clone(),

@@ -155,7 +155,7 @@ fn attach(
             max_bytes: route.max_bytes,
             max_messages: route.max_messages,
             on_full: route.on_full,
-            rules: iotedge_ports::RouteRules::default(),
+            rules: route.rules.clone(),
             wake: Arc::new(RouteWake {
                 ready: ready.clone(),
                 notify: notify.clone(),

@@ -2,11 +2,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use iotedge_model::{QoS, Topic, TopicError, TopicFilter};
-use iotedge_ports::OnFull;
+use iotedge_model::TopicError;
 use rustls::sign::SigningKey;
 use thiserror::Error;
 
+use crate::Route;
 use crate::endpoint::{Endpoint, Proxy};
 use crate::preset::Kind;
 
@@ -63,6 +63,8 @@ pub struct Config {
     pub backoff: Backoff,
     /// What goes over the link.
     pub routes: Vec<Route>,
+    /// What no other gateway is called: in hop lists and in keys of messages. Empty: none are made.
+    pub gateway_id: Arc<str>,
 }
 
 /// A version of MQTT.
@@ -109,67 +111,6 @@ impl Default for Backoff {
     }
 }
 
-/// Which way a route goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
-    /// From this gateway to the upstream.
-    Out,
-    /// From the upstream to this gateway.
-    In,
-}
-
-impl Direction {
-    /// `out` or `in`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Out => "out",
-            Self::In => "in",
-        }
-    }
-}
-
-/// What goes over the link, as mosquitto's `topic` lines have it: `local_prefix` + `filter` names
-/// topics here, `remote_prefix` + `filter` the same topics there.
-#[derive(Debug, Clone)]
-pub struct Route {
-    /// Its name for ever: rows of an outbound queue survive under `upstream/name`.
-    /// [`Route::default_name`] where the operator gave none.
-    pub name: String,
-    /// Which way.
-    pub direction: Direction,
-    /// The filter behind both prefixes.
-    pub filter: String,
-    /// Highest QoS, 0 or 1.
-    pub qos: QoS,
-    /// Beginning of topics here; may be empty.
-    pub local_prefix: String,
-    /// Beginning of topics there; may be empty.
-    pub remote_prefix: String,
-    /// Out: what happens when the queue is full.
-    pub on_full: OnFull,
-    /// Out: byte limit of the queue.
-    pub max_bytes: u64,
-    /// Out: message limit of the queue.
-    pub max_messages: u64,
-}
-
-impl Route {
-    /// A name made of direction and filter.
-    pub fn default_name(direction: Direction, filter: &str) -> String {
-        format!("{}:{filter}", direction.as_str())
-    }
-
-    /// The filter of topics here.
-    pub fn local_filter(&self) -> Result<TopicFilter, TopicError> {
-        TopicFilter::new(&format!("{}{}", self.local_prefix, self.filter))
-    }
-
-    /// The filter of topics there.
-    pub fn remote_filter(&self) -> Result<TopicFilter, TopicError> {
-        TopicFilter::new(&format!("{}{}", self.remote_prefix, self.filter))
-    }
-}
-
 /// Why a configuration can not be used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ConfigError {
@@ -204,6 +145,16 @@ pub enum ConfigError {
     Qos {
         /// The route's name.
         route: String,
+    },
+    /// Rules of a route that can not be.
+    #[error("route {route:?}, {key}: {reason}")]
+    Rule {
+        /// The route's name.
+        route: String,
+        /// The key.
+        key: &'static str,
+        /// What is wrong with it.
+        reason: &'static str,
     },
     /// Two inbound routes for one topic: only one of them could have its messages.
     #[error("routes {route:?} and {other:?}: both take some of the same topics of the upstream")]
@@ -250,6 +201,7 @@ impl Config {
             connect_timeout: Duration::from_secs(10),
             backoff: Backoff::default(),
             routes: Vec::new(),
+            gateway_id: Arc::from(""),
         }
     }
 
@@ -314,7 +266,7 @@ impl Config {
             );
         }
         for (at, route) in self.routes.iter().enumerate() {
-            check_route(route)?;
+            route.check()?;
             if self
                 .routes
                 .iter()
@@ -327,68 +279,8 @@ impl Config {
                 });
             }
         }
-        check_overlap(&self.routes)
+        crate::route::check_overlap(&self.routes)
     }
-}
-
-fn check_overlap(routes: &[Route]) -> Result<(), ConfigError> {
-    let inbound = || routes.iter().filter(|r| r.direction == Direction::In);
-    for (at, route) in inbound().enumerate() {
-        let filter = format!("{}{}", route.remote_prefix, route.filter);
-        for other in inbound().skip(at + 1) {
-            let of_other = format!("{}{}", other.remote_prefix, other.filter);
-            if overlap(&filter, &of_other) {
-                return Err(ConfigError::Overlap {
-                    route: route.name.clone(),
-                    other: other.name.clone(),
-                });
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Whether a topic exists that both filters match (MQTT 3.1.1, 4.7).
-fn overlap(a: &str, b: &str) -> bool {
-    if a.starts_with('$') != b.starts_with('$') {
-        // A wildcard does not begin a reserved topic (4.7.2).
-        return false;
-    }
-    let (mut a, mut b) = (a.split('/'), b.split('/'));
-    loop {
-        match (a.next(), b.next()) {
-            (Some("#"), _) | (_, Some("#")) | (None, None) => return true,
-            (Some(x), Some(y)) if x == y || x == "+" || y == "+" => {}
-            _ => return false,
-        }
-    }
-}
-
-fn check_route(route: &Route) -> Result<(), ConfigError> {
-    let error = |key| {
-        move |reason| ConfigError::Filter {
-            route: route.name.clone(),
-            key,
-            reason,
-        }
-    };
-    TopicFilter::new(&route.filter).map_err(error("filter"))?;
-    for (key, prefix) in [
-        ("local_prefix", &route.local_prefix),
-        ("remote_prefix", &route.remote_prefix),
-    ] {
-        if !prefix.is_empty() {
-            Topic::check(prefix).map_err(error(key))?;
-        }
-    }
-    route.local_filter().map_err(error("local_prefix"))?;
-    route.remote_filter().map_err(error("remote_prefix"))?;
-    if route.qos == QoS::ExactlyOnce {
-        return Err(ConfigError::Qos {
-            route: route.name.clone(),
-        });
-    }
-    Ok(())
 }
 
 impl std::fmt::Debug for Config {
@@ -400,52 +292,5 @@ impl std::fmt::Debug for Config {
             .field("client_id", &self.client_id)
             .field("routes", &self.routes)
             .finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn inbound(name: &str, remote_prefix: &str, filter: &str) -> Route {
-        Route {
-            name: name.into(),
-            direction: Direction::In,
-            filter: filter.into(),
-            qos: QoS::AtLeastOnce,
-            local_prefix: String::new(),
-            remote_prefix: remote_prefix.into(),
-            on_full: OnFull::Reject,
-            max_bytes: 1,
-            max_messages: 1,
-        }
-    }
-
-    #[test]
-    fn inbound_routes_that_share_a_topic_are_refused() {
-        let check = |a: (&str, &str), b: (&str, &str)| {
-            check_overlap(&[inbound("a", a.0, a.1), inbound("b", b.0, b.1)])
-        };
-        for (a, b) in [
-            (("", "#"), ("", "x/y")),
-            (("x/", "+"), ("", "x/y")),
-            (("x/", "#"), ("", "x")),
-            (("", "+/y"), ("", "x/+")),
-            (("", "x/#"), ("x/", "y/z")),
-        ] {
-            let refused = ConfigError::Overlap {
-                route: "a".into(),
-                other: "b".into(),
-            };
-            assert_eq!(check(a, b), Err(refused), "{a:?} {b:?}");
-        }
-        for (a, b) in [
-            (("", "x/y"), ("", "x/z")),
-            (("", "x/+"), ("", "x")),
-            (("a/", "#"), ("b/", "#")),
-            (("", "#"), ("", "$SYS/x")),
-        ] {
-            assert_eq!(check(a, b), Ok(()), "{a:?} {b:?}");
-        }
     }
 }

@@ -20,13 +20,17 @@
 
 mod bridge;
 mod config;
+mod echo;
 mod endpoint;
 mod inbound;
 mod link;
 mod liveness;
 mod mapping;
 mod pacing;
+mod payload;
 mod preset;
+mod route;
+mod schedule;
 mod shared;
 mod task;
 mod tls;
@@ -35,7 +39,9 @@ pub mod uplink;
 mod window;
 
 pub use bridge::Bridge;
-pub use config::{Backoff, Config, ConfigError, Direction, Route, Version};
+pub use config::{Backoff, Config, ConfigError, Version};
 pub use endpoint::Proxy;
+pub use mapping::{Template, TemplateError};
 pub use preset::{KINDS, Kind};
+pub use route::{Direction, Idempotency, Route};
 pub use trial::TrialStep;

@@ -9,14 +9,17 @@ use iotedge_model::{Message, Now, Principal, QoS, Source, Topic, TopicFilter};
 use iotedge_ports::{BrokerPort, Clock, Delivery, Mailbox, Publication};
 use tokio::sync::{Notify, watch};
 
+use crate::echo::Echoes;
 use crate::inbound::{Inbound, Sink};
 use crate::liveness::Liveness;
 use crate::pacing::Pacing;
+use crate::schedule::Schedule;
 use crate::shared::{Desired, Shared};
 use crate::uplink::{Accepted, Connection, Ended, Event, Kind, Layer};
 use crate::window::Window;
 use crate::{ConfigError, Direction};
 
+mod carry;
 mod connection;
 mod incoming;
 mod outgoing;
@@ -24,7 +27,7 @@ mod suspect;
 
 use connection::Subscribing;
 use incoming::{Blocked, Refused};
-use suspect::Suspect;
+use suspect::{Quota, Suspect};
 
 /// An outbound route's place in the task.
 pub(crate) struct OutRoute {
@@ -59,11 +62,6 @@ pub(crate) enum End {
     Refused(String),
 }
 
-/// A PUBLISH: fixed header, the topic's length and the packet id are nine bytes at most.
-fn packet_bytes(topic: &str, payload: &[u8]) -> usize {
-    topic.len() + payload.len() + 9
-}
-
 /// How long DISCONNECT may take to leave.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -94,11 +92,14 @@ pub(crate) struct Task {
     source: Source,
     out: Vec<OutRoute>,
     /// Whose turn it is to send.
-    turn: usize,
+    schedule: Schedule,
     /// A mailbox had more and gave nothing: asked again after a moment.
     stalled: bool,
     window: Window<Sent>,
     suspect: Suspect,
+    quota: Quota,
+    /// Our own messages that a 3.1.1 upstream sends back.
+    echoes: Echoes,
     /// When the SUBSCRIBE without SUBACK was handed over.
     subscribing: Option<tokio::time::Instant>,
     inbound: Inbound,
@@ -139,6 +140,8 @@ impl Task {
             }
         }
         let pacing = pacing(&shared.config, around.clock.now());
+        let priority = |out: &OutRoute| shared.config.routes.get(out.index).map(|r| r.priority);
+        let schedule = Schedule::new(out.iter().map(|out| priority(out).unwrap_or_default()));
         Ok(Self {
             incoming,
             principal: Arc::new(Principal::service("bridge")),
@@ -157,9 +160,11 @@ impl Task {
             subscribe: Subscribing::default(),
             notify,
             out,
-            turn: 0,
+            schedule,
             stalled: false,
             suspect: Suspect::default(),
+            quota: Quota::default(),
+            echoes: Echoes::default(),
             subscribing: None,
             inbound: Inbound::default(),
             blocked: std::collections::VecDeque::new(),
@@ -358,7 +363,8 @@ impl Task {
     fn last_words(&mut self, connection: &mut dyn Connection) {
         while let Some(event) = connection.buffered() {
             if let Event::Acknowledged(ack) = event {
-                self.upstream_acknowledged(&ack);
+                // What it says against the connection is late: that has ended.
+                let _ = self.upstream_acknowledged(&ack);
             }
         }
     }

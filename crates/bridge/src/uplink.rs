@@ -223,6 +223,8 @@ pub struct Filter {
     pub no_local: bool,
     /// Version 5: the retain flag as it was published.
     pub retain_as_published: bool,
+    /// Whether the retained messages that it matches are to come; a 3.1.1 server sends them always.
+    pub retained: bool,
 }
 
 /// PUBACK.

@@ -30,7 +30,7 @@ async fn a_refused_message_is_kept_aside_and_does_not_block_those_behind_it() {
     let mut peer = upstream.accept(Accepted::unlimited(30)).await.unwrap();
     let (first, second) = (publish(&mut peer).await, publish(&mut peer).await);
     assert_eq!((first.1.as_str(), second.1.as_str()), ("a", "b"));
-    peer.ack(first.0, 0x97);
+    peer.ack(first.0, 0x87);
     peer.ack(second.0, 0x10);
     until("none waits", || mailbox.waiting() == 0).await;
     assert_eq!(

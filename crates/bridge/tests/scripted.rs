@@ -117,7 +117,7 @@ async fn an_upstream_that_falls_silent_is_left_and_its_messages_go_again() {
 }
 
 #[tokio::test]
-async fn what_can_not_go_is_dropped_with_its_reason_and_holds_nothing_up() {
+async fn what_can_not_go_is_kept_aside_and_holds_nothing_up() {
     let upstream = Upstream::start().await;
     let mut config = config(&upstream.url);
     config.max_packet_bytes = 200;
@@ -137,7 +137,10 @@ async fn what_can_not_go_is_dropped_with_its_reason_and_holds_nothing_up() {
     );
     assert_eq!(
         mailbox.discarded(),
-        [(large, DropReason::TooLarge), (bare, DropReason::BadTopic)]
+        [
+            (large, DropReason::UpstreamRefused),
+            (bare, DropReason::UpstreamRefused)
+        ]
     );
     link.ack(publish.pkid).await;
     until("acknowledged", || mailbox.waiting() == 0).await;

@@ -100,6 +100,9 @@ pub struct Limits {
     pub wildcards_match_parent: bool,
     /// Whether a subscription with wildcards brings retained messages. AWS IoT Core says no.
     pub retained_to_wildcards: bool,
+    /// What this gateway is called in the hop lists of messages ([`iotedge_model::HOPS`]): one that
+    /// comes back from another gateway is acknowledged and goes to nobody. `None`: it has no name.
+    pub gateway_id: Option<Arc<str>>,
     /// Whether a client resumes its session with another version of MQTT. AWS IoT Core says no.
     pub resume_across_versions: bool,
 }
@@ -124,6 +127,7 @@ impl Default for Limits {
             lifecycle_events: true,
             wildcards_match_parent: true,
             retained_to_wildcards: true,
+            gateway_id: None,
             resume_across_versions: true,
         }
     }

@@ -111,6 +111,11 @@ impl Shared {
         let mut rules = Evaluation::new(self, &now);
         let mut derived: Vec<RuleOutput> = Vec::with_capacity(batch.len());
         for publication in batch.iter_mut() {
+            if self.comes_back(publication) {
+                METRICS.dropped(DropReason::Loop, 1);
+                publication.message = None;
+                publication.outcome = PublishOutcome::Done { matched: true };
+            }
             let Some(message) = publication.message.as_mut() else {
                 derived.push(RuleOutput::default());
                 continue;

@@ -22,7 +22,8 @@ pub use arn::{Arn, ArnScope};
 pub use drop_reason::DropReason;
 pub use identifiers::SubscriptionIds;
 pub use message::{
-    Message, MessageId, PayloadFormat, Properties, Protocol, QoS, Source, TraceId, UserProperty,
+    HOPS, Message, MessageId, PayloadFormat, Properties, Protocol, QoS, Source, TraceId,
+    UserProperty,
 };
 pub use name::{ClientId, NameError, ShadowName, ThingGroupName, ThingName, ThingTypeName};
 pub use percent::percent_decode;

@@ -219,6 +219,10 @@ pub struct UserProperty {
     pub value: Arc<str>,
 }
 
+/// The user property with which gateways sign the messages that they send on to another broker, one
+/// for each gateway that a message has come by: who finds itself among them has had it.
+pub const HOPS: &str = "iotedge-via";
+
 /// The MQTT 5 properties that travel with a message from publisher to receiver.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Properties {
@@ -278,6 +282,12 @@ impl Hash for WireForm {
 }
 
 impl Properties {
+    /// Whether a message has come by this gateway ([`HOPS`]).
+    pub fn came_by(&self, gateway: &str) -> bool {
+        let mut user = self.user.iter();
+        user.any(|p| &*p.name == HOPS && &*p.value == gateway)
+    }
+
     /// Bytes that they cost to keep: their texts and a flat sum for each user property.
     fn cost(&self) -> usize {
         let user = self.user.iter();

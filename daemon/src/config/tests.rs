@@ -188,7 +188,7 @@ topic = "sensors/${{name}}"
     assert_eq!(upstream.routes[0].name, "out:house/t/#");
     assert_eq!(upstream.routes[0].max_bytes, 10 << 20);
     assert_eq!(upstream.routes[1].name, "commands");
-    assert_eq!(upstream.routes[1].direction, Direction::In);
+    assert_eq!(upstream.routes[1].direction, iotedge_bridge::Direction::In);
     assert_eq!(config.serial[0].baud, 9600);
     assert_eq!(config.serial[0].format, iotedge_devices::Format::Csv);
 }

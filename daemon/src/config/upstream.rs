@@ -1,4 +1,4 @@
-//! `[[upstream]]` and its routes.
+//! `[[upstream]]`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,11 +7,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use iotedge_bridge::{KINDS, Kind, Proxy, Version};
-use iotedge_model::{ClientId, QoS, Topic, TopicFilter};
-use iotedge_ports::OnFull;
+use iotedge_model::ClientId;
 
 use super::section::Section;
 use super::{GatewayConfig, Place};
+use route::routes;
+
+mod route;
+
+pub use route::RouteConfig;
 
 /// `[[upstream]]`.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,50 +92,6 @@ impl fmt::Display for UpstreamUrl {
             write!(f, "{scheme}://{host}:{port}{path}")
         }
     }
-}
-
-/// Which way a route goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
-    /// From here to the upstream.
-    Out,
-    /// From the upstream to here.
-    In,
-}
-
-impl Direction {
-    /// As the file spells it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Out => "out",
-            Self::In => "in",
-        }
-    }
-}
-
-/// `[[upstream.route]]`. Topics lose the prefix of the side they come from and get the other's; the
-/// filter is what is between.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RouteConfig {
-    /// Its name within the upstream; default: direction, local prefix and filter. Its queue lives
-    /// under it.
-    pub name: String,
-    /// Which way.
-    pub direction: Direction,
-    /// What it carries, without prefixes.
-    pub filter: TopicFilter,
-    /// Highest QoS.
-    pub qos: QoS,
-    /// Put before topics here.
-    pub local_prefix: String,
-    /// Put before topics there.
-    pub remote_prefix: String,
-    /// What happens when the queue is full.
-    pub on_full: OnFull,
-    /// Byte limit of the queue (`out`).
-    pub max_bytes: u64,
-    /// Message limit of the queue (`out`).
-    pub max_messages: u64,
 }
 
 pub(super) fn read(root: &Section<'_>, gateway: &GatewayConfig) -> Vec<UpstreamConfig> {
@@ -370,93 +330,4 @@ fn host_and_port(text: &str) -> Option<(&str, Option<&str>)> {
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
     (name || host.parse::<IpAddr>().is_ok()).then_some((host, port))
-}
-
-fn routes(upstream: &Section<'_>) -> Vec<RouteConfig> {
-    let mut names: BTreeMap<String, Place> = BTreeMap::new();
-    let mut routes = Vec::new();
-    for section in upstream.tables("route") {
-        if let Some(route) = route(&section) {
-            if let Some(first) = names.get(&route.name) {
-                let key = if section.has("name") {
-                    "name"
-                } else {
-                    "filter"
-                };
-                let reason = format!(
-                    "two routes are called {:?}, the first at {first}; give one a `name` of its own",
-                    route.name
-                );
-                section.wrong(key, reason);
-            }
-            names.insert(route.name.clone(), section.place().clone());
-            routes.push(route);
-        }
-        section.finish();
-    }
-    routes
-}
-
-fn route(section: &Section<'_>) -> Option<RouteConfig> {
-    section.need("direction");
-    section.need("filter");
-    let directions = [("out", Direction::Out), ("in", Direction::In)];
-    let direction = section.choice("direction", &directions);
-    let filter = section.parsed("filter", TopicFilter::new);
-    let qos = match section.has("qos") {
-        true => section.number("qos", 0..=1).map(|n| {
-            if n == 0 {
-                QoS::AtMostOnce
-            } else {
-                QoS::AtLeastOnce
-            }
-        }),
-        false => Some(QoS::AtLeastOnce),
-    };
-    let local_prefix = prefix(section, "local_prefix");
-    let remote_prefix = prefix(section, "remote_prefix");
-    let on_full = section.choice(
-        "on_full",
-        &[
-            ("reject", OnFull::Reject),
-            ("drop-oldest", OnFull::DropOldest),
-            ("drop-new", OnFull::DropNew),
-        ],
-    );
-    let max_bytes = section.size("max_bytes", 1 << 16..=1 << 50);
-    let max_messages = section.number("max_messages", 1..=1 << 40);
-    if direction == Some(Direction::In) {
-        for key in ["on_full", "max_bytes", "max_messages"] {
-            if section.has(key) {
-                section.wrong(key, "is only for routes with direction = \"out\"");
-            }
-        }
-    }
-    for later in ["priority", "ttl"] {
-        section.not_yet(later);
-    }
-    let given = section.parsed("name", plain_name);
-    let (direction, filter) = (direction?, filter?);
-    let name = given.unwrap_or_else(|| format!("{}:{local_prefix}{filter}", direction.as_str()));
-    Some(RouteConfig {
-        name,
-        direction,
-        filter,
-        qos: qos?,
-        local_prefix,
-        remote_prefix,
-        on_full: on_full.unwrap_or_default(),
-        max_bytes: max_bytes.unwrap_or(1 << 30),
-        max_messages: max_messages.unwrap_or(10_000_000),
-    })
-}
-
-/// A prefix is the beginning of topics: no wildcards.
-fn prefix(section: &Section<'_>, key: &'static str) -> String {
-    section
-        .parsed(key, |text| match text.is_empty() {
-            true => Ok(String::new()),
-            false => Topic::check(text).map(|()| text.to_owned()),
-        })
-        .unwrap_or_default()
 }

@@ -16,11 +16,11 @@ use super::policies::open_listeners;
 use crate::authenticate::{Authorizers, Users};
 use crate::authority::GuestRooms;
 use crate::config::{
-    Config, Direction, ListenerAddress, ListenerAuth, ListenerConfig, ListenerProtocol, Profile,
-    RouteConfig, RulesConfig, ShadowConfig, UpstreamConfig,
+    Config, ListenerAddress, ListenerAuth, ListenerConfig, ListenerProtocol, Profile, RouteConfig,
+    RulesConfig, ShadowConfig, UpstreamConfig,
 };
 
-pub(super) fn broker_limits(config: &Config) -> iotedge_broker::Limits {
+pub(super) fn broker_limits(config: &Config, gateway_id: &Arc<str>) -> iotedge_broker::Limits {
     let broker = &config.broker;
     let standard = broker.profile == Profile::Standard;
     iotedge_broker::Limits {
@@ -41,6 +41,7 @@ pub(super) fn broker_limits(config: &Config) -> iotedge_broker::Limits {
         lifecycle_events: broker.lifecycle_events,
         wildcards_match_parent: standard,
         retained_to_wildcards: standard,
+        gateway_id: Some(gateway_id.clone()),
         resume_across_versions: standard,
     }
 }
@@ -329,7 +330,7 @@ pub(super) fn route_names(config: &Config) -> HashSet<String> {
         for route in upstream
             .routes
             .iter()
-            .filter(|r| r.direction == Direction::Out)
+            .filter(|r| r.direction == iotedge_bridge::Direction::Out)
         {
             names.insert(format!("{}/{}", upstream.name, route.name));
         }
@@ -338,11 +339,15 @@ pub(super) fn route_names(config: &Config) -> HashSet<String> {
 }
 
 /// Every upstream's link.
-pub(super) fn upstreams(config: &Config) -> Result<Vec<iotedge_bridge::Config>, Vec<String>> {
+pub(super) fn upstreams(
+    config: &Config,
+    gateway_id: &Arc<str>,
+) -> Result<Vec<iotedge_bridge::Config>, Vec<String>> {
     let mut links = Vec::with_capacity(config.upstreams.len());
     let mut problems = Vec::new();
     for upstream in &config.upstreams {
         let mut link = link(upstream, config);
+        link.gateway_id = gateway_id.clone();
         if let Some(uri) = link.key.take_if(|key| is_token_key(key)) {
             match token_key(&uri) {
                 Ok(key) => link.signing_key = Some(key),
@@ -395,17 +400,21 @@ fn link(upstream: &UpstreamConfig, config: &Config) -> iotedge_bridge::Config {
 fn route(route: &RouteConfig) -> iotedge_bridge::Route {
     iotedge_bridge::Route {
         name: route.name.clone(),
-        direction: match route.direction {
-            Direction::Out => iotedge_bridge::Direction::Out,
-            Direction::In => iotedge_bridge::Direction::In,
-        },
+        direction: route.direction,
         filter: route.filter.to_string(),
         qos: route.qos,
         local_prefix: route.local_prefix.clone(),
         remote_prefix: route.remote_prefix.clone(),
+        topic: route.topic.clone(),
         on_full: route.on_full,
         max_bytes: route.max_bytes,
         max_messages: route.max_messages,
+        priority: route.priority,
+        rules: route.rules.clone(),
+        keep_retain: route.keep_retain,
+        compress: route.compress,
+        decompress: route.decompress,
+        idempotency: route.idempotency.clone(),
     }
 }
 

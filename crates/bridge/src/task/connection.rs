@@ -189,10 +189,7 @@ impl Task {
                 self.acks_queued = self.acks_queued.saturating_sub(1);
                 Ok(())
             }
-            Event::Acknowledged(ack) => {
-                self.upstream_acknowledged(&ack);
-                Ok(())
-            }
+            Event::Acknowledged(ack) => self.upstream_acknowledged(&ack),
             Event::Incoming(incoming) => self.receive(*incoming),
             Event::Subscribed(codes) => {
                 self.subscribed(&codes);
@@ -227,11 +224,13 @@ impl Task {
         let filters: Vec<_> = rest
             .take(FILTERS)
             .filter_map(|(at, filter)| {
+                let route = self.shared.config.routes.get(*at)?;
                 Some(Filter {
                     filter: filter.to_string(),
-                    qos: self.shared.config.routes.get(*at)?.qos,
+                    qos: route.qos,
                     no_local: true,
                     retain_as_published: true,
+                    retained: route.rules.send_retained,
                 })
             })
             .collect();

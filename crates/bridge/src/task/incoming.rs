@@ -6,9 +6,9 @@ use std::sync::Arc;
 use iotedge_model::{DropReason, Message, MessageId, QoS, TraceId, UnixMillis};
 use iotedge_ports::{AckSink, Failure, Publication, PublishOutcome, Refusal};
 
-use super::{End, Task};
+use super::{End, Task, carry};
+use crate::Version;
 use crate::inbound::Receipt;
-use crate::mapping::map;
 use crate::uplink::{Connection, Incoming, MAX_ACKS};
 
 /// Messages that the local broker refused and that wait for the next try.
@@ -37,24 +37,38 @@ pub(crate) struct Refused {
 
 impl Task {
     pub(super) fn receive(&mut self, publish: Incoming) -> Result<(), End> {
+        let shared = self.shared.clone();
         let found = self
             .incoming
             .iter()
             .find(|(_, filter)| filter.matches(&publish.topic))
-            .and_then(|(at, _)| Some((*at, self.shared.config.routes.get(*at)?)));
+            .and_then(|(at, _)| Some((*at, shared.config.routes.get(*at)?)));
         let Some((route, rules)) = found else {
             // A subscription of an earlier configuration that the session upstream still has.
             self.pass_over(&publish, "it belongs to no route");
             return Ok(());
         };
-        if super::packet_bytes(&publish.topic, &publish.payload)
-            > self.shared.config.max_packet_bytes
+        if let Some(echo) = self.is_own(&publish) {
+            self.count_drop(route, DropReason::Loop);
+            self.skip(&publish);
+            tracing::debug!(topic = publish.topic, echo, "an inbound message is our own");
+            return Ok(());
+        }
+        if publish.retain && !rules.rules.send_retained && self.shared.config.version == Version::V3
         {
+            // What a 3.1.1 server marks so was there before the subscription (3.3.1.3).
+            self.skip(&publish);
+            return Ok(());
+        }
+        let most = self.shared.config.max_packet_bytes;
+        let size = publish.topic.len() + publish.payload.len() + 9;
+        let taken = (size <= most).then(|| carry::incoming(rules, &publish, most));
+        let Some(taken) = taken.flatten() else {
             self.count_drop(route, DropReason::TooLarge);
             self.pass_over(&publish, "it is larger than max_packet_bytes");
             return Ok(());
-        }
-        let Ok(topic) = map(&publish.topic, &rules.remote_prefix, &rules.local_prefix) else {
+        };
+        let Ok(topic) = rules.map(&publish.topic, "") else {
             self.count_drop(route, DropReason::BadTopic);
             self.pass_over(&publish, "its topic has no valid name here");
             return Ok(());
@@ -69,15 +83,15 @@ impl Task {
             source_ip: None,
             source: self.source.clone(),
             topic,
-            payload: publish.payload.clone(),
-            qos: publish.qos.min(QoS::AtLeastOnce),
-            retain: publish.retain,
+            payload: taken.payload,
+            qos: taken.qos,
+            retain: taken.retain,
             accepted_at: UnixMillis(0),
             trusted: false,
-            expiry: None,
-            properties: None,
+            expiry: publish.expiry,
+            properties: taken.properties,
         };
-        if message.qos == QoS::AtMostOnce {
+        if publish.qos == QoS::AtMostOnce {
             self.accept_qos0(route, message);
             return Ok(());
         }
@@ -103,10 +117,30 @@ impl Task {
             reason,
             "an inbound message is passed over"
         );
+        self.skip(publish);
+    }
+
+    fn skip(&mut self, publish: &Incoming) {
         if publish.qos != QoS::AtMostOnce {
             let token = self.inbound.push(usize::MAX, 0, receipt(publish));
             self.inbound.settle(token, Ok(()));
         }
+    }
+
+    /// What says that it is one of our own messages, where something does.
+    fn is_own(&mut self, publish: &Incoming) -> Option<&'static str> {
+        let config = &self.shared.config;
+        let signed = publish.properties.as_ref();
+        let id = &config.gateway_id;
+        if !id.is_empty() && signed.is_some_and(|p| p.came_by(id)) {
+            return Some("it has come by here");
+        }
+        if config.version == Version::V5 {
+            return None;
+        }
+        let now = self.clock.now().mono;
+        let echo = self.echoes.is_echo(&publish.topic, &publish.payload, now);
+        echo.then_some("we have sent it")
     }
 
     fn count_drop(&self, route: usize, reason: DropReason) {

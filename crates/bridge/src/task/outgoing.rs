@@ -2,18 +2,22 @@
 
 use std::sync::atomic::Ordering;
 
-use iotedge_model::DropReason;
 use iotedge_ports::{Delivery, DrainLimit, DrainState};
 
+use super::carry::{self, Stays};
 use super::suspect::Key;
 use super::{End, Sent, Task};
-use crate::mapping::map;
-use crate::uplink::{Acknowledged, Connection, Publish, reason};
+use crate::Version;
+use crate::uplink::{Acknowledged, Connection, reason};
 
 /// Bytes on the wire without PUBACK.
 const MAX_BYTES: usize = 1 << 20;
-/// Deliveries that one route sends before it is another's turn.
+/// Deliveries that a route sends at once when it is the only one that has any.
 const PORTION: usize = 32;
+/// And when there are others.
+const SHARED_PORTION: usize = 4;
+/// PUBACK's "quota exceeded" (MQTT 5, 3.4.2.1).
+const QUOTA_EXCEEDED: u8 = 0x97;
 
 impl Task {
     /// Does all that can be done without waiting.
@@ -38,36 +42,50 @@ impl Task {
                 return Ok(());
             }
         }
-        let mut idle = 0;
-        while idle < self.out.len() && self.has_room() {
-            let route = self.turn % self.out.len();
-            self.turn = route + 1;
-            // Before the drain: an arrival during it sets the flag again.
-            if !self.out[route].ready.swap(false, Ordering::AcqRel) {
-                idle += 1;
-                continue;
-            }
-            let mut drained = Vec::new();
-            let (messages, bytes) = self.pacing.allowed(self.now().mono);
-            let room = self.window.free().min(PORTION).min(messages);
-            let limit = DrainLimit {
-                messages: room,
-                bytes: (MAX_BYTES - self.window.bytes()).min(bytes),
+        // Routes that say they have more and give nothing now.
+        let mut asleep: Vec<usize> = Vec::new();
+        while self.has_room() {
+            let out = &self.out;
+            let is_ready = |at: usize| {
+                let route = out.get(at);
+                route.is_some_and(|r| r.ready.load(Ordering::Acquire)) && !asleep.contains(&at)
             };
-            let state = self.out[route].mailbox.drain(limit, &mut drained);
-            idle += 1;
-            if !drained.is_empty() {
-                idle = 0;
-            }
-            if state == DrainState::More {
-                self.out[route].ready.store(true, Ordering::Release);
-                self.stalled |= drained.is_empty();
+            let Some(route) = self.schedule.next(is_ready) else {
+                return Ok(());
+            };
+            let alone = (0..out.len()).filter(|at| is_ready(*at)).nth(1).is_none();
+            let portion = if alone { PORTION } else { SHARED_PORTION };
+            let (drained, state) = self.drain(route, portion);
+            if drained.is_empty() && state == DrainState::More {
+                self.stalled = true;
+                asleep.push(route);
             }
             for delivery in drained {
-                self.send_one(connection, route, delivery)?;
+                let size = self.send_one(connection, route, delivery)?;
+                self.schedule.spent(route, size);
             }
         }
         Ok(())
+    }
+
+    /// Takes the next messages of a route.
+    fn drain(&mut self, route: usize, portion: usize) -> (Vec<Delivery>, DrainState) {
+        let mut drained = Vec::new();
+        let Some(out) = self.out.get(route) else {
+            return (drained, DrainState::Empty);
+        };
+        // Before the drain: an arrival during it sets the flag again.
+        out.ready.store(false, Ordering::Release);
+        let (messages, bytes) = self.pacing.allowed(self.now().mono);
+        let limit = DrainLimit {
+            messages: self.window.free().min(portion).min(messages),
+            bytes: MAX_BYTES.saturating_sub(self.window.bytes()).min(bytes),
+        };
+        let state = out.mailbox.drain(limit, &mut drained);
+        if state == DrainState::More {
+            out.ready.store(true, Ordering::Release);
+        }
+        (drained, state)
     }
 
     /// Sends what connections were lost over, alone; gives it up in the end. `false`: nothing else
@@ -125,53 +143,42 @@ impl Task {
         self.window.free() > 0 && self.window.bytes() < MAX_BYTES && self.pacing.wait().is_none()
     }
 
+    /// Hands a delivery over, if it can go; its bytes.
     fn send_one(
         &mut self,
         connection: &mut dyn Connection,
         route: usize,
         delivery: Delivery,
-    ) -> Result<(), End> {
+    ) -> Result<usize, End> {
         let config = &self.shared.config;
         let Some(out) = self.out.get(route) else {
-            return Ok(());
+            return Ok(0);
         };
         let Some(rules) = config.routes.get(out.index) else {
-            return Ok(());
+            return Ok(0);
         };
-        let message = &delivery.message;
-        let discard = |reason| out.mailbox.discard(std::slice::from_ref(&delivery), reason);
-        if message.is_expired(&self.clock.now()) {
-            discard(DropReason::Expired);
-            return Ok(());
-        }
-        let Ok(topic) = map(
-            message.topic.as_str(),
-            &rules.local_prefix,
-            &rules.remote_prefix,
-        ) else {
-            discard(DropReason::BadTopic);
-            return Ok(());
+        let now = self.clock.now();
+        let carried = carry::outgoing(config, &self.accepted, rules, &delivery, &now);
+        let (publish, size) = match carried {
+            Ok(carried) => carried,
+            Err(Stays::Dropped(reason)) => {
+                out.mailbox.discard(&[delivery], reason);
+                return Ok(0);
+            }
+            Err(Stays::Buried(why)) => {
+                out.mailbox.bury(&[delivery], &why);
+                return Ok(0);
+            }
         };
-        let size = super::packet_bytes(topic.as_str(), &message.payload);
-        let payload = config.max_payload_bytes.unwrap_or(usize::MAX);
-        let server = self
-            .accepted
-            .maximum_packet_size
-            .map_or(usize::MAX, |n| n as usize);
-        if size > config.max_packet_bytes.min(server) || message.payload.len() > payload {
-            discard(DropReason::TooLarge);
-            return Ok(());
+        let comes_back = |(_, filter): &(usize, iotedge_model::TopicFilter)| {
+            config.version == Version::V3 && filter.matches(&publish.topic)
+        };
+        if self.incoming.iter().any(comes_back) {
+            let echoes = &mut self.echoes;
+            echoes.sent(&publish.topic, &publish.payload, now.mono);
         }
-        let sent = connection.publish(Publish {
-            topic: topic.to_string(),
-            payload: message.payload.clone(),
-            // Routes take at most QoS 1.
-            qos: delivery.qos.min(rules.qos),
-            retain: delivery.retain,
-            expiry: None,
-            properties: None,
-        });
         // The rewound mailbox gives it again.
+        let sent = connection.publish(publish);
         sent.map_err(|ended| self.failed(ended))?;
         if delivery.dup {
             if let Some(books) = self.shared.books.get(out.index) {
@@ -180,7 +187,7 @@ impl Task {
         }
         self.pacing.take(size);
         self.window.push(Sent { route, delivery }, size);
-        Ok(())
+        Ok(size)
     }
 
     /// The library has written the next PUBLISH.
@@ -194,24 +201,33 @@ impl Task {
     }
 
     /// PUBACK. The library ends the connection itself on one for nothing. What the upstream
-    /// refuses (MQTT 5, 3.4.2.1) is kept aside with the reason and blocks nothing.
-    pub(super) fn upstream_acknowledged(&mut self, ack: &Acknowledged) {
+    /// refuses (MQTT 5, 3.4.2.1) is kept aside with the reason and blocks nothing; an upstream that
+    /// is full may have room later.
+    pub(super) fn upstream_acknowledged(&mut self, ack: &Acknowledged) -> Result<(), End> {
         let Ok(sent) = self.window.acknowledged(ack.packet_id) else {
-            return;
+            return Ok(());
         };
         if ack.reason < 0x80 {
             self.delivered(sent);
-            return;
+            return Ok(());
         }
-        self.suspect.acquit((sent.route, sent.delivery.message.id));
+        let key = (sent.route, sent.delivery.message.id);
         let why = reason::told("PUBACK", ack.reason, ack.said.as_deref());
+        if ack.reason == QUOTA_EXCEEDED && self.quota.is_of_all(key) {
+            // The rewound mailbox gives it again.
+            return Err(End::Held(format!("the upstream is full: {why}")));
+        }
+        self.suspect.acquit(key);
         if let Some(route) = self.out.get(sent.route) {
             route.mailbox.bury(&[sent.delivery], &why);
         }
+        Ok(())
     }
 
     fn delivered(&mut self, sent: Sent) {
-        self.suspect.acquit((sent.route, sent.delivery.message.id));
+        let key = (sent.route, sent.delivery.message.id);
+        self.suspect.acquit(key);
+        self.quota.delivered(key);
         if let Some(route) = self.out.get_mut(sent.route) {
             route.acked.push(sent.delivery);
         }

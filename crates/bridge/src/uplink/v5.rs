@@ -9,7 +9,7 @@ use rumqttc::Outgoing;
 use rumqttc::v5::mqttbytes::QoS as LibraryQoS;
 use rumqttc::v5::mqttbytes::v5::{
     ConnAck, ConnectReturnCode as Code, Filter as LibraryFilter, Packet, PubAckReason,
-    Publish as LibraryPublish, PublishProperties, SubscribeReasonCode as Sub,
+    Publish as LibraryPublish, PublishProperties, RetainForwardRule, SubscribeReasonCode as Sub,
 };
 use rumqttc::v5::{self, AsyncClient, ConnectionError, EventLoop, Request, StateError};
 
@@ -293,6 +293,9 @@ impl Connection for V5 {
             let mut filter = LibraryFilter::new(f.filter, library_qos(f.qos));
             filter.nolocal = f.no_local;
             filter.preserve_retain = f.retain_as_published;
+            if !f.retained {
+                filter.retain_forward_rule = RetainForwardRule::Never;
+            }
             filter
         });
         self.client

@@ -83,11 +83,23 @@ pub struct MemoryMailbox {
 
 impl MemoryMailbox {
     pub fn push(&self, topic: &str, payload: impl Into<Bytes>, qos: QoS) -> u64 {
+        self.change(topic, payload, qos, |_| {})
+    }
+
+    /// [`MemoryMailbox::push`] of a message with more to it.
+    pub fn change(
+        &self,
+        topic: &str,
+        payload: impl Into<Bytes>,
+        qos: QoS,
+        change: impl FnOnce(&mut Message),
+    ) -> u64 {
         let mut state = self.state.lock().unwrap();
         state.next += 1;
         let id = state.next;
         let mut message = Message::internal("t", Topic::new(topic).unwrap(), payload.into(), qos);
         message.id = MessageId(id);
+        change(&mut message);
         let delivery = Delivery {
             message: Arc::new(message),
             qos,
@@ -309,17 +321,7 @@ pub fn config(url: &str) -> Config {
 }
 
 pub fn route(direction: Direction, filter: &str) -> Route {
-    Route {
-        name: Route::default_name(direction, filter),
-        direction,
-        filter: filter.into(),
-        qos: QoS::AtLeastOnce,
-        local_prefix: String::new(),
-        remote_prefix: String::new(),
-        on_full: OnFull::Reject,
-        max_bytes: 1 << 30,
-        max_messages: 1_000_000,
-    }
+    Route::new(direction, filter)
 }
 
 pub struct Setup {
@@ -398,6 +400,16 @@ impl Setup {
     pub fn mailbox(&self) -> Arc<MemoryMailbox> {
         let mailboxes = self.broker.mailboxes.lock().unwrap();
         mailboxes.values().next().unwrap().clone()
+    }
+
+    /// The queue of this route, by its whole name.
+    pub fn mailbox_of(&self, name: &str) -> Arc<MemoryMailbox> {
+        self.broker.mailboxes.lock().unwrap()[name].clone()
+    }
+
+    /// Milliseconds since 1970, by the bridge's clock.
+    pub fn wall(&self) -> u64 {
+        self.clock.now().wall.0
     }
 
     pub fn status(&self) -> UpstreamStatus {

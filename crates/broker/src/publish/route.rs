@@ -3,11 +3,12 @@
 use std::sync::{Arc, LazyLock};
 
 use iotedge_model::{DropReason, Message, QoS, Source, SubscriptionIds};
-use iotedge_ports::{Delivery, OnFull, Refusal, Target};
+use iotedge_ports::{Delivery, OnFull, Publication, Refusal, Target};
 use iotedge_store::{StoreError, TakerRow};
 use iotedge_telemetry::METRICS;
 
 use super::{Committed, SHED_BYTES};
+use crate::Shared;
 use crate::core::{Core, Grant};
 use crate::outbox::RouteBox;
 
@@ -111,6 +112,18 @@ pub(super) fn give_to_route(
         retain: message.retain,
         identifiers: grant.identifiers.clone(),
     });
+}
+
+impl Shared {
+    /// Whether a gateway that this one has sent it to sends it back.
+    pub(super) fn comes_back(&self, publication: &Publication) -> bool {
+        let message = publication.message.as_ref();
+        let properties = message.and_then(|message| message.properties.as_ref());
+        let Some((properties, own)) = properties.zip(self.limits.gateway_id.as_ref()) else {
+            return false;
+        };
+        properties.came_by(own)
+    }
 }
 
 /// What a queue is given that a message names: all of it.

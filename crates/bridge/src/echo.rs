@@ -1,0 +1,99 @@
+//! Our own messages that a 3.1.1 upstream sends back. Version 5 has the option "no local" for that
+//! (MQTT 5, 3.8.3.1); a 3.1.1 server sends a message to its publisher too when that has subscribed
+//! to its topic. So each one that goes out to such a topic is expected back once.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+
+/// How long one is waited for, in milliseconds.
+const WAIT: u64 = 60_000;
+/// How many are waited for at most; beyond it the oldest are not.
+const MOST: usize = 4096;
+
+/// Messages that are expected back.
+#[derive(Default)]
+pub(crate) struct Echoes {
+    hasher: RandomState,
+    counts: HashMap<u64, u32>,
+    /// Monotonic milliseconds until which each is expected, oldest first.
+    order: VecDeque<(u64, u64)>,
+}
+
+impl Echoes {
+    fn hash(&self, topic: &str, payload: &[u8]) -> u64 {
+        self.hasher.hash_one((topic, payload))
+    }
+
+    fn forget(&mut self, now: u64) {
+        while let Some((until, hash)) = self.order.front().copied() {
+            if until > now && self.order.len() <= MOST {
+                return;
+            }
+            self.order.pop_front();
+            self.take(hash);
+        }
+    }
+
+    fn take(&mut self, hash: u64) -> bool {
+        let Some(count) = self.counts.get_mut(&hash) else {
+            return false;
+        };
+        *count -= 1;
+        if *count == 0 {
+            self.counts.remove(&hash);
+        }
+        true
+    }
+
+    /// One goes out to a topic that we have subscribed to. `now`: monotonic milliseconds.
+    pub(crate) fn sent(&mut self, topic: &str, payload: &[u8], now: u64) {
+        let hash = self.hash(topic, payload);
+        *self.counts.entry(hash).or_default() += 1;
+        self.order.push_back((now.saturating_add(WAIT), hash));
+        self.forget(now);
+    }
+
+    /// Whether one that has come is expected; it is not expected again.
+    pub(crate) fn is_echo(&mut self, topic: &str, payload: &[u8], now: u64) -> bool {
+        self.forget(now);
+        let hash = self.hash(topic, payload);
+        if !self.take(hash) {
+            return false;
+        }
+        if let Some(at) = self.order.iter().position(|(_, h)| *h == hash) {
+            self.order.remove(at);
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_taken_for_an_echo_once_and_not_for_ever() {
+        let mut echoes = Echoes::default();
+        echoes.sent("a", b"1", 0);
+        echoes.sent("a", b"1", 10);
+        assert!(!echoes.is_echo("a", b"2", 10));
+        assert!(!echoes.is_echo("b", b"1", 10));
+        assert!(echoes.is_echo("a", b"1", 10));
+        assert!(echoes.is_echo("a", b"1", 10));
+        assert!(!echoes.is_echo("a", b"1", 10), "somebody else's");
+        echoes.sent("a", b"3", 20);
+        assert!(!echoes.is_echo("a", b"3", 20 + WAIT));
+        assert!(echoes.counts.is_empty() && echoes.order.is_empty());
+    }
+
+    #[test]
+    fn it_does_not_grow() {
+        let mut echoes = Echoes::default();
+        for n in 0..10_000u32 {
+            echoes.sent("a", &n.to_le_bytes(), 0);
+        }
+        assert_eq!((echoes.counts.len(), echoes.order.len()), (MOST, MOST));
+        assert!(!echoes.is_echo("a", &0u32.to_le_bytes(), 0));
+        assert!(echoes.is_echo("a", &9_999u32.to_le_bytes(), 0));
+    }
+}
