@@ -7,6 +7,7 @@ mod dead_letters;
 mod groups;
 mod messages;
 mod policies;
+mod queues;
 mod rules;
 mod shadows;
 mod status;
@@ -196,6 +197,7 @@ async fn answer(rooms: &Arc<Rooms>, principal: &Arc<Principal>, request: Request
         Request::Status => Ok(status::status(rooms)),
         Request::BridgeStatus => Ok(status::bridge(rooms)),
         Request::BridgeTest(upstream) => status::bridge_test(rooms, &upstream.upstream).await,
+        Request::BridgeQueue(queue) => queues::list(rooms, &queue),
         Request::BridgePause(upstream) => status::pause(rooms, &upstream.upstream, true),
         Request::BridgeResume(upstream) => status::pause(rooms, &upstream.upstream, false),
         Request::RuleList => Ok(rules::list(rooms)),

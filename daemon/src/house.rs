@@ -212,12 +212,7 @@ impl House {
         let registers = Registers::open(&config, &store)?;
         let gateway_id = name::gateway_id(&store).map_err(problem)?;
         let limits = convert::broker_limits(&config, &gateway_id);
-        let broker = Broker::new(
-            store.clone(),
-            &mut opened,
-            registers.clock.clone(),
-            limits,
-        );
+        let broker = Broker::new(store.clone(), &mut opened, registers.clock.clone(), limits);
         let port: Arc<dyn BrokerPort> = Arc::new(broker.clone());
         let works = Works::open(&config, &registers, &store, &port)?;
         install(&registers.identity, &works.rules, &works.engine, documents)?;

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -291,6 +292,11 @@ impl Store {
     ) -> Result<Vec<DeadLetter>, StoreError> {
         let after = after.map_or(-1, signed);
         self.0.readers.with(|c| dead::list(c, after, limit))
+    }
+
+    /// How many dead letters there are of each taker of this kind, by its name. Looks at all of them.
+    pub fn dead_counts(&self, kind: TakerKind) -> Result<BTreeMap<String, u64>, StoreError> {
+        self.0.readers.with(|c| dead::counts(c, kind))
     }
 
     /// Puts a dead letter back into its taker's queue as `message`, an id above all given to this

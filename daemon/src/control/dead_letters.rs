@@ -20,16 +20,25 @@ pub(super) fn list(rooms: &Rooms, list: &p::DeadLetterList) -> Answer {
         let page = rooms.store.dead_letters(after, PAGE).map_err(failed)?;
         let Some(last) = page.last() else { break };
         after = Some(last.id);
-        let wanted = page.iter().filter(|l| is_of(l, list.queue.as_deref()));
+        let wanted = page.iter().filter(|l| is_of(l, list));
         found.extend(wanted.map(|letter| info(letter, false)));
     }
     found.truncate(limit);
     Ok(Reply::ok(&found))
 }
 
+fn kind(letter: &DeadLetter) -> String {
+    format!("{:?}", letter.kind).to_lowercase()
+}
+
 /// Whether it died in this queue, or in one of this rule or upstream.
-fn is_of(letter: &DeadLetter, queue: Option<&str>) -> bool {
-    let Some(queue) = queue else { return true };
+fn is_of(letter: &DeadLetter, asked: &p::DeadLetterList) -> bool {
+    if asked.kind.as_ref().is_some_and(|k| *k != kind(letter)) {
+        return false;
+    }
+    let Some(queue) = asked.queue.as_deref() else {
+        return true;
+    };
     let rest = letter.taker.strip_prefix(queue);
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
@@ -93,7 +102,7 @@ fn info(letter: &DeadLetter, whole: bool) -> DeadLetterInfo {
     let original = work.as_ref().map(|work| Base64(work.original.to_vec()));
     DeadLetterInfo {
         id: letter.id,
-        kind: format!("{:?}", letter.kind).to_lowercase(),
+        kind: kind(letter),
         queue: letter.taker.to_string(),
         reason: letter.reason.to_string(),
         died_at: letter.died_at,

@@ -271,12 +271,19 @@ pub(super) enum Bridge {
         /// Only this upstream
         #[arg(long)]
         upstream: Option<String>,
+        /// With the first COUNT messages of each
+        #[arg(long, value_name = "COUNT", default_value_t = 0,
+              value_parser = clap::value_parser!(u32).range(0..=100))]
+        peek: u32,
     },
     /// Connect once, layer by layer, and name the one that fails; the link pauses meanwhile
     Test {
         /// Its name
         upstream: String,
     },
+    /// Messages that an upstream never takes
+    #[command(subcommand)]
+    DeadLetters(DeadLetters),
     /// Stop sending to and receiving from an upstream; its queue goes on filling
     Pause {
         /// Its name

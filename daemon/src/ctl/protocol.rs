@@ -197,6 +197,8 @@ pub enum Request {
     BridgeStatus,
     /// The link pauses meanwhile. → [`BridgeTested`].
     BridgeTest(Upstream),
+    /// → a list of [`QueueInfo`].
+    BridgeQueue(BridgeQueue),
     /// → `null`.
     BridgePause(Upstream),
     /// → `null`.
@@ -411,11 +413,23 @@ arguments! {
         #[serde(default)]
         replace: bool,
     }
+    /// Of [`Request::BridgeQueue`].
+    BridgeQueue {
+        /// Only of this upstream.
+        #[serde(default)]
+        upstream: Option<String>,
+        /// How many messages of each to show.
+        #[serde(default)]
+        peek: u32,
+    }
     /// Of [`Request::DeadLetterList`].
     DeadLetterList {
         /// Only of this queue, or of all queues of this rule or upstream.
         #[serde(default)]
         queue: Option<String>,
+        /// Only of queues of this kind: `route`, `outbox`.
+        #[serde(default)]
+        kind: Option<String>,
         /// Only behind this number.
         #[serde(default)]
         after: Option<u64>,

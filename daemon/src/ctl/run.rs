@@ -47,7 +47,7 @@ pub(super) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), CtlE
         Command::Shadow(command) => session.shadow(command),
         Command::Rule(command) => session.rule(command),
         Command::Bridge(command) => session.bridge(command),
-        Command::DeadLetters(command) => session.dead_letters(command),
+        Command::DeadLetters(command) => session.dead_letters(command, None),
         Command::Publish(publish) => session.publish(publish),
         Command::Subscribe(subscribe) => session.subscribe(subscribe),
         Command::Password => super::password::run(session.json, session.out),
@@ -288,8 +288,15 @@ impl Session<'_> {
         };
         match command {
             Bridge::Status => self.ask_and_show(&Request::BridgeStatus, show::bridge),
-            Bridge::Queue { upstream } => self.queue(upstream.as_deref()),
             Bridge::Test { upstream } => self.bridge_test(named(upstream)),
+            Bridge::Queue { upstream, peek } => {
+                let request = Request::BridgeQueue(p::BridgeQueue {
+                    upstream: upstream.clone(),
+                    peek: *peek,
+                });
+                self.ask_and_list(&request, show::queues)
+            }
+            Bridge::DeadLetters(command) => self.dead_letters(command, Some("route")),
             Bridge::Pause { upstream } => {
                 self.ask_and_say(&Request::BridgePause(named(upstream)), "paused")
             }
@@ -312,33 +319,6 @@ impl Session<'_> {
                 step.layer, step.text
             ))),
         }
-    }
-
-    fn queue(&mut self, upstream: Option<&str>) -> Result<(), CtlError> {
-        let mut status: p::BridgeStatus = self.connect()?.get(&Request::BridgeStatus)?;
-        if let Some(name) = upstream {
-            status.upstreams.retain(|u| u.name == name);
-            if status.upstreams.is_empty() {
-                return Err(CtlError::Failed(format!("there is no upstream {name:?}")));
-            }
-        }
-        if !self.json {
-            return Ok(show::queue(&status, self.out)?);
-        }
-        let routes: Vec<_> = status
-            .upstreams
-            .iter()
-            .flat_map(|u| u.routes.iter().map(move |r| (u, r)))
-            .map(|(u, r)| {
-                json!({
-                    "upstream": u.name,
-                    "route": r.name,
-                    "queued": r.queued,
-                    "queued_bytes": r.queued_bytes,
-                })
-            })
-            .collect();
-        Ok(writeln!(self.out, "{}", Value::Array(routes))?)
     }
 
     fn publish(&mut self, publish: &Publish) -> Result<(), CtlError> {

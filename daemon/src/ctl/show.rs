@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::protocol::{
     BridgeStatus, BridgeTested, CertificateInfo, DeadLetterInfo, PolicyInfo, PolicyVersionInfo,
-    Reloaded, RouteStatus, RuleInfo, ShadowInfo, Status, ThingGroupInfo, ThingInfo, ThingTypeInfo,
-    UpstreamStatus,
+    QueueInfo, Reloaded, RouteStatus, RuleInfo, ShadowInfo, Status, ThingGroupInfo, ThingInfo,
+    ThingTypeInfo, UpstreamStatus,
 };
 use super::text::{bytes, counts, list, plain, span, table, time};
 
@@ -182,23 +182,40 @@ pub(super) fn bridge_test(tested: &BridgeTested, out: &mut dyn Write) -> io::Res
     )
 }
 
-pub(super) fn queue(status: &BridgeStatus, out: &mut dyn Write) -> io::Result<()> {
-    let rows: Vec<_> = routes(&status.upstreams)
-        .filter(|(_, r)| r.direction == "out")
-        .map(|(u, r)| {
+pub(super) fn queues(all: &[QueueInfo], out: &mut dyn Write) -> io::Result<()> {
+    let rows: Vec<_> = all
+        .iter()
+        .map(|q| {
             [
-                format!("{}/{}", u.name, r.name),
-                r.queued.to_string(),
-                bytes(r.queued_bytes),
+                format!("{}/{}", q.upstream, q.route),
+                q.queued.to_string(),
+                bytes(q.queued_bytes),
+                q.oldest_at.map_or_else(|| "-".into(), time),
+                q.dead_letters.to_string(),
             ]
         })
         .collect();
-    table(
-        out,
-        ["ROUTE", "QUEUED", "BYTES"],
-        &rows,
-        "no outbound routes",
-    )
+    let header = ["ROUTE", "QUEUED", "BYTES", "OLDEST", "DEAD"];
+    table(out, header, &rows, "no outbound routes")?;
+    let heads = all.iter().flat_map(|q| q.heads.iter().map(move |h| (q, h)));
+    let heads: Vec<_> = heads
+        .map(|(q, head)| {
+            [
+                format!("{}/{}", q.upstream, q.route),
+                time(head.accepted_at),
+                head.topic.clone(),
+                bytes(head.bytes),
+                head.qos.to_string(),
+                head.client_id.clone(),
+            ]
+        })
+        .collect();
+    if heads.is_empty() {
+        return Ok(());
+    }
+    writeln!(out)?;
+    let header = ["ROUTE", "ACCEPTED", "TOPIC", "BYTES", "QOS", "CLIENT"];
+    table(out, header, &heads, "")
 }
 
 pub(super) fn certificates(all: &[CertificateInfo], out: &mut dyn Write) -> io::Result<()> {

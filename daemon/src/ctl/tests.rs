@@ -12,7 +12,7 @@ use clap::Parser as _;
 use super::args::Arguments;
 use super::protocol::{
     Base64, BridgeStatus, CertCreate, Certificate, CertificateCreated, CertificateInfo, Explained,
-    Message, Reply, Request, RouteStatus, Shadow, Status, UpstreamStatus,
+    Message, QueueHead, QueueInfo, Reply, Request, RouteStatus, Shadow, Status, UpstreamStatus,
 };
 use super::{CtlError, run};
 
@@ -310,15 +310,25 @@ fn explain_ends_with_1_when_it_is_denied() {
 }
 
 #[test]
-fn bridge_queue_shows_one_upstream_or_says_that_there_is_none() {
-    let daemon = Daemon::one(Reply::ok(&bridge()));
-    let (outcome, text) = daemon.run(&["bridge", "queue", "--upstream", "cloud"]);
+fn bridge_queue_shows_what_waits_and_what_comes_first() {
+    let queue = QueueInfo {
+        upstream: "cloud".into(),
+        route: "out:t/#".into(),
+        queued: 7,
+        dead_letters: 3,
+        heads: vec![QueueHead {
+            topic: "t/first".into(),
+            ..QueueHead::default()
+        }],
+        ..QueueInfo::default()
+    };
+    let daemon = Daemon::one(Reply::ok(&[queue]));
+    let (outcome, text) = daemon.run(&["bridge", "queue", "--upstream", "cloud", "--peek", "1"]);
     outcome.unwrap();
-    assert!(
-        text.contains("cloud/out:t/#") && text.contains('7'),
-        "{text}"
-    );
-    let daemon = Daemon::one(Reply::ok(&bridge()));
+    for word in ["cloud/out:t/#", "7", "3", "t/first"] {
+        assert!(text.contains(word), "{text}");
+    }
+    let daemon = Daemon::one(Reply::error("not-found", "there is no upstream"));
     let (outcome, _) = daemon.run(&["bridge", "queue", "--upstream", "other"]);
     assert!(outcome.is_err());
 }

@@ -1,5 +1,6 @@
 //! Dead letters: messages that a taker will never get as they are, kept for a person to look at.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use iotedge_model::{DropReason, Message, MessageId, QoS, SubscriptionIds, UnixMillis};
@@ -294,6 +295,20 @@ pub(crate) fn list(connection: &Connection, after: i64, limit: usize) -> Sql<Vec
         }
     }
     Ok(letters)
+}
+
+/// How many there are of each taker of this kind, by its name.
+pub(crate) fn counts(connection: &Connection, kind: TakerKind) -> Sql<BTreeMap<String, u64>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT taker, count(*) FROM dead_letters WHERE kind = ?1 GROUP BY taker",
+    )?;
+    let mut rows = statement.query([kind.as_str()])?;
+    let mut counts = BTreeMap::new();
+    while let Some(row) = rows.next()? {
+        let count: i64 = row.get(1)?;
+        counts.insert(row.get(0)?, count.unsigned_abs());
+    }
+    Ok(counts)
 }
 
 /// The dead letter of this number.

@@ -438,6 +438,43 @@ answers! { "snake_case"
         #[serde(skip_serializing_if = "Option::is_none")]
         trouble: Option<String>,
     }
+    /// The queue of an outbound route.
+    QueueInfo {
+        /// The upstream.
+        upstream: String,
+        /// The route.
+        route: String,
+        /// Messages waiting.
+        queued: u64,
+        /// Their bytes.
+        queued_bytes: u64,
+        /// When the oldest of them was accepted.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        oldest_at: Option<UnixMillis>,
+        /// Seconds since then, by the daemon's clock; `None` where that can not be believed.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        oldest_age: Option<u64>,
+        /// Dead letters of the route that are kept.
+        dead_letters: u64,
+        /// The first of those that wait, where they were asked for.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        heads: Vec<QueueHead>,
+    }
+    /// A message that waits.
+    QueueHead {
+        /// Its number.
+        id: u64,
+        /// Its topic here.
+        topic: String,
+        /// Bytes of its payload.
+        bytes: u64,
+        /// The QoS that it goes with.
+        qos: u8,
+        /// When it was accepted.
+        accepted_at: UnixMillis,
+        /// Who published it.
+        client_id: String,
+    }
     /// A message that its queue's other side never takes.
     DeadLetterInfo {
         /// Its number.

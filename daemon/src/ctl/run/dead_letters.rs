@@ -10,7 +10,12 @@ use crate::ctl::client::read_as;
 const PAGE: u32 = 1_000;
 
 impl Session<'_> {
-    pub(super) fn dead_letters(&mut self, command: &DeadLetters) -> Result<(), CtlError> {
+    /// `kind`: of what kind of queues alone.
+    pub(super) fn dead_letters(
+        &mut self,
+        command: &DeadLetters,
+        kind: Option<&str>,
+    ) -> Result<(), CtlError> {
         match command {
             DeadLetters::List {
                 queue,
@@ -19,6 +24,7 @@ impl Session<'_> {
             } => {
                 let request = Request::DeadLetterList(p::DeadLetterList {
                     queue: queue.clone(),
+                    kind: kind.map(str::to_owned),
                     after: *after,
                     limit: *count,
                 });
@@ -28,8 +34,12 @@ impl Session<'_> {
                 let request = Request::DeadLetterShow(p::DeadLetter { id: *id });
                 self.ask_and_show(&request, show::dead_letter)
             }
-            DeadLetters::Replay(chosen) => self.each(chosen, Request::DeadLetterReplay, "replayed"),
-            DeadLetters::Drop(chosen) => self.each(chosen, Request::DeadLetterDrop, "dropped"),
+            DeadLetters::Replay(chosen) => {
+                self.each(chosen, kind, Request::DeadLetterReplay, "replayed")
+            }
+            DeadLetters::Drop(chosen) => {
+                self.each(chosen, kind, Request::DeadLetterDrop, "dropped")
+            }
         }
     }
 
@@ -37,12 +47,13 @@ impl Session<'_> {
     fn each(
         &mut self,
         chosen: &Chosen,
+        kind: Option<&str>,
         request: fn(p::DeadLetter) -> Request,
         done: &str,
     ) -> Result<(), CtlError> {
         let ids = match chosen.ids.is_empty() {
             false => chosen.ids.clone(),
-            true => self.all_letters(chosen.queue.as_deref())?,
+            true => self.all_letters(chosen.queue.as_deref(), kind)?,
         };
         let mut client = self.connect()?;
         for id in &ids {
@@ -57,12 +68,17 @@ impl Session<'_> {
 
     /// The numbers of those that are there now: one that dies again while it is replayed waits for
     /// the next time.
-    fn all_letters(&mut self, queue: Option<&str>) -> Result<Vec<u64>, CtlError> {
+    fn all_letters(
+        &mut self,
+        queue: Option<&str>,
+        kind: Option<&str>,
+    ) -> Result<Vec<u64>, CtlError> {
         let mut ids: Vec<u64> = Vec::new();
         let mut client = self.connect()?;
         loop {
             let answer = client.ask(&Request::DeadLetterList(p::DeadLetterList {
                 queue: queue.map(str::to_owned),
+                kind: kind.map(str::to_owned),
                 after: ids.last().copied(),
                 limit: PAGE,
             }))?;
