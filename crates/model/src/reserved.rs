@@ -67,7 +67,7 @@ impl<'a> ShadowRequest<'a> {
     }
 }
 
-/// The requests of today's list, shadows apart. `+` is any level, `#` any number of them.
+/// The requests of today's list and those of the Alexa Voice Service, shadows apart. `+` is any level, `#` any number of them.
 const PUBLISH: &[&str] = &[
     "$aws/rules/+/#",
     "$aws/things/+/jobs/get",
@@ -89,6 +89,7 @@ const PUBLISH: &[&str] = &[
     "$aws/commands/things/+/executions/+/response/+",
     "$aws/commands/clients/+/executions/+/response/+",
     "$aws/device_location/+/get_position_estimate",
+    "$aws/alexa/ais/v1/+/#",
 ];
 
 /// What today's list has for subscribing. The requests of shadows are among it, those of other
@@ -137,6 +138,7 @@ const SUBSCRIBE: &[&str] = &[
     "$aws/device_location/+/get_position_estimate/rejected",
     "$aws/sitewise/asset-models/+/assets/+/properties/+",
     "$aws/iotwireless/events/#",
+    "$aws/alexa/ais/v1/+/#",
 ];
 
 /// The first levels that are the gateway's own. AWS IoT Core keeps every other that begins with `$`
@@ -257,6 +259,8 @@ mod tests {
             ("$aws/rules/one", true, false),
             ("$aws/rules/one/a/b", true, false),
             ("$aws/rules", false, false),
+            ("$aws/alexa/ais/v1/t/microphone", true, true),
+            ("$aws/alexa/other", false, false),
             ("$aws/things/t/defender/metrics/json", true, false),
             ("$aws/things/t/defender/metrics/json/accepted", false, true),
             ("$aws/things/t/streams/s/get/cbor", true, false),

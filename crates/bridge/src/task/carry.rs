@@ -123,7 +123,10 @@ fn properties(
         });
     };
     if let Some(hop) = hop {
-        add(HOPS, hop);
+        let signed = message.properties.as_ref();
+        if !signed.is_some_and(|properties| properties.came_by(hop)) {
+            add(HOPS, hop);
+        }
     }
     if let Some(key) = &key {
         add(KEY, key);
@@ -164,8 +167,21 @@ pub(super) struct Taken {
     pub(super) properties: Option<Box<Properties>>,
 }
 
-/// What becomes of a message from upstream; `None`: what is packed in it is larger than `most`.
-pub(super) fn incoming(route: &Route, publish: &Incoming, most: usize) -> Option<Taken> {
+/// What becomes of a message from upstream; `None`: what is packed in it is larger than it may be.
+pub(super) fn incoming(config: &Config, route: &Route, publish: &Incoming) -> Option<Taken> {
+    let mut taken = unpacked(route, publish, config.max_packet_bytes)?;
+    if config.version == Version::V5 && !config.gateway_id.is_empty() {
+        // Whoever takes it from here and sends it back finds us among those who have had it.
+        let properties = taken.properties.get_or_insert_default();
+        properties.user.push(UserProperty {
+            name: Arc::from(HOPS),
+            value: config.gateway_id.clone(),
+        });
+    }
+    Some(taken)
+}
+
+fn unpacked(route: &Route, publish: &Incoming, most: usize) -> Option<Taken> {
     let mut taken = Taken {
         payload: publish.payload.clone(),
         qos: publish.qos.min(QoS::AtLeastOnce),

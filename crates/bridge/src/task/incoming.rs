@@ -62,7 +62,7 @@ impl Task {
         }
         let most = self.shared.config.max_packet_bytes;
         let size = publish.topic.len() + publish.payload.len() + 9;
-        let taken = (size <= most).then(|| carry::incoming(rules, &publish, most));
+        let taken = (size <= most).then(|| carry::incoming(&shared.config, rules, &publish));
         let Some(taken) = taken.flatten() else {
             self.count_drop(route, DropReason::TooLarge);
             self.pass_over(&publish, "it is larger than max_packet_bytes");

@@ -46,6 +46,8 @@ struct InFlight {
 const ROOM_ROWS: usize = 64;
 /// Their bytes.
 const ROOM_BYTES: usize = 1 << 20;
+/// How often one drain looks for fresh messages among those that stay behind their own topic.
+const LOOKS: usize = 8;
 
 /// A route's limits.
 pub(crate) struct RouteLimits {
@@ -241,36 +243,47 @@ impl RouteBox {
         let from = (store, self.taker);
         let behind = self.feed.behind();
         let newest = MessageId(self.newest.load(Ordering::Relaxed));
-        let Some((portion, cursor)) = ahead.portion(limit.messages, behind, newest, from) else {
+        let Some((mut left, mut after)) = ahead.portion(limit.messages, behind, newest, from)
+        else {
             return;
         };
-        let rows = match store.read(self.taker, Some(cursor), portion, limit.bytes) {
-            Ok(rows) => rows,
-            Err(error) => {
-                tracing::error!(%error, "the newest rows of a route could not be read");
+        let mut bytes = limit.bytes;
+        for _ in 0..LOOKS {
+            if left == 0 || bytes == 0 {
                 return;
             }
-        };
-        for row in rows {
-            let message = &row.message;
-            if !ahead.passes(message.id, &message.topic) {
-                continue;
+            let rows = match store.read(self.taker, Some(after), left, bytes) {
+                Ok(rows) => rows,
+                Err(error) => {
+                    tracing::error!(%error, "the newest rows of a route could not be read");
+                    return;
+                }
+            };
+            let Some(last) = rows.last() else { return };
+            after = last.message.id;
+            for row in rows {
+                let message = &row.message;
+                if !ahead.passes(message.id, &message.topic) {
+                    continue;
+                }
+                if self.is_over(message, now) {
+                    METRICS.dropped(DropReason::Expired, 1);
+                    store.discard(self.taker, &[message.id], DropReason::Expired);
+                    continue;
+                }
+                left -= 1;
+                bytes = bytes.saturating_sub(message.cost());
+                state.out.insert(message.id);
+                out.push(Delivery {
+                    qos: row.qos,
+                    retain: row.retain,
+                    dup: false,
+                    durable: true,
+                    share: None,
+                    identifiers: row.identifiers,
+                    message: Arc::new(row.message),
+                });
             }
-            if self.is_over(message, now) {
-                METRICS.dropped(DropReason::Expired, 1);
-                store.discard(self.taker, &[message.id], DropReason::Expired);
-                continue;
-            }
-            state.out.insert(message.id);
-            out.push(Delivery {
-                qos: row.qos,
-                retain: row.retain,
-                dup: false,
-                durable: true,
-                share: None,
-                identifiers: row.identifiers,
-                message: Arc::new(row.message),
-            });
         }
     }
 

@@ -117,7 +117,11 @@ pub(super) fn give_to_route(
 impl Shared {
     /// Whether a gateway that this one has sent it to sends it back.
     pub(super) fn comes_back(&self, publication: &Publication) -> bool {
+        // The bridge looks for itself at what it brings, and signs it.
+        let from_client =
+            |source: &Source| matches!(source, Source::Mqtt | Source::WebSocket | Source::Http);
         let message = publication.message.as_ref();
+        let message = message.filter(|message| from_client(&message.source));
         let properties = message.and_then(|message| message.properties.as_ref());
         let Some((properties, own)) = properties.zip(self.limits.gateway_id.as_ref()) else {
             return false;
