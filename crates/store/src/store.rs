@@ -403,19 +403,6 @@ impl Store {
         self.0.readers.with(|c| read::oldest(c, taker, n, &passed))
     }
 
-    /// Shows the topics of committed rows of `taker` after `after` to `seen`, oldest first, at most
-    /// `n` of them; settled ones that are still in the file are among them.
-    pub fn topics(
-        &self,
-        taker: TakerId,
-        after: Option<MessageId>,
-        n: usize,
-        seen: &mut dyn FnMut(MessageId, &str),
-    ) -> Result<(), StoreError> {
-        let readers = &self.0.readers;
-        readers.with(|c| read::topics(c, taker, after, n, seen))
-    }
-
     /// What waits for the taker, operations on their way included. Bytes of rows that were
     /// acknowledged count until that is committed (about 50 ms), but for [`Store::discard_sized`].
     pub fn depth(&self, taker: TakerId) -> Depth {

@@ -13,7 +13,9 @@ use iotedge_ports::{FreshOrder, FreshRule};
 use iotedge_store::{Store, TakerId};
 
 /// Rows whose topics are looked at during one drain.
-const SCAN_ROWS: usize = 8192;
+const SCAN_ROWS: usize = 2048;
+/// Their bytes.
+const SCAN_BYTES: usize = 1 << 20;
 /// Different topics among what has waited that are remembered. With more of them fresh messages
 /// wait until those before them are through.
 const MOST_TOPICS: usize = 100_000;
@@ -51,21 +53,21 @@ impl Topics {
         if self.complete || self.too_many {
             return self.complete;
         }
-        let (mut last, mut found) = (self.scanned, Vec::new());
-        let hasher = self.hasher.clone();
-        let scanned = store.topics(taker, self.scanned, SCAN_ROWS, &mut |id, topic| {
-            last = Some(id);
-            if id <= border {
-                found.push(hasher.hash_one(topic));
+        let rows = match store.read(taker, self.scanned, SCAN_ROWS, SCAN_BYTES) {
+            Ok(rows) => rows,
+            Err(error) => {
+                tracing::error!(%error, "topics of a route's queue could not be read");
+                return false;
             }
-        });
-        if let Err(error) = scanned {
-            tracing::error!(%error, "topics of a route's queue could not be read");
-            return false;
+        };
+        for row in &rows {
+            if row.message.id <= border {
+                self.hashes.insert(self.hash(row.message.topic.as_str()));
+            }
         }
-        self.complete = found.len() < SCAN_ROWS;
-        self.scanned = last;
-        self.hashes.extend(found);
+        let last = rows.last().map(|row| row.message.id);
+        self.complete = last.is_none_or(|last| last >= border);
+        self.scanned = last.or(self.scanned);
         if self.hashes.len() > MOST_TOPICS {
             self.hashes = HashSet::new();
             self.complete = false;

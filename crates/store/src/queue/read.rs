@@ -272,30 +272,6 @@ fn state(row: &Row<'_>, at: usize) -> Result<RowState, Bad> {
     RowState::from_column(value).ok_or(Bad::Content("the state of a delivery"))
 }
 
-/// The topics of rows after `after`, at most `n`, each with its message's id.
-pub(crate) fn topics(
-    connection: &Connection,
-    taker: TakerId,
-    after: Option<MessageId>,
-    n: usize,
-    seen: &mut dyn FnMut(MessageId, &str),
-) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare_cached(
-        "SELECT q.message, m.topic FROM queue q JOIN messages m ON m.id = q.message
-         WHERE q.taker = ?1 AND q.message > ?2 ORDER BY q.message LIMIT ?3",
-    )?;
-    let after = after.map_or(-1, |id| signed(id.0));
-    let most = i64::try_from(n).unwrap_or(i64::MAX);
-    let mut rows = statement.query([signed(taker.0), after, most])?;
-    while let Some(row) = rows.next()? {
-        let id: i64 = row.get(0)?;
-        // A topic that is none ends with its row when that is read.
-        let topic = row.get_ref(1)?.as_str().unwrap_or_default();
-        seen(MessageId(id.unsigned_abs()), topic);
-    }
-    Ok(())
-}
-
 /// The oldest `n` committed rows.
 pub(crate) fn oldest(
     connection: &Connection,
