@@ -286,10 +286,11 @@ impl Feed {
         }
     }
 
-    /// How far the consumer has read in the store; `None` when it has everything.
+    /// How far the consumer has read in the store; `None` when it has everything that is committed.
     pub(crate) fn behind(&self) -> Option<Option<MessageId>> {
         let mut state = self.lock();
-        (!state.caught_up).then(|| state.rows().cursor)
+        let behind = !state.caught_up && state.joined.is_none();
+        behind.then(|| state.rows().cursor)
     }
 
     /// Takes up to `limit`, at most `kept` of them with an acknowledgement to come. `None` when the
