@@ -178,6 +178,7 @@ async fn subscribe(link: &Shared, connection: &mut dyn Connection) -> TrialStep 
                 qos: route.qos,
                 no_local: true,
                 retain_as_published: true,
+                retained: false,
             })
         })
         .collect();

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use iotedge_bridge::{KINDS, Kind, Proxy, Version};
+use iotedge_bridge::{Direction, KINDS, Kind, Proxy, Version};
 use iotedge_model::ClientId;
 
 use super::section::Section;
