@@ -228,8 +228,8 @@ async fn flags_are_cleared_and_qos_raised_where_a_route_says_so() {
     }
     peer.send(Event::Incoming(Box::new(incoming("live/x", "new", 8))));
     until("they came", || setup.broker.payloads() == ["kept", "new"]).await;
-    let taken = setup.broker.taken.lock().unwrap();
-    assert_eq!((taken[0].qos, taken[0].retain), (QoS::AtLeastOnce, false));
+    let first = setup.broker.taken.lock().unwrap()[0].clone();
+    assert_eq!((first.qos, first.retain), (QoS::AtLeastOnce, false));
     for id in [7, 8] {
         assert_eq!(peer.next().await, Some(Packet::Ack(id, QoS::AtLeastOnce)));
     }
