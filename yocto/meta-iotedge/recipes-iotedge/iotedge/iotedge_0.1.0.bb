@@ -18,6 +18,7 @@ inherit cargo pkgconfig systemd useradd
 
 # As .cargo/config.toml has it, which is found only where cargo runs in the source tree.
 export LIBSQLITE3_FLAGS = "-DSQLITE_DEFAULT_MEMSTATUS=0"
+RUSTFLAGS:append = " -Csymbol-mangling-version=v0"
 
 CARGO_BUILD_FLAGS += "--package iotedge --package iotedge-ffi"
 
