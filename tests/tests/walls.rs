@@ -176,7 +176,7 @@ const OUTSIDE: &[(&str, Who, &str)] = &[
     ("aws-lc-rs", Who::Only(&[]), "TLS is rustls with ring"),
 ];
 
-/// The rooms with `unsafe` in them: the C border, and one call of the kernel (decision 8).
+/// The rooms with `unsafe` in them: the C border, and one call of the kernel (decision 9).
 const UNSAFE_ALLOWED: &[&str] = &["ffi", "pages"];
 
 /// A dependency of a crate that ends in what is shipped: not a dev-dependency.

@@ -2,7 +2,7 @@
 //!
 //! A gateway reads its configuration, opens its databases and makes its keys once. The code and the
 //! constants of that stay resident for as long as the process lives, though nobody will need them
-//! again: more than a megabyte (`docs/decisions/0008-pages-of-the-start.md`).
+//! again: more than a megabyte (`docs/decisions/0009-pages-of-the-start.md`).
 //!
 //! What always holds:
 //!
