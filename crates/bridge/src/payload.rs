@@ -62,7 +62,9 @@ pub(crate) fn decompress(payload: &[u8], most: usize) -> Unpacked {
 /// A JSON object with one member more in front, everything else byte for byte as it was. `None`:
 /// it is no JSON object, or has a member of that name.
 pub(crate) fn with_member(payload: &[u8], name: &str, value: &str) -> Option<Vec<u8>> {
-    let object: BTreeMap<String, IgnoredAny> = serde_json::from_slice(payload).ok()?;
+    // What is passed over is not looked at as text: JSON is UTF-8 (RFC 8259, 8.1).
+    let text = std::str::from_utf8(payload).ok()?;
+    let object: BTreeMap<String, IgnoredAny> = serde_json::from_str(text).ok()?;
     if object.contains_key(name) {
         return None;
     }
@@ -151,6 +153,38 @@ mod tests {
             "\u{1}",
         ] {
             assert_eq!(ok(same), None, "{same}");
+        }
+    }
+
+    /// What comes from upstream is anybody's: each byte of a gzip file changed in each bit, and cut
+    /// everywhere.
+    #[test]
+    fn no_bytes_make_it_fail_or_give_something_else() {
+        let text =
+            b"{\"temperature\": 21.5, \"unit\": \"C\", \"n\": [1, 2, 3, 4, 5, 6, 7, 8]} ".repeat(3);
+        let packed = compress(&text).unwrap();
+        for at in 0..packed.len() {
+            assert_eq!(decompress(&packed[..at], 10_000), Unpacked::Plain);
+            for bit in 0..8 {
+                let mut changed = packed.clone();
+                changed[at] ^= 1 << bit;
+                match decompress(&changed, 10_000) {
+                    Unpacked::Payload(found) => assert_eq!(found, text, "byte {at}, bit {bit}"),
+                    Unpacked::Plain | Unpacked::TooLarge => {}
+                }
+                if let Some(with) = with_member(&changed, "id", "x") {
+                    assert!(serde_json::from_slice::<serde_json::Value>(&with).is_ok());
+                }
+            }
+        }
+        for at in 0..text.len() {
+            for byte in [b'"', b'{', b'}', b'\\', 0, 0xff] {
+                let mut changed = text.clone();
+                changed[at] = byte;
+                if let Some(with) = with_member(&changed[..changed.len() / 3], "id", "x") {
+                    assert!(serde_json::from_slice::<serde_json::Value>(&with).is_ok());
+                }
+            }
         }
     }
 }
