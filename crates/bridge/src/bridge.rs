@@ -85,6 +85,7 @@ impl Bridge {
             let around = Around {
                 broker: broker.clone(),
                 clock: clock.clone(),
+                kept: Some(store.documents("upstreams")),
             };
             let task = Task::new(shared.clone(), around, notify, out)?;
             tasks.push(runtime.spawn(task.run()));

@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use crate::Route;
 use crate::endpoint::{Endpoint, Proxy};
+use crate::gate::TimeWindow;
 use crate::preset::Kind;
 
 /// One upstream.
@@ -47,6 +48,10 @@ pub struct Config {
     pub clean_session: bool,
     /// How many messages may wait for their PUBACK.
     pub max_in_flight: u16,
+    /// When the link may be up, in local time; empty: always.
+    pub windows: Vec<TimeWindow>,
+    /// Bytes of a local day, both ways, without TCP's and IP's headers; `None`: no limit.
+    pub daily_bytes: Option<u64>,
     /// Messages sent in a second at most; `None`: no limit.
     pub max_rate: Option<u64>,
     /// Bytes of packets sent in a second at most; `None`: no limit.
@@ -194,6 +199,8 @@ impl Config {
             keep_alive: 60,
             clean_session: false,
             max_in_flight: 100,
+            windows: Vec::new(),
+            daily_bytes: None,
             max_rate: None,
             max_byte_rate: None,
             max_payload_bytes: None,

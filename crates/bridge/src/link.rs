@@ -159,6 +159,17 @@ impl Link {
         self.enter(LinkState::Paused, "paused by an operator", now);
     }
 
+    /// By a window or a budget; looked at again in `millis`. `true`: it was something else before.
+    pub(crate) fn closed(&mut self, reason: &str, millis: Option<u64>, now: Now) -> bool {
+        self.up_since = None;
+        let new = self.state != LinkState::Paused || self.reason != reason;
+        self.enter(LinkState::Paused, reason, now);
+        if let Some(millis) = millis {
+            self.retry_in(millis, now);
+        }
+        new
+    }
+
     pub(crate) fn stopped(&mut self, now: Now) {
         self.up_since = None;
         self.enter(LinkState::Stopped, "the daemon stops", now);

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use iotedge_model::{Message, Now, Principal, QoS, Source, Topic, TopicFilter};
 use iotedge_ports::{BrokerPort, Clock, Delivery, Mailbox, Publication};
+use iotedge_store::Documents;
 use tokio::sync::{Notify, watch};
 
 use crate::echo::Echoes;
+use crate::gate::Gate;
 use crate::inbound::{Inbound, Sink};
 use crate::liveness::Liveness;
 use crate::pacing::Pacing;
@@ -20,6 +22,7 @@ use crate::window::Window;
 use crate::{ConfigError, Direction};
 
 mod carry;
+mod closing;
 mod connection;
 mod incoming;
 mod outgoing;
@@ -72,6 +75,8 @@ const CLOCK_LOOK: Duration = Duration::from_secs(1);
 pub(crate) struct Around {
     pub(crate) broker: Arc<dyn BrokerPort>,
     pub(crate) clock: Arc<dyn Clock>,
+    /// For what a link keeps over restarts.
+    pub(crate) kept: Option<Documents>,
 }
 
 fn pacing(config: &crate::Config, now: Now) -> Pacing {
@@ -110,6 +115,10 @@ pub(crate) struct Task {
     /// The CONNACK of the connection.
     accepted: Accepted,
     liveness: Liveness,
+    /// Windows and the day's budget.
+    gate: Gate,
+    /// Where the budget is kept.
+    kept: Option<Documents>,
     /// Over all connections: an upstream counts that way too.
     pacing: Pacing,
     subscribe: Subscribing,
@@ -139,6 +148,7 @@ impl Task {
                 incoming.push((at, filter));
             }
         }
+        let gate = closing::gate(&shared.config, around.kept.as_ref());
         let pacing = pacing(&shared.config, around.clock.now());
         let priority = |out: &OutRoute| shared.config.routes.get(out.index).map(|r| r.priority);
         let schedule = Schedule::new(out.iter().map(|out| priority(out).unwrap_or_default()));
@@ -157,6 +167,8 @@ impl Task {
             accepted: Accepted::unlimited(0),
             liveness: Liveness::new(0, tokio::time::Instant::now()),
             pacing,
+            gate,
+            kept: around.kept,
             subscribe: Subscribing::default(),
             notify,
             out,
@@ -199,10 +211,15 @@ impl Task {
                     continue;
                 }
                 Desired::Stopped => {
+                    self.keep_budget(true);
                     self.shared.link().stopped(self.now());
                     self.log();
                     return;
                 }
+            }
+            if self.is_closed() {
+                self.wait_for_gate().await;
+                continue;
             }
             self.shared.link().connecting(self.now());
             let end = self.connect().await;

@@ -221,3 +221,21 @@ async fn many_filters_are_subscribed_to_eight_at_a_time() {
     let reason = setup.status().reason;
     assert!(reason.contains("down/19 (not authorized)"), "{reason}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_window_that_waits_for_the_clock_keeps_the_link_down() {
+    let mut config = config("mqtt://nowhere");
+    config.windows = vec!["00:00-24:00".parse().unwrap()];
+    let (setup, mut upstream) = Setup::scripted(config);
+    let peer = upstream.accept(Accepted::unlimited(60)).await;
+    setup.state(LinkState::Connected).await;
+    setup.clock.trust(false);
+    // The clock went wrong while it is up: it goes down, and comes back with the clock.
+    setup.state(LinkState::Paused).await;
+    let reason = setup.status().reason;
+    assert!(reason.contains("clock"), "{reason}");
+    drop(peer);
+    setup.clock.trust(true);
+    let _peer = upstream.accept(Accepted::unlimited(60)).await;
+    setup.state(LinkState::Connected).await;
+}

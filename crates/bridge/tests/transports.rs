@@ -225,3 +225,60 @@ async fn a_server_that_refuses_our_certificate_is_told_with_its_alert() {
     written(&dir, "key.pem", &client.2);
     setup.state(LinkState::Connected).await;
 }
+
+#[tokio::test]
+async fn a_day_ends_for_the_link_with_its_bytes() {
+    let Some(mosquitto) = Mosquitto::open() else {
+        return;
+    };
+    let mut config = config(&mosquitto.url());
+    config.daily_bytes = Some(20_000);
+    config.routes.push(route(Direction::Out, "up/#"));
+    let setup = Setup::start(config);
+    let mailbox = setup.mailbox();
+    for n in 0..100 {
+        mailbox.push("up/x", format!("{n:1000}"), QoS::AtLeastOnce);
+    }
+    setup.state(LinkState::Paused).await;
+    let status = setup.status();
+    assert!(status.reason.contains("20000 bytes"), "{}", status.reason);
+    assert!(status.next_retry.is_some());
+    let spent = status.bytes_sent + status.bytes_received;
+    assert!((18_000..=22_000).contains(&spent), "{spent}");
+    assert!((15..=20).contains(&mailbox.acknowledged().len()));
+    assert_eq!(mailbox.waiting() + mailbox.acknowledged().len(), 100);
+}
+
+/// What an idle link costs a day with a keep-alive of 20 minutes: measured over pings, with TCP's
+/// and IP's headers for each of their packets.
+#[tokio::test]
+async fn an_idle_link_costs_less_than_100_kb_a_day() {
+    let server = certificates("localhost", ExtendedKeyUsagePurpose::ServerAuth);
+    let lines = format!("allow_anonymous true\n{TLS}");
+    let files = [("cert.pem", &*server.1), ("key.pem", &*server.2)];
+    let Some(mosquitto) = Mosquitto::start(&lines, &files) else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(&format!("mqtts://localhost:{}", mosquitto.port));
+    config.ca = written(&dir, "ca.pem", &server.0);
+    config.keep_alive = 1;
+    let setup = Setup::start(config);
+    setup.state(LinkState::Connected).await;
+    let traffic = || {
+        let status = setup.status();
+        status.bytes_sent + status.bytes_received
+    };
+    // The first ping: session tickets and the like came before it.
+    let mut seen = traffic();
+    until("a ping", || traffic() > seen + 40).await;
+    seen = traffic();
+    const PINGS: u64 = 4;
+    let begun = std::time::Instant::now();
+    tokio::time::sleep(std::time::Duration::from_millis(PINGS * 1000 + 100)).await;
+    let pings = begun.elapsed().as_secs();
+    let each = (traffic() - seen).div_ceil(pings) + 4 * 60;
+    let day = each * (24 * 60 / 20);
+    println!("a ping costs {each} bytes, an idle day {day}");
+    assert!((100..100_000).contains(&day), "{day}");
+}

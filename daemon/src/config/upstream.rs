@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use iotedge_bridge::{Direction, KINDS, Kind, Proxy, Version};
+use iotedge_bridge::{Direction, KINDS, Kind, Proxy, TimeWindow, Version};
 use iotedge_model::ClientId;
 
 use super::section::Section;
@@ -26,6 +26,10 @@ pub struct UpstreamConfig {
     pub url: UpstreamUrl,
     /// What is at the other end.
     pub kind: Kind,
+    /// When the link may be up.
+    pub windows: Vec<TimeWindow>,
+    /// Bytes of a day.
+    pub daily_bytes: Option<u64>,
     /// Messages in a second.
     pub max_rate: Option<u64>,
     /// Bytes in a second.
@@ -168,6 +172,14 @@ fn upstream(section: &Section<'_>, gateway: &GatewayConfig) -> Option<UpstreamCo
             );
         }
     }
+    let mut windows = Vec::new();
+    for text in section.texts("window").unwrap_or_default() {
+        match text.parse() {
+            Ok(window) => windows.push(window),
+            Err(reason) => section.wrong("window", format!("{text:?}: {reason}")),
+        }
+    }
+    let daily_bytes = section.size("daily_bytes", 65_536..=1 << 50);
     let max_rate = section.number("max_rate", 1..=1_000_000);
     let max_byte_rate = section.size("max_byte_rate", 1024..=1 << 40);
     let max_payload_bytes = section.size("max_payload_bytes", 1..=268_435_455);
@@ -193,6 +205,8 @@ fn upstream(section: &Section<'_>, gateway: &GatewayConfig) -> Option<UpstreamCo
         name: name?,
         url: url?,
         kind,
+        windows,
+        daily_bytes,
         max_rate,
         max_byte_rate,
         max_payload_bytes,

@@ -385,6 +385,8 @@ fn link(upstream: &UpstreamConfig, config: &Config) -> iotedge_bridge::Config {
     // Of clients it may be shorter than what a distant link needs.
     link.connect_timeout = config.broker.connect_timeout.max(Duration::from_secs(10));
     link.routes = upstream.routes.iter().map(route).collect();
+    link.windows = upstream.windows.clone();
+    link.daily_bytes = upstream.daily_bytes;
     link.preset(upstream.kind);
     link.max_rate = upstream.max_rate.or(link.max_rate);
     link.max_byte_rate = upstream.max_byte_rate.or(link.max_byte_rate);

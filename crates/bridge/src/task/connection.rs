@@ -6,6 +6,7 @@ use std::time::Duration;
 use iotedge_ports::LinkState;
 use tokio::time::Instant;
 
+use super::closing::LOOK;
 use super::{End, Task};
 use crate::liveness::Verdict;
 use crate::trial::FILTERS;
@@ -38,6 +39,10 @@ impl Task {
             return end;
         }
         loop {
+            if self.budget_left() == 0 {
+                self.leave(connection).await;
+                return End::Desired;
+            }
             if let Err(end) = self.pump(connection) {
                 return end;
             }
@@ -77,12 +82,18 @@ impl Task {
             if let Some(next) = self.liveness.next(self.waits_since(), self.slack()) {
                 until = until.min(next);
             }
+            if self.gate.is_some() {
+                until = until.min(Instant::now() + LOOK);
+            }
             tokio::select! {
                 event = next(connection) => {
                     return event.map_err(|ended| self.failed(ended));
                 }
                 () = notify.notified() => self.pump(connection)?,
                 () = tokio::time::sleep_until(until) => {
+                    if self.is_closed() {
+                        return Err(End::Desired);
+                    }
                     self.overdue(begun)?;
                     self.watch(connection)?;
                     self.pump(connection)?;

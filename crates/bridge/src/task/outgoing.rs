@@ -71,6 +71,7 @@ impl Task {
     /// Takes the next messages of a route.
     fn drain(&mut self, route: usize, portion: usize) -> (Vec<Delivery>, DrainState) {
         let mut drained = Vec::new();
+        let budget = self.budget_left().max(1);
         let Some(out) = self.out.get(route) else {
             return (drained, DrainState::Empty);
         };
@@ -79,7 +80,10 @@ impl Task {
         let (messages, bytes) = self.pacing.allowed(self.now().mono);
         let limit = DrainLimit {
             messages: self.window.free().min(portion).min(messages),
-            bytes: MAX_BYTES.saturating_sub(self.window.bytes()).min(bytes),
+            bytes: MAX_BYTES
+                .saturating_sub(self.window.bytes())
+                .min(bytes)
+                .min(budget),
         };
         let state = out.mailbox.drain(limit, &mut drained);
         if state == DrainState::More {

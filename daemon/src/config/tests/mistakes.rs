@@ -173,6 +173,8 @@ fn each_wrong_value_is_told_with_its_key() {
             "upstream.mqtt_version",
             "3.1.1 only",
         ),
+        (upstream("url = \"mqtt://h\"\nwindow = [\"22-06\"]", ""), "upstream.window", "22:00-06:00"),
+        (upstream("url = \"mqtt://h\"\ndaily_bytes = 10", ""), "upstream.daily_bytes", "to"),
         (upstream("url = \"mqtt://h\"\nkind = \"hivemq\"", ""), "upstream.kind", "\"nats\""),
         (upstream("url = \"mqtt://h\"\nmax_rate = 0", ""), "upstream.max_rate", "1 to"),
         (upstream("url = \"mqtts://h/path\"", ""), "upstream.url", "more than a host"),
