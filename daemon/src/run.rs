@@ -155,13 +155,23 @@ impl Signals {
 /// How often sessions are looked at, and the watchdog is told when it asks no more often.
 const TICK: Duration = Duration::from_secs(1);
 
+/// When what comes with a start is over, too: first connections, sweeps, what a first start makes.
+const SETTLED: Duration = Duration::from_secs(20);
+
 /// Until the daemon is to stop.
 async fn wait(house: &House, mut signals: Signals) -> ExitCode {
     let period = sd_notify::watchdog_enabled().map_or(TICK, |watchdog| TICK.min(watchdog / 3));
     let mut tick = tokio::time::interval(period);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let settled = tokio::time::sleep(SETTLED);
+    tokio::pin!(settled);
+    let mut settling = true;
     loop {
         tokio::select! {
+            () = &mut settled, if settling => {
+                settling = false;
+                give_back();
+            }
             _ = signals.terminate.recv() => return ExitCode::SUCCESS,
             _ = signals.interrupt.recv() => return ExitCode::SUCCESS,
             _ = signals.hangup.recv() => {
