@@ -2,6 +2,7 @@
 //! and kept, because one that is dropped halfway takes requests with it.
 
 use std::collections::VecDeque;
+use std::fmt::Display;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -114,9 +115,18 @@ impl Driver {
         }
     }
 
-    /// A request was handed over.
-    pub(super) fn handed_over(&self) {
+    /// A request was handed over to the library, unless it did not take it.
+    pub(super) fn handed_over(
+        &self,
+        packet: &str,
+        outcome: Result<(), impl Display>,
+    ) -> Result<(), Ended> {
+        outcome.map_err(|error| {
+            let text = format!("the client library takes no {packet}: {error}");
+            Ended::lost(Layer::Mqtt, text)
+        })?;
         lock(&self.inbox).under_way += 1;
+        Ok(())
     }
 
     pub(super) fn ping(&self) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use iotedge_model::QoS;
 use iotedge_ports::Clock;
-use rumqttc::Transport;
+use rumqttc::{Outgoing, Transport};
 
 use super::counted::Traffic;
 use super::dial::{self, Dial};
@@ -42,9 +42,20 @@ pub(crate) struct Library {
 /// User name and password.
 type Login = Option<(String, String)>;
 
-pub(super) fn closed(packet: &str, error: &dyn std::fmt::Display) -> Ended {
-    let text = format!("the client library takes no {packet}: {error}");
-    Ended::lost(Layer::Mqtt, text)
+/// What the library of either version says of its own doing; `None`: nobody needs it.
+pub(super) fn outgoing(done: &Outgoing) -> Result<Option<Event>, Ended> {
+    Ok(Some(match done {
+        Outgoing::Publish(packet_id) => Event::Published(*packet_id),
+        Outgoing::PubAck(_) | Outgoing::PubRec(_) => Event::AckSent,
+        Outgoing::Subscribe(_) => Event::SubscribeSent,
+        Outgoing::PingReq => Event::PingSent,
+        Outgoing::Disconnect => Event::Left,
+        Outgoing::AwaitAck(id) => {
+            let text = format!("packet id {id} is still in use");
+            return Err(Ended::lost(Layer::Mqtt, text));
+        }
+        _ => return Ok(None),
+    }))
 }
 
 /// How long writing one packet may take, in seconds.

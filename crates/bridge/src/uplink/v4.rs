@@ -5,12 +5,12 @@ use std::task::{Context, Poll};
 use iotedge_model::QoS;
 use rumqttc::mqttbytes::v4;
 use rumqttc::{
-    AsyncClient, ConnectReturnCode, ConnectionError, EventLoop, Outgoing, Packet, Request,
-    StateError, SubscribeFilter, SubscribeReasonCode,
+    AsyncClient, ConnectReturnCode, ConnectionError, EventLoop, Packet, Request, StateError,
+    SubscribeFilter, SubscribeReasonCode,
 };
 
 use super::driver::{self, Driver};
-use super::library::closed;
+use super::library::outgoing;
 use super::{Accepted, Acknowledged, Connection, Ended, Event, Filter, Incoming, Layer, Publish};
 
 /// A connection.
@@ -80,47 +80,37 @@ fn failed(error: &ConnectionError, layer: Layer) -> Ended {
 }
 
 fn event(event: rumqttc::Event) -> Result<Option<Event>, Ended> {
-    Ok(Some(match event {
-        rumqttc::Event::Outgoing(out) => match out {
-            Outgoing::Publish(packet_id) => Event::Published(packet_id),
-            Outgoing::PubAck(_) | Outgoing::PubRec(_) => Event::AckSent,
-            Outgoing::Subscribe(_) => Event::SubscribeSent,
-            Outgoing::PingReq => Event::PingSent,
-            Outgoing::Disconnect => Event::Left,
-            Outgoing::AwaitAck(id) => {
-                let text = format!("packet id {id} is still in use");
-                return Err(Ended::lost(Layer::Mqtt, text));
-            }
-            _ => return Ok(None),
-        },
-        rumqttc::Event::Incoming(packet) => match packet {
-            Packet::PubAck(ack) => Event::Acknowledged(Acknowledged {
-                packet_id: ack.pkid,
-                reason: 0,
-                said: None,
-            }),
-            Packet::SubAck(ack) => Event::Subscribed(
-                ack.return_codes
-                    .iter()
-                    .map(|code| match code {
-                        SubscribeReasonCode::Success(qos) => *qos as u8,
-                        SubscribeReasonCode::Failure => 0x80,
-                    })
-                    .collect(),
-            ),
-            Packet::Publish(publish) => Event::Incoming(Box::new(Incoming {
-                topic: publish.topic,
-                payload: publish.payload,
-                qos: model_qos(publish.qos),
-                retain: publish.retain,
-                dup: publish.dup,
-                packet_id: publish.pkid,
-                expiry: None,
-                properties: None,
-            })),
-            Packet::PingResp => Event::Pong,
-            _ => return Ok(None),
-        },
+    let packet = match event {
+        rumqttc::Event::Outgoing(done) => return outgoing(&done),
+        rumqttc::Event::Incoming(packet) => packet,
+    };
+    Ok(Some(match packet {
+        Packet::PubAck(ack) => Event::Acknowledged(Acknowledged {
+            packet_id: ack.pkid,
+            reason: 0,
+            said: None,
+        }),
+        Packet::SubAck(ack) => Event::Subscribed(
+            ack.return_codes
+                .iter()
+                .map(|code| match code {
+                    SubscribeReasonCode::Success(qos) => *qos as u8,
+                    SubscribeReasonCode::Failure => 0x80,
+                })
+                .collect(),
+        ),
+        Packet::Publish(publish) => Event::Incoming(Box::new(Incoming {
+            topic: publish.topic,
+            payload: publish.payload,
+            qos: model_qos(publish.qos),
+            retain: publish.retain,
+            dup: publish.dup,
+            packet_id: publish.pkid,
+            expiry: None,
+            properties: None,
+        })),
+        Packet::PingResp => Event::Pong,
+        _ => return Ok(None),
     }))
 }
 
@@ -144,32 +134,25 @@ impl driver::EventLoop for EventLoop {
 impl Connection for V4 {
     fn publish(&mut self, publish: Publish) -> Result<(), Ended> {
         let qos = library_qos(publish.qos);
-        self.client
-            .try_publish(publish.topic, qos, publish.retain, publish.payload)
-            .map_err(|e| closed("PUBLISH", &e))?;
-        self.driver.handed_over();
-        Ok(())
+        let outcome = self
+            .client
+            .try_publish(publish.topic, qos, publish.retain, publish.payload);
+        self.driver.handed_over("PUBLISH", outcome)
     }
 
     fn subscribe(&mut self, filters: Vec<Filter>) -> Result<(), Ended> {
         let filters = filters
             .into_iter()
             .map(|f| SubscribeFilter::new(f.filter, library_qos(f.qos)));
-        self.client
-            .try_subscribe_many(filters)
-            .map_err(|e| closed("SUBSCRIBE", &e))?;
-        self.driver.handed_over();
-        Ok(())
+        let outcome = self.client.try_subscribe_many(filters);
+        self.driver.handed_over("SUBSCRIBE", outcome)
     }
 
     fn acknowledge(&mut self, packet_id: u16, qos: QoS) -> Result<(), Ended> {
         let mut publish = rumqttc::Publish::new("", library_qos(qos), Vec::new());
         publish.pkid = packet_id;
-        self.client
-            .try_ack(&publish)
-            .map_err(|e| closed("PUBACK", &e))?;
-        self.driver.handed_over();
-        Ok(())
+        let outcome = self.client.try_ack(&publish);
+        self.driver.handed_over("PUBACK", outcome)
     }
 
     fn ping(&mut self) {
@@ -177,11 +160,8 @@ impl Connection for V4 {
     }
 
     fn disconnect(&mut self) -> Result<(), Ended> {
-        self.client
-            .try_disconnect()
-            .map_err(|e| closed("DISCONNECT", &e))?;
-        self.driver.handed_over();
-        Ok(())
+        let outcome = self.client.try_disconnect();
+        self.driver.handed_over("DISCONNECT", outcome)
     }
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, Ended>> {

@@ -5,7 +5,6 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use iotedge_model::{PayloadFormat, Properties, QoS, Topic, UserProperty};
-use rumqttc::Outgoing;
 use rumqttc::v5::mqttbytes::QoS as LibraryQoS;
 use rumqttc::v5::mqttbytes::v5::{
     ConnAck, ConnectReturnCode as Code, Filter as LibraryFilter, Packet, PubAckReason,
@@ -14,7 +13,7 @@ use rumqttc::v5::mqttbytes::v5::{
 use rumqttc::v5::{self, AsyncClient, ConnectionError, EventLoop, Request, StateError};
 
 use super::driver::{self, Driver};
-use super::library::closed;
+use super::library::outgoing;
 use super::{Accepted, Acknowledged, Connection, Ended, Event, Filter, Incoming, Layer, Publish};
 
 /// A connection.
@@ -157,30 +156,20 @@ fn suback(reason: &Sub) -> u8 {
 }
 
 fn event(event: v5::Event) -> Result<Option<Event>, Ended> {
-    Ok(Some(match event {
-        v5::Event::Outgoing(out) => match out {
-            Outgoing::Publish(packet_id) => Event::Published(packet_id),
-            Outgoing::PubAck(_) | Outgoing::PubRec(_) => Event::AckSent,
-            Outgoing::Subscribe(_) => Event::SubscribeSent,
-            Outgoing::PingReq => Event::PingSent,
-            Outgoing::Disconnect => Event::Left,
-            Outgoing::AwaitAck(id) => {
-                let text = format!("packet id {id} is still in use");
-                return Err(Ended::lost(Layer::Mqtt, text));
-            }
-            _ => return Ok(None),
-        },
-        v5::Event::Incoming(packet) => match packet {
-            Packet::PubAck(ack) => Event::Acknowledged(Acknowledged {
-                packet_id: ack.pkid,
-                reason: puback(ack.reason),
-                said: ack.properties.and_then(|p| p.reason_string),
-            }),
-            Packet::SubAck(ack) => Event::Subscribed(ack.return_codes.iter().map(suback).collect()),
-            Packet::Publish(publish) => Event::Incoming(Box::new(incoming(publish)?)),
-            Packet::PingResp(_) => Event::Pong,
-            _ => return Ok(None),
-        },
+    let packet = match event {
+        v5::Event::Outgoing(done) => return outgoing(&done),
+        v5::Event::Incoming(packet) => packet,
+    };
+    Ok(Some(match packet {
+        Packet::PubAck(ack) => Event::Acknowledged(Acknowledged {
+            packet_id: ack.pkid,
+            reason: puback(ack.reason),
+            said: ack.properties.and_then(|p| p.reason_string),
+        }),
+        Packet::SubAck(ack) => Event::Subscribed(ack.return_codes.iter().map(suback).collect()),
+        Packet::Publish(publish) => Event::Incoming(Box::new(incoming(publish)?)),
+        Packet::PingResp(_) => Event::Pong,
+        _ => return Ok(None),
     }))
 }
 
@@ -283,9 +272,7 @@ impl Connection for V5 {
                 .client
                 .try_publish(publish.topic, qos, publish.retain, publish.payload),
         };
-        sent.map_err(|e| closed("PUBLISH", &e))?;
-        self.driver.handed_over();
-        Ok(())
+        self.driver.handed_over("PUBLISH", sent)
     }
 
     fn subscribe(&mut self, filters: Vec<Filter>) -> Result<(), Ended> {
@@ -298,21 +285,15 @@ impl Connection for V5 {
             }
             filter
         });
-        self.client
-            .try_subscribe_many(filters)
-            .map_err(|e| closed("SUBSCRIBE", &e))?;
-        self.driver.handed_over();
-        Ok(())
+        let outcome = self.client.try_subscribe_many(filters);
+        self.driver.handed_over("SUBSCRIBE", outcome)
     }
 
     fn acknowledge(&mut self, packet_id: u16, qos: QoS) -> Result<(), Ended> {
         let mut publish = LibraryPublish::new("", library_qos(qos), Bytes::new(), None);
         publish.pkid = packet_id;
-        self.client
-            .try_ack(&publish)
-            .map_err(|e| closed("PUBACK", &e))?;
-        self.driver.handed_over();
-        Ok(())
+        let outcome = self.client.try_ack(&publish);
+        self.driver.handed_over("PUBACK", outcome)
     }
 
     fn ping(&mut self) {
@@ -320,11 +301,8 @@ impl Connection for V5 {
     }
 
     fn disconnect(&mut self) -> Result<(), Ended> {
-        self.client
-            .try_disconnect()
-            .map_err(|e| closed("DISCONNECT", &e))?;
-        self.driver.handed_over();
-        Ok(())
+        let outcome = self.client.try_disconnect();
+        self.driver.handed_over("DISCONNECT", outcome)
     }
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, Ended>> {
