@@ -10,7 +10,7 @@ import time
 
 import pytest
 from far.gateway import balanced, config, numbers
-from gauges import held, mb
+from gauges import held, mb, ready_after
 from harness import raw
 from harness.daemon import rss_kib
 from harness.wait import until
@@ -36,18 +36,6 @@ def fill(port, publisher):
             ))
             for _ in range(start, min(start + BATCH, EACH)):
                 link.expect(raw.PUBACK, 30)
-
-
-def ready_after(gateway):
-    """Seconds from the start to ready."""
-    began = time.monotonic()
-    gateway.spawn()
-    while gateway.admin("/readyz")[0] != 200:
-        assert gateway.alive, gateway.process.log
-        assert time.monotonic() - began < 60, "not ready within a minute"
-        # It is measured: a look as often as the machine likes.
-        time.sleep(0.002)
-    return time.monotonic() - began
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import time
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -28,6 +29,18 @@ def cpu(pid):
     """Seconds of processor time that it has used."""
     fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def ready_after(gateway):
+    """Starts it: seconds until it is ready."""
+    began = time.monotonic()
+    gateway.spawn()
+    while gateway.admin("/readyz")[0] != 200:
+        assert gateway.alive, gateway.process.log
+        assert time.monotonic() - began < 60, "not ready within a minute"
+        # It is measured: a look as often as the machine likes.
+        time.sleep(0.002)
+    return time.monotonic() - began
 
 
 def slope(points):

@@ -9,7 +9,7 @@ import time
 
 import pytest
 from conformance import wire
-from gauges import held, mb
+from gauges import held, mb, ready_after
 from harness import raw
 
 COUNT = int(os.environ.get("IOTEDGE_RESTART_MESSAGES", "20000"))
@@ -34,24 +34,12 @@ def fill(port, publisher, count):
                 link.expect(wire.PUBACK)
 
 
-def ready_after(gateway):
-    """Seconds from the start to ready, and the daemon's memory then."""
-    began = time.monotonic()
-    gateway.spawn()
-    while gateway.admin("/readyz")[0] != 200:
-        assert gateway.alive, gateway.process.log
-        assert time.monotonic() - began < 60, "not ready within a minute"
-        # It is measured: a look as often as the machine likes.
-        time.sleep(0.002)
-    return time.monotonic() - began, held(gateway.process.pid)
-
-
 @pytest.mark.slow
 def test_a_full_queue_is_ready_at_once(daemon):
     limits = {"max_queued_messages": COUNT + 1000, "max_queued_bytes": "4GiB"}
     store = {"max_bytes": "8GiB", "min_free_disk": "16MiB"}
     gateway = daemon(config={"broker": limits, "store": store})
-    empty, small = ready_after(gateway)
+    empty, small = ready_after(gateway), held(gateway.process.pid)
     with raw.Connection(gateway.ports["mqtt"]) as link:
         link.connect("sleeper", clean=False)
         assert link.subscribe(("queue/#", 1)) == [1]
@@ -71,7 +59,7 @@ def test_a_full_queue_is_ready_at_once(daemon):
           f"empty: ready after {empty:.3f} s, data {mb(small)}")
     for how in ("kill", "stop"):
         getattr(gateway, how)()
-        seconds, size = ready_after(gateway)
+        seconds, size = ready_after(gateway), held(gateway.process.pid)
         print(f"after {how}: ready after {seconds:.3f} s, data {mb(size)}")
         assert seconds < READY
         assert size < small + 12e6, "the queue is not held in memory"

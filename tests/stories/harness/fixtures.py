@@ -2,12 +2,15 @@
 `from harness.fixtures import pytest_runtest_makereport, tidy`."""
 
 import os
+import pathlib
 import random
+import shutil
+import tempfile
 
 import pytest
 
 from . import process
-from .binaries import Binaries
+from .binaries import ROOT, Binaries
 from .daemon import Daemon
 
 # Of how many processes the logs are shown, and how much of each.
@@ -42,17 +45,31 @@ def pytest_runtest_makereport(item, call):
         report.sections.append((title, "\n".join(cut + lines[-LINES:])))
 
 
-@pytest.fixture
-def daemon(binaries, tmp_path):
-    """A factory: `daemon(rules=..., config=...)` makes a gateway that is not started yet."""
+def gateways(binaries, folder):
+    """A factory: `make(rules=..., config=...)` makes a gateway that is not started yet."""
     count = 0
 
     def make(**how):
         nonlocal count
         count += 1
-        return Daemon(binaries, tmp_path / f"gateway{count}", **how)
+        return Daemon(binaries, folder / f"gateway{count}", **how)
 
     return make
+
+
+@pytest.fixture
+def daemon(binaries, tmp_path):
+    """A factory: see `gateways`."""
+    return gateways(binaries, tmp_path)
+
+
+@pytest.fixture
+def disk():
+    """A folder beside the build: /tmp may be memory."""
+    base = pathlib.Path(os.environ.get("IOTEDGE_DISK") or ROOT / "target")
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="disk-", dir=base))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
