@@ -53,6 +53,16 @@ impl Echoes {
         self.forget(now);
     }
 
+    /// One goes out again after a lost connection. Nobody knows whether the upstream had it the first
+    /// time, so it is expected once, and not once for each try: an echo too many is a message twice
+    /// here, an echo that never comes would swallow the same message of somebody else.
+    pub(crate) fn sent_again(&mut self, topic: &str, payload: &[u8], now: u64) {
+        self.forget(now);
+        if !self.counts.contains_key(&self.hash(topic, payload)) {
+            self.sent(topic, payload, now);
+        }
+    }
+
     /// Whether one that has come is expected; it is not expected again.
     pub(crate) fn is_echo(&mut self, topic: &str, payload: &[u8], now: u64) -> bool {
         self.forget(now);
@@ -83,6 +93,18 @@ mod tests {
         assert!(!echoes.is_echo("a", b"1", 10), "somebody else's");
         echoes.sent("a", b"3", 20);
         assert!(!echoes.is_echo("a", b"3", 20 + WAIT));
+        assert!(echoes.counts.is_empty() && echoes.order.is_empty());
+    }
+
+    #[test]
+    fn what_goes_again_is_expected_once() {
+        let mut echoes = Echoes::default();
+        echoes.sent("a", b"1", 0);
+        echoes.sent_again("a", b"1", 10);
+        assert!(echoes.is_echo("a", b"1", 20));
+        assert!(!echoes.is_echo("a", b"1", 20), "somebody else's");
+        echoes.sent_again("a", b"1", 30);
+        assert!(echoes.is_echo("a", b"1", 40), "sent before a restart");
         assert!(echoes.counts.is_empty() && echoes.order.is_empty());
     }
 

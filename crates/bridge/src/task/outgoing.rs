@@ -178,8 +178,11 @@ impl Task {
             config.version == Version::V3 && filter.matches(&publish.topic)
         };
         if self.incoming.iter().any(comes_back) {
-            let echoes = &mut self.echoes;
-            echoes.sent(&publish.topic, &publish.payload, now.mono);
+            let (echoes, topic, payload) = (&mut self.echoes, &publish.topic, &publish.payload);
+            match delivery.dup {
+                true => echoes.sent_again(topic, payload, now.mono),
+                false => echoes.sent(topic, payload, now.mono),
+            }
         }
         // The rewound mailbox gives it again.
         let sent = connection.publish(publish);
