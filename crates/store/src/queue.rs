@@ -157,4 +157,21 @@ impl Operation for Op {
             *n = n.saturating_add(more);
         }
     }
+
+    fn is_sparable(&self) -> bool {
+        matches!(self, Self::Append(entries) if !entries.is_empty())
+    }
+
+    /// By the range of the messages' ids: a look that finds nothing does no harm.
+    fn spares(&self, other: &Self) -> bool {
+        let (Self::Settle { taker, ids, .. }, Self::Append(entries)) = (self, other) else {
+            return false;
+        };
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
+            return false;
+        };
+        let range = first.message.id..=last.message.id;
+        let takes = |entry: &Append| entry.takers.iter().any(|row| row.taker == *taker);
+        entries.iter().any(takes) && ids.iter().any(|id| range.contains(id))
+    }
 }

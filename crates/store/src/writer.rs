@@ -1,7 +1,6 @@
 //! One thread that writes one file: takes all that waits, commits it in one transaction, then
 //! tells everyone in order.
 
-use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,6 +10,10 @@ use std::time::{Duration, Instant};
 use iotedge_telemetry::event;
 
 use crate::{Done, OnFatal, StoreError};
+
+mod state;
+
+use state::State;
 
 /// How long an operation that nobody waits for may stay uncommitted, where counters may lag: a
 /// removal a commit of its own would cost the card as much as the message did.
@@ -47,6 +50,16 @@ pub(crate) trait Operation: Send + Sized + 'static {
 
     /// Adds one of the same key.
     fn absorb(&mut self, other: Self);
+
+    /// Whether [`Engine::spare`] may find that this need not be written, when others have come.
+    fn is_sparable(&self) -> bool {
+        false
+    }
+
+    /// Whether this may be what makes `other`, which is sparable, need no writing.
+    fn spares(&self, _other: &Self) -> bool {
+        false
+    }
 }
 
 /// An operation that came after the writer's end.
@@ -97,87 +110,11 @@ pub(crate) trait Engine: Send + 'static {
     fn chore(&mut self) -> Result<Option<Duration>, StoreError>;
 }
 
-struct State<Op: Operation> {
-    waiting: Vec<Job<Op>>,
-    /// Where in `waiting` one of each key is.
-    keyed: HashMap<Op::Key, usize>,
-    bytes: u64,
-    lazy_bytes: u64,
-    urgent_since: Option<Instant>,
-    lazy_since: Option<Instant>,
-    /// A batch failed on a full disk: nothing is due before this.
-    not_before: Option<Instant>,
-    closing: bool,
-    ended: Option<StoreError>,
-}
-
-impl<Op: Operation> State<Op> {
-    /// Adds a job to those that wait; the bytes that this takes.
-    fn add(&mut self, job: Job<Op>) -> u64 {
-        let cost = job.cost;
-        if let (Some(key), None) = (job.op.key(), &job.done) {
-            let at = *self.keyed.entry(key).or_insert(self.waiting.len());
-            if let Some(first) = self.waiting.get_mut(at) {
-                first.op.absorb(job.op);
-                return 0;
-            }
-        }
-        self.waiting.push(job);
-        cost
-    }
-
-    /// Takes a job in; `true` when the thread has to look whether something is due.
-    fn receive(&mut self, job: Job<Op>) -> bool {
-        let since = if job.urgent {
-            &mut self.urgent_since
-        } else {
-            &mut self.lazy_since
-        };
-        let first = since.is_none();
-        if first {
-            *since = Some(job.at);
-        }
-        let (before, lazy_before, urgent) = (self.bytes, self.lazy_bytes, job.urgent);
-        let cost = self.add(job);
-        self.bytes += cost;
-        if !urgent {
-            self.lazy_bytes += cost;
-        }
-        let enough = before < ENOUGH && self.bytes >= ENOUGH;
-        let lazy_enough = lazy_before < LAZY_ENOUGH && self.lazy_bytes >= LAZY_ENOUGH;
-        first || enough || lazy_enough
-    }
-
-    /// Puts jobs in front again, behind which others have come.
-    fn put_back(&mut self, jobs: Vec<Job<Op>>) {
-        let arrived = self.take();
-        (self.bytes, self.lazy_bytes) = (0, 0);
-        for job in jobs.into_iter().chain(arrived) {
-            let since = if job.urgent {
-                &mut self.urgent_since
-            } else {
-                &mut self.lazy_since
-            };
-            *since = Some(since.map_or(job.at, |since| since.min(job.at)));
-            let urgent = job.urgent;
-            let cost = self.add(job);
-            self.bytes += cost;
-            if !urgent {
-                self.lazy_bytes += cost;
-            }
-        }
-    }
-
-    fn take(&mut self) -> Vec<Job<Op>> {
-        self.keyed.clear();
-        std::mem::take(&mut self.waiting)
-    }
-}
-
 struct Shared<Op: Operation> {
     path: PathBuf,
     linger: Duration,
     lazy: Duration,
+    looks: bool,
     on_fatal: Option<OnFatal>,
     state: Mutex<State<Op>>,
     arrived: Condvar,
@@ -229,18 +166,9 @@ impl<Op: Operation> Writer<Op> {
             path: path.to_path_buf(),
             linger,
             lazy: if lag.is_zero() { SOON } else { LAZY },
+            looks: !linger.is_zero() && !lag.is_zero(),
             on_fatal,
-            state: Mutex::new(State {
-                waiting: Vec::new(),
-                keyed: HashMap::new(),
-                bytes: 0,
-                lazy_bytes: 0,
-                urgent_since: None,
-                lazy_since: None,
-                not_before: None,
-                closing: false,
-                ended: None,
-            }),
+            state: Mutex::new(State::default()),
             arrived: Condvar::new(),
         });
         let name = path.file_stem().map_or_else(
@@ -265,7 +193,7 @@ impl<Op: Operation> Writer<Op> {
         if let Some(error) = state.ended.clone() {
             return Err(Refused { job, error });
         }
-        let wake = state.receive(job);
+        let wake = state.receive(job, self.shared.looks);
         drop(state);
         if wake {
             self.shared.arrived.notify_one();
@@ -281,7 +209,7 @@ impl<Op: Operation> Writer<Op> {
         }
         let mut wake = false;
         for job in jobs {
-            wake |= state.receive(job);
+            wake |= state.receive(job, self.shared.looks);
         }
         drop(state);
         if wake {
@@ -328,6 +256,7 @@ impl<Op: Operation> Drop for Writer<Op> {
 
 enum Taken<Op> {
     Batch(Vec<Job<Op>>),
+    Look(Vec<Job<Op>>),
     Chore,
     End,
 }
@@ -341,17 +270,23 @@ fn take<Op: Operation>(shared: &Shared<Op>, chore_at: Option<Instant>) -> Taken<
             return Taken::End;
         }
         let due = due(&state, shared, now);
-        if due.is_some_and(|due| due <= now) {
+        let is_due = due.is_some_and(|due| due <= now);
+        if is_due || state.look_at.is_some_and(|at| at <= now) {
             state.bytes = 0;
             state.lazy_bytes = 0;
             state.urgent_since = None;
             state.lazy_since = None;
-            return Taken::Batch(state.take());
+            let taken = state.take();
+            return if is_due {
+                Taken::Batch(taken)
+            } else {
+                Taken::Look(taken)
+            };
         }
         if chore_at.is_some_and(|at| at <= now) {
             return Taken::Chore;
         }
-        let next = [due, chore_at].into_iter().flatten().min();
+        let next = [due, state.look_at, chore_at].into_iter().flatten().min();
         state = match next {
             Some(next) => {
                 shared
@@ -432,6 +367,12 @@ fn run<E: Engine>(shared: &Shared<E::Op>, engine: &mut E) -> Result<(), StoreErr
         match take(shared, chore_at) {
             Taken::End => return engine.close(),
             Taken::Chore => chore_at = engine.chore()?.map(|pause| Instant::now() + pause),
+            Taken::Look(mut batch) => {
+                let spared = engine.spare(&mut batch);
+                shared.lock().put_back(batch, shared.looks);
+                tell(spared, &Ok(()));
+                chore_at = chore_at.or_else(|| Some(Instant::now() + SOON));
+            }
             Taken::Batch(mut batch) => {
                 let spared = engine.spare(&mut batch);
                 tell(spared, &Ok(()));
@@ -467,7 +408,7 @@ fn still_due<Op: Operation>(shared: &Shared<Op>, batch: Vec<Job<Op>>) -> Option<
     if state.closing {
         return Some(batch);
     }
-    state.put_back(batch);
+    state.put_back(batch, shared.looks);
     None
 }
 
@@ -541,5 +482,5 @@ fn keep<Op: Operation>(shared: &Shared<Op>, kept: Vec<Job<Op>>, error: StoreErro
         return;
     }
     state.not_before = Some(Instant::now() + RETRY);
-    state.put_back(kept);
+    state.put_back(kept, shared.looks);
 }

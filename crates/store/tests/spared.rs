@@ -191,3 +191,56 @@ fn what_waits_when_the_store_is_closed_is_written() {
     assert_eq!(count(dir.path(), STORED), 1);
     assert_eq!(count(dir.path(), COUNTED), 5);
 }
+
+/// With commits a minute apart.
+#[test]
+fn a_publisher_that_waits_for_each_answer_does_not_wait_for_commits() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = patient(dir.path());
+    let a = store.create_taker(TakerKind::Route, "a");
+    common::commit(&store);
+    let (tell, told) = mpsc::sync_channel(1);
+    let soon = Duration::from_secs(30);
+    for id in 1..=500 {
+        append(&store, id, &[a], &tell);
+        store.acknowledge(a, &[MessageId(id)]);
+        assert_eq!(told.recv_timeout(soon), Ok(id));
+    }
+    // Several at once, answered out of order: told in order, and nothing of it is written.
+    let (tell, told) = mpsc::sync_channel(100);
+    for id in 501..=600 {
+        append(&store, id, &[a], &tell);
+    }
+    for id in (501..=600).rev() {
+        store.acknowledge(a, &[MessageId(id)]);
+    }
+    for id in 501..=600 {
+        assert_eq!(told.recv_timeout(soon), Ok(id));
+    }
+    assert_eq!(count(dir.path(), STORED), 0);
+    assert_eq!(count(dir.path(), COUNTED), 0);
+}
+
+#[test]
+fn a_message_that_another_taker_still_has_to_answer_holds_those_behind_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = patient(dir.path());
+    let a = store.create_taker(TakerKind::Route, "a");
+    let b = store.create_taker(TakerKind::Route, "b");
+    common::commit(&store);
+    let (tell, told) = mpsc::sync_channel(10);
+    append(&store, 1, &[a, b], &tell);
+    append(&store, 2, &[a], &tell);
+    store.acknowledge(a, &[MessageId(2)]);
+    store.acknowledge(a, &[MessageId(1)]);
+    let quiet = told.recv_timeout(Duration::from_millis(20));
+    assert_eq!(
+        quiet,
+        Err(mpsc::RecvTimeoutError::Timeout),
+        "b has not answered"
+    );
+    store.acknowledge(b, &[MessageId(1)]);
+    assert_eq!(told.recv_timeout(Duration::from_secs(30)), Ok(1));
+    assert_eq!(told.recv_timeout(Duration::from_secs(30)), Ok(2));
+    assert_eq!(count(dir.path(), STORED), 0);
+}
