@@ -1,7 +1,9 @@
 """AWS IoT's data plane over HTTPS, asked by AWS's own SDK: publish, and retained messages."""
 
 import base64
+import http.client
 import json
+import ssl
 import subprocess
 import time
 
@@ -198,3 +200,24 @@ def test_curl_does_it_too(home):
     assert curl(f"{base}/topics/a")[0] == 405
     assert curl(f"{base}/retainedMessages")[0] == 404
     assert curl(f"{base}/topics/a?qos=1&colour=red", "-d", "x")[0] == 400
+
+
+@pytest.mark.parametrize(
+    "method, path, length, status",
+    [
+        ("PUT", "/topics/a", 4_000, 405),
+        ("POST", "/topics/a?b=%4", 4_000, 400),
+        ("POST", "/topics/a", 4_000_000, 413),
+    ],
+)
+def test_an_answer_before_the_body_says_that_the_connection_ends(daemon, method, path, length, status):
+    gateway = daemon(policies={"all": ALL}).start()
+    identity = gateway.cert("d1", policy="all")
+    context = ssl.create_default_context(cafile=str(identity.ca))
+    context.load_cert_chain(str(identity.certificate), str(identity.key))
+    link = http.client.HTTPSConnection("localhost", gateway.ports["https"], context=context, timeout=10)
+    link.putrequest(method, path)
+    link.putheader("content-length", str(length))
+    link.endheaders()
+    answer = link.getresponse()
+    assert (answer.status, answer.getheader("connection")) == (status, "close")

@@ -17,7 +17,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use iotedge_model::{Protocol, TraceId};
-use iotedge_ports::{HttpCredentials, HttpResponse, NotAuthenticated};
+use iotedge_ports::{HttpCredentials, HttpRequest, HttpResponse, NotAuthenticated};
 use iotedge_telemetry::{METRICS, Metric, event};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::watch;
@@ -179,19 +179,12 @@ fn stranger(peer: &Peer, why: &NotAuthenticated, trace: TraceId) -> HttpResponse
             "Nobody can say who you are",
         ),
     };
-    let mut answer = unheard(request::error(status, kind, message, trace));
+    let mut answer = request::error(status, kind, message, trace);
     if status == 401 {
         answer
             .headers
             .push(("www-authenticate", "Basic realm=\"iotedge\"".into()));
     }
-    answer
-}
-
-/// An answer before the body has been read: nothing can follow it on the connection, and the client
-/// must know.
-fn unheard(mut answer: HttpResponse) -> HttpResponse {
-    answer.headers.push(("connection", "close".into()));
     answer
 }
 
@@ -207,7 +200,22 @@ fn switched_off(peer: &Peer, status: &str, trace: TraceId) -> HttpResponse {
     );
     METRICS.count(Metric::ConnectAuthError, Protocol::Http);
     let message = "The certificate is not active";
-    unheard(request::error(403, "ForbiddenException", message, trace))
+    request::error(403, "ForbiddenException", message, trace)
+}
+
+/// A request that is let in and whole, or the answer to one that is not.
+async fn admitted(
+    context: &Context,
+    peer: &Peer,
+    request: Request<hyper::body::Incoming>,
+    trace: TraceId,
+) -> Result<HttpRequest, HttpResponse> {
+    if let Some(status) = standing_text(peer.standing(context)) {
+        return Err(switched_off(peer, status, trace));
+    }
+    let known = authenticate::request(&request, peer).await;
+    let known = known.map_err(|why| stranger(peer, &why, trace))?;
+    request::read(context, known.as_ref().unwrap_or(peer), request, trace).await
 }
 
 async fn answer(
@@ -216,18 +224,15 @@ async fn answer(
     request: Request<hyper::body::Incoming>,
     trace: TraceId,
 ) -> HttpResponse {
-    if let Some(status) = standing_text(peer.standing(context)) {
-        return switched_off(peer, status, trace);
-    }
-    let known = match authenticate::request(&request, peer).await {
-        Ok(known) => known,
-        Err(why) => return stranger(peer, &why, trace),
-    };
-    let peer = known.as_ref().unwrap_or(peer);
     let headers = request.headers().clone();
-    let request = match request::read(context, peer, request, trace).await {
+    let request = match admitted(context, peer, request, trace).await {
         Ok(request) => request,
-        Err(answer) => return answer,
+        Err(mut refused) => {
+            // The body has not been read, or not all of it: nothing can follow on the connection,
+            // and the client must know.
+            refused.headers.push(("connection", "close".into()));
+            return refused;
+        }
     };
     if let Some(topic) = request.path.strip_prefix("/topics/") {
         let topic = topic.to_owned();
