@@ -27,6 +27,7 @@ help:
 	@echo "make bridge-histories  1,000 histories of the bridge on a simulated clock and disk"
 	@echo "make backlog a million messages for an upstream: ready in two seconds, 20 MB, drained in order"
 	@echo "make bridge-kills  50 histories of faults between bridge and upstream, with SIGKILLs"
+	@echo "make shadow-histories  100,000 histories of a shadow here and in the cloud, over a bad link"
 	@echo "make power-cuts  2,000 power cuts on a disk that keeps only what was synced, with each way to sync"
 	@echo "make idle    10,000 connections that say nothing: memory and processor time"
 	@echo "make memory  memory alone and with 1,000 clients, beside mosquitto"
@@ -122,6 +123,11 @@ bench:
 	@$(RUST) cargo build --locked --release -p iotedge
 	@$(RUST) cargo build --locked --release -p iotedge-benches --features peers
 	@python3 benches/run.py $(ARGS)
+
+# The long form of the simulation of two replicas.
+.PHONY: shadow-histories
+shadow-histories:
+	@SHADOW_HISTORIES=100000 $(RUST) cargo test --locked --release -p iotedge-shadow --test sync_simulation -- --nocapture
 
 bench-rules:
 	@$(RUST) cargo bench --locked -q -p iotedge-rules --bench rules

@@ -259,6 +259,8 @@ fn change(rooms: &Rooms, request: Request) -> Answer {
         Request::DeadLetterReplay(letter) => dead_letters::replay(rooms, letter.id),
         Request::DeadLetterDrop(letter) => dead_letters::drop_one(rooms, letter.id),
         Request::ShadowList(list) => shadows::list(rooms, &list),
+        Request::ShadowConflicts(page) => shadows::conflicts(rooms, page.after),
+        Request::ShadowConflictsClear => shadows::clear_conflicts(rooms),
         Request::ThingCreate(create) => things::create(rooms, create),
         Request::ThingList(list) => things::list(rooms, list),
         Request::ThingDescribe(thing) => things::describe(rooms, &thing.name),

@@ -9,6 +9,7 @@ mod rule_metrics;
 mod server;
 mod store;
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -21,6 +22,7 @@ use iotedge_identity::Identity;
 use iotedge_ports::{BrokerPort, Clock, Grant, HttpMount};
 use iotedge_registry::Registry;
 use iotedge_rules::{Catalog, Engine, Facilities, Outboxes};
+use iotedge_shadow::sync::{Journal, Synchroniser};
 use iotedge_shadow::{ShadowHttp, ShadowService};
 use iotedge_store::{Store, TakerKind};
 use tokio::sync::Notify;
@@ -42,6 +44,8 @@ use self::server::ServerCare;
 const SWEEP: u64 = 24 * 3600 * 1000;
 /// When the first one begins, after the start: a gateway may be switched off every night.
 const FIRST_SWEEP: u64 = 600 * 1000;
+/// Entries of the journal of conflicts.
+const MAX_CONFLICTS: usize = 1000;
 /// How long connections may take to end when the daemon stops.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -60,6 +64,10 @@ pub struct Rooms {
     pub outboxes: Arc<Outboxes>,
     pub shadow: Arc<ShadowService>,
     pub bridge: Arc<Bridge>,
+    /// What keeps shadows together with upstreams'.
+    pub synchronisers: Vec<Arc<Synchroniser>>,
+    /// What they have to tell.
+    pub conflicts: Arc<Journal>,
     devices: Mutex<Vec<SerialPort>>,
     tls: Vec<convert::TlsSlot>,
     server: ServerCare,
@@ -232,6 +240,17 @@ impl House {
             &tokio::runtime::Handle::current(),
         )
         .map_err(problem)?;
+        let conflicts = Arc::new(Journal::new(
+            Arc::new(store.documents("shadow-conflicts")),
+            MAX_CONFLICTS,
+        ));
+        let synchronisers = synchronise(
+            &config,
+            &works.shadow,
+            &bridge,
+            &conflicts,
+            &registers.clock,
+        )?;
         registers.let_in(&config, &port)?;
         works.outboxes.start();
         let users = Arc::new(Users::new().map_err(problem)?);
@@ -262,6 +281,8 @@ impl House {
             outboxes: works.outboxes,
             shadow: works.shadow,
             bridge: Arc::new(bridge),
+            synchronisers,
+            conflicts,
             devices: Mutex::new(devices),
             tls,
             next_sweep: AtomicU64::new(FIRST_SWEEP),
@@ -345,7 +366,9 @@ impl House {
         rooms.clock.save();
         let shadow = rooms.shadow.clone();
         let store = rooms.store.clone();
+        let synchronisers = rooms.synchronisers.clone();
         let closing = tokio::task::spawn_blocking(move || {
+            synchronisers.iter().for_each(|s| s.stop());
             shadow.stop();
             store.close();
         });
@@ -380,6 +403,36 @@ impl Rooms {
     pub fn is_started(&self) -> bool {
         self.started.get().is_some()
     }
+}
+
+/// Those of all upstreams that have some.
+fn synchronise(
+    config: &Config,
+    service: &Arc<ShadowService>,
+    bridge: &Bridge,
+    journal: &Arc<Journal>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Vec<Arc<Synchroniser>>, Problems> {
+    let mut all = Vec::new();
+    let of_upstreams = config.upstreams.iter().filter_map(|u| u.shadows.as_ref());
+    for shadows in of_upstreams {
+        let settings = shadows.settings.clone();
+        let name = settings.upstream.clone();
+        // Another one at each start.
+        let seed = RandomState::new().hash_one(std::process::id());
+        let started = Synchroniser::start(
+            settings,
+            service,
+            bridge,
+            journal.clone(),
+            clock.clone(),
+            seed,
+        );
+        let started = started.map_err(problem)?;
+        let missing = || problem(format!("upstream {name:?} is not there for its shadows"));
+        all.push(started.ok_or_else(missing)?);
+    }
+    Ok(all)
 }
 
 fn serial_ports(config: &Config) -> Result<Vec<SerialDevice>, Problems> {

@@ -1,7 +1,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use iotedge_ports::{AttachRoute, BrokerPort, Clock, UpstreamPort, UpstreamStatus, Wake};
+use iotedge_ports::{
+    AttachRoute, BrokerPort, Clock, UpstreamLine, UpstreamPeer, UpstreamPort, UpstreamStatus, Wake,
+};
 use iotedge_store::Store;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -79,8 +81,8 @@ impl Bridge {
         }
         let (given, mut links, mut tasks) = (links, Vec::new(), Vec::new());
         for (config, connector) in given {
-            let shared = Arc::new(Shared::new(config, connector, clock.now()));
             let notify = Arc::new(Notify::new());
+            let shared = Arc::new(Shared::new(config, connector, clock.now(), notify.clone()));
             let out = attach(&shared.config, broker, &notify)?;
             let around = Around {
                 broker: broker.clone(),
@@ -183,5 +185,13 @@ impl UpstreamPort for Bridge {
 
     fn resume(&self, upstream: &str) -> bool {
         self.desire(upstream, Desired::Run)
+    }
+
+    fn join(&self, upstream: &str, peer: Arc<dyn UpstreamPeer>) -> Option<Arc<dyn UpstreamLine>> {
+        let link = self.links.iter().find(|l| l.config.name == upstream)?;
+        let peering = link.peering.clone();
+        peering
+            .join(peer)
+            .then_some(peering as Arc<dyn UpstreamLine>)
     }
 }

@@ -29,6 +29,7 @@ mod liveness;
 mod mapping;
 mod pacing;
 mod payload;
+mod peering;
 mod preset;
 mod route;
 mod schedule;

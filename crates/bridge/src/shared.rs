@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use iotedge_model::{DropReason, Now};
 use iotedge_ports::{RouteStatus, UpstreamStatus};
 use iotedge_store::{Account, Store, TakerKind};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::link::Link;
+use crate::peering::Peering;
 use crate::uplink::Connector;
 use crate::{Config, Direction, Route};
 
@@ -71,10 +72,17 @@ pub(crate) struct Shared {
     /// In the order of `config.routes`.
     pub(crate) books: Vec<RouteBooks>,
     pub(crate) desired: watch::Sender<Desired>,
+    /// Who talks with the upstream beside the routes.
+    pub(crate) peering: Arc<Peering>,
 }
 
 impl Shared {
-    pub(crate) fn new(config: Config, connector: Arc<dyn Connector>, now: Now) -> Self {
+    pub(crate) fn new(
+        config: Config,
+        connector: Arc<dyn Connector>,
+        now: Now,
+        notify: Arc<Notify>,
+    ) -> Self {
         Self {
             link: Mutex::new(Link::new(config.backoff, now)),
             books: config
@@ -84,6 +92,7 @@ impl Shared {
                 .collect(),
             desired: watch::Sender::new(Desired::Run),
             connector,
+            peering: Arc::new(Peering::new(notify)),
             config,
         }
     }

@@ -26,6 +26,7 @@ mod closing;
 mod connection;
 mod incoming;
 mod outgoing;
+mod peer;
 mod suspect;
 
 use connection::Subscribing;
@@ -47,7 +48,18 @@ pub(crate) struct OutRoute {
 pub(crate) struct Sent {
     /// In `Task::out`.
     route: usize,
-    delivery: Delivery,
+    /// `None`: a request of the peer, whose answer is a message.
+    delivery: Option<Delivery>,
+    /// [`Task::controls`] then.
+    controls: u64,
+}
+
+/// Whose SUBSCRIBE waits for its SUBACK.
+pub(crate) enum Asked {
+    /// The inbound routes'.
+    Routes,
+    /// The peer's, with these filters.
+    Peer(Vec<String>),
 }
 
 /// Why a connection ended.
@@ -107,6 +119,11 @@ pub(crate) struct Task {
     echoes: Echoes,
     /// When the SUBSCRIBE without SUBACK was handed over.
     subscribing: Option<tokio::time::Instant>,
+    asked: Asked,
+    /// SUBSCRIBE and UNSUBSCRIBE handed over, each of which has taken a packet id.
+    controls: u64,
+    /// One of them waits for the window to become empty.
+    control_waits: bool,
     inbound: Inbound,
     sink: Arc<Sink>,
     blocked: std::collections::VecDeque<Blocked>,
@@ -178,6 +195,9 @@ impl Task {
             quota: Quota::default(),
             echoes: Echoes::default(),
             subscribing: None,
+            asked: Asked::Routes,
+            controls: 0,
+            control_waits: false,
             inbound: Inbound::default(),
             blocked: std::collections::VecDeque::new(),
             blocked_bytes: 0,
@@ -236,8 +256,12 @@ impl Task {
             return;
         }
         // Ids of what is not in the store name nothing.
-        if let Some(sent) = self.window.oldest().filter(|s| s.delivery.durable) {
-            self.suspect.blame((sent.route, sent.delivery.message.id));
+        let oldest = self.window.oldest();
+        let Some(delivery) = oldest.and_then(|sent| sent.delivery.as_ref()) else {
+            return;
+        };
+        if let (true, Some(sent)) = (delivery.durable, oldest) {
+            self.suspect.blame((sent.route, delivery.message.id));
         }
     }
 
@@ -363,8 +387,10 @@ impl Task {
     fn disconnected(&mut self) {
         self.pass_on_acknowledgements();
         self.window.clear();
+        self.shared.peering.set_up(false);
         self.subscribing = None;
         self.subscribe = Subscribing::default();
+        self.control_waits = false;
         self.acks_queued = 0;
         self.forget_blocked();
         self.inbound.disconnected();

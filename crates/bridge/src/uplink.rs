@@ -245,7 +245,7 @@ pub enum Event {
     Published(u16),
     /// PUBACK.
     Acknowledged(Acknowledged),
-    /// Our SUBSCRIBE is on the wire.
+    /// Our SUBSCRIBE or UNSUBSCRIBE is on the wire.
     SubscribeSent,
     /// SUBACK, a reason code for each filter, in order; 0x80 and above is a refusal.
     Subscribed(Vec<u8>),
@@ -268,6 +268,9 @@ pub trait Connection: Send {
 
     /// Hands over one SUBSCRIBE.
     fn subscribe(&mut self, filters: Vec<Filter>) -> Result<(), Ended>;
+
+    /// Hands over an UNSUBSCRIBE of one filter.
+    fn unsubscribe(&mut self, filter: String) -> Result<(), Ended>;
 
     /// Hands over PUBACK, of QoS 2 PUBREC.
     fn acknowledge(&mut self, packet_id: u16, qos: QoS) -> Result<(), Ended>;

@@ -39,4 +39,6 @@ pub use route::{FreshOrder, FreshRule, RouteRules};
 pub use rules::{AttachOutbox, OutboxId, RuleEngine, RuleOutput, Target};
 pub use run::{Frames, Run, RunPart};
 pub use things::{GroupRecord, ShadowReader, ThingFacts, ThingRecord};
-pub use upstream::{LinkState, OnFull, RouteStatus, UpstreamPort, UpstreamStatus};
+pub use upstream::{
+    LinkState, OnFull, RouteStatus, UpstreamLine, UpstreamPeer, UpstreamPort, UpstreamStatus,
+};

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
-use iotedge_model::UnixMillis;
+use bytes::Bytes;
+use iotedge_model::{Topic, TopicFilter, UnixMillis};
 use serde::{Deserialize, Serialize};
 
 /// What a route does at its limit.
@@ -88,6 +89,30 @@ pub struct UpstreamStatus {
     pub routes: Vec<RouteStatus>,
 }
 
+/// A room that talks with an upstream beside the routes, in requests and answers: nothing of it is
+/// kept over a lost connection. Its calls come from the link's task, in the order of events: they
+/// must not block.
+pub trait UpstreamPeer: Send + Sync {
+    /// A connection is there; nothing is subscribed on it.
+    fn connected(&self);
+    /// It is gone, and what was under way with it.
+    fn disconnected(&self);
+    /// The answer to [`UpstreamLine::subscribe`], filter by filter.
+    fn subscribed(&self, filter: &str, granted: bool);
+    /// A message of the peer's subscriptions, that no inbound route takes.
+    fn received(&self, topic: &str, payload: &Bytes);
+}
+
+/// The other direction. Nothing waits: what there is no room for, or no connection, is refused.
+pub trait UpstreamLine: Send + Sync {
+    /// Asks for subscriptions, on this connection only. `false`: refused.
+    fn subscribe(&self, filters: &[TopicFilter]) -> bool;
+    /// Gives them up. `false`: refused.
+    fn unsubscribe(&self, filters: &[TopicFilter]) -> bool;
+    /// Sends a message with QoS 1, once, unless the connection is lost before. `false`: refused.
+    fn publish(&self, topic: &Topic, payload: Bytes) -> bool;
+}
+
 /// The bridge, as others see it.
 pub trait UpstreamPort: Send + Sync {
     /// All upstreams.
@@ -97,4 +122,8 @@ pub trait UpstreamPort: Send + Sync {
     fn pause(&self, upstream: &str) -> bool;
     /// Undoes [`UpstreamPort::pause`].
     fn resume(&self, upstream: &str) -> bool;
+    /// Lets a room talk with an upstream from now on, one room each. It hears
+    /// [`UpstreamPeer::connected`] at once where that is so. `None`: no such upstream, or it has a
+    /// peer.
+    fn join(&self, upstream: &str, peer: Arc<dyn UpstreamPeer>) -> Option<Arc<dyn UpstreamLine>>;
 }

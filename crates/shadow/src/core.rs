@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 pub use document::{DamagedShadow, Document, Stored, Tombstone};
 pub use error::{Rejection, ShadowError};
 use request::UpdateRequest;
+pub(crate) use request::read_json;
 use tree::Object;
 
 /// What a document may have.

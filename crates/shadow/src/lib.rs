@@ -12,9 +12,10 @@
 pub mod core;
 mod service;
 mod store;
+pub mod sync;
 
 pub use service::{
-    Answer, Call, Listed, Settings, ShadowHttp, ShadowService, SyncKey, Synchronised,
-    SynchronisedReply,
+    Answer, Call, Found, Listed, Settings, SettledReply, ShadowHttp, ShadowService, SyncKey,
+    SynchronisedReply, Watcher,
 };
 pub use store::{CommitDone, Put, ShadowStore, StorageFailure};

@@ -26,7 +26,7 @@ use queue::{Queue, Refused, Reply, Request, Work};
 use worker::Worker;
 
 pub use http::ShadowHttp;
-pub use sync::{SyncKey, Synchronised, SynchronisedReply};
+pub use sync::{Found, SettledReply, SyncKey, SynchronisedReply, Watcher};
 
 /// How the service behaves.
 #[derive(Debug, Clone, Copy)]

@@ -42,7 +42,7 @@ fn a_shadow_that_was_kept_in_the_former_form_is_whole() {
     let content = json!({"state": state, "metadata": metadata, "version": 3});
     assert_eq!(document.to_content(), content);
     assert_eq!((document.timestamp, document.used), (8, Some(9)));
-    assert_eq!(again.base().unwrap().cloud, 4);
+    assert_eq!(again.known().unwrap().base.unwrap().cloud, 4);
 }
 
 #[test]

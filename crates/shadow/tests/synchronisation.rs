@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
 use iotedge_model::{ShadowName, ThingName};
-use iotedge_shadow::core::sync::{Base, Replica, Step};
+use iotedge_shadow::core::sync::{Base, Direction, Known, Replica, Seen, Step, Synchronised};
 use iotedge_shadow::core::{ShadowError, Stored};
-use iotedge_shadow::{Settings, ShadowStore, SyncKey, Synchronised, SynchronisedReply};
+use iotedge_shadow::{Settings, ShadowStore, SyncKey, SynchronisedReply};
 use serde_json::{Value, json};
 use support::{House, MemoryStore};
 
@@ -63,8 +63,8 @@ impl Side {
         self.with(|stored| stored.map_or(Replica::Gone, Stored::replica))
     }
 
-    fn base(&self) -> Option<Base> {
-        self.with(|stored| stored.and_then(Stored::base))
+    fn known(&self) -> Option<Known> {
+        self.with(|stored| stored.and_then(Stored::known))
     }
 
     fn state(&self) -> Option<(Value, Value)> {
@@ -101,13 +101,22 @@ impl Side {
     }
 }
 
+fn seen(cloud: Replica) -> Seen {
+    Seen {
+        peer: "cloud".into(),
+        direction: Direction::Both,
+        cloud: Ok(cloud),
+        lost: false,
+    }
+}
+
 /// The first half: the local side is brought up to date.
 fn half(local: &Side, cloud: &Side) -> Synchronised {
     wait(|reply| {
         local
             .house
             .service
-            .synchronise(&key(), cloud.replica(), reply)
+            .synchronise(&key(), seen(cloud.replica()), reply)
     })
     .unwrap()
 }
@@ -126,7 +135,10 @@ fn synchronise(local: &Side, cloud: &Side) -> Synchronised {
         desired,
         reported,
     });
-    wait(|reply| local.house.service.settle(&key(), base, reply)).unwrap();
+    let (tell, told) = sync_channel(1);
+    let reply = Box::new(move |answer| tell.send(answer).unwrap());
+    local.house.service.settle(&key(), "cloud", base, reply);
+    told.recv().unwrap().unwrap();
     local.house.broker.take();
     done
 }
@@ -147,7 +159,8 @@ fn conflicts_go_to_the_cloud_where_desired_and_here_where_reported() {
     local.update(&json!({"desired": {"a": 2, "mine": 1}, "reported": {"a": 2}}));
     cloud.update(&json!({"desired": {"a": 3, "theirs": 1}, "reported": {"a": 3}}));
     let done = half(&local, &cloud);
-    assert_eq!(done.conflicts, ["desired.a", "reported.a"]);
+    let paths: Vec<&str> = done.conflicts.iter().map(|c| c.path.as_str()).collect();
+    assert_eq!(paths, ["desired.a", "reported.a"]);
     // Devices hear of it as of any update.
     let topics: Vec<String> = local.house.broker.take().into_iter().map(|m| m.0).collect();
     let expected = ["update/accepted", "update/delta", "update/documents"];
@@ -175,7 +188,7 @@ fn a_deletion_waits_for_the_cloud_however_long_that_takes() {
     assert_eq!(local.news(), [key()], "the tombstone is still there");
     let done = synchronise(&local, &cloud);
     assert_eq!((done.cloud, cloud.state()), (Step::Delete, None));
-    assert_eq!((local.news(), local.base()), (Vec::new(), None));
+    assert_eq!((local.news(), local.known()), (Vec::new(), None));
     // Now it may go.
     local.house.service.sweep();
     local.house.ask("$aws/things/other/shadow/get", "");
@@ -222,7 +235,7 @@ fn what_does_not_fit_here_is_refused_and_changes_nothing() {
         desired: json!({"a": "x".repeat(9000)}).as_object().unwrap().clone(),
         reported: serde_json::Map::new(),
     };
-    let refused = wait(|reply| local.house.service.synchronise(&key(), large, reply));
+    let refused = wait(|reply| local.house.service.synchronise(&key(), seen(large), reply));
     assert_eq!(refused.unwrap_err(), ShadowError::TooLarge);
     assert_eq!(local.state(), before);
 }

@@ -1,5 +1,7 @@
 //! `[[upstream]]`.
 
+mod shadows;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
@@ -16,6 +18,8 @@ use route::routes;
 mod route;
 
 pub use route::RouteConfig;
+
+pub use shadows::ShadowsConfig;
 
 /// `[[upstream]]`.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,6 +64,8 @@ pub struct UpstreamConfig {
     pub proxy: Option<Proxy>,
     /// Routes, in the order of the file.
     pub routes: Vec<RouteConfig>,
+    /// Shadows that are kept together with its own.
+    pub shadows: Option<ShadowsConfig>,
 }
 
 /// `mqtt://host:port`, `mqtts://host:port`, `ws://host:port/path` or `wss://host:port/path`.
@@ -116,6 +122,7 @@ pub(super) fn read(root: &Section<'_>, gateway: &GatewayConfig) -> Vec<UpstreamC
         section.finish();
         upstreams.extend(read);
     }
+    shadows::check(root, &upstreams);
     upstreams
 }
 
@@ -201,9 +208,13 @@ fn upstream(section: &Section<'_>, gateway: &GatewayConfig) -> Option<UpstreamCo
             "AWS IoT Core takes 50 subscriptions of a connection",
         );
     }
+    let shadows = shadows::read(section, &routes);
+    let (name, url) = (name?, url?);
+    let shadows = shadows.map(|shadows| shadows.of(&name, &url.host));
     Some(UpstreamConfig {
-        name: name?,
-        url: url?,
+        name,
+        url,
+        shadows,
         kind,
         windows,
         daily_bytes,

@@ -6,7 +6,11 @@ use iotedge_model::{Protocol, ShadowName, ThingName, TraceId};
 use iotedge_shadow::Call;
 
 use super::Answer;
-use crate::ctl::protocol::{Failure, Reply, Shadow, ShadowInfo, ShadowList, ShadowUpdate};
+use iotedge_shadow::sync::{Entry, Kind};
+
+use crate::ctl::protocol::{
+    ConflictInfo, Failure, Reply, Shadow, ShadowInfo, ShadowList, ShadowUpdate,
+};
 use crate::house::Rooms;
 
 pub(super) async fn get(rooms: &Rooms, shadow: Shadow) -> Answer {
@@ -61,6 +65,55 @@ pub(super) fn list(rooms: &Rooms, list: &ShadowList) -> Answer {
         })
         .collect();
     Ok(Reply::Ok(serde_json::json!(all)))
+}
+
+/// Conflicts in one answer.
+const CONFLICTS: usize = 100;
+
+pub(super) fn conflicts(rooms: &Rooms, after: Option<u64>) -> Answer {
+    let failed = |e: iotedge_shadow::StorageFailure| Failure::new("failed", e.to_string());
+    let entries = rooms.conflicts.list(after, CONFLICTS).map_err(failed)?;
+    let all: Vec<ConflictInfo> = entries
+        .into_iter()
+        .map(|(id, entry)| conflict(id, entry))
+        .collect();
+    Ok(Reply::Ok(serde_json::json!(all)))
+}
+
+fn conflict(id: u64, entry: Entry) -> ConflictInfo {
+    let text = match &entry.what {
+        Kind::Conflict(leaves) => {
+            format!(
+                "both sides had changed {} leaves",
+                leaves.len() + entry.more
+            )
+        }
+        Kind::RefusedByCloud(code, message) => format!("the cloud refuses it: {message} ({code})"),
+        Kind::RefusedHere(message) => format!("the cloud's is refused here: {message}"),
+        Kind::SubscriptionRefused => "the upstream refuses the subscription".to_owned(),
+        Kind::DeletedUnseen(version) => {
+            format!("deleted in the cloud at version {version}, which was not known here")
+        }
+    };
+    let leaves = match entry.what {
+        Kind::Conflict(leaves) => leaves,
+        _ => Vec::new(),
+    };
+    ConflictInfo {
+        id,
+        at: entry.at,
+        upstream: entry.upstream,
+        shadow: entry.shadow,
+        text,
+        leaves,
+    }
+}
+
+pub(super) fn clear_conflicts(rooms: &Rooms) -> Answer {
+    match rooms.conflicts.clear() {
+        Ok(count) => Ok(Reply::Ok(serde_json::json!(count))),
+        Err(e) => Err(Failure::new("failed", e.to_string())),
+    }
 }
 
 async fn call(

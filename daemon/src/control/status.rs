@@ -62,12 +62,16 @@ pub(super) fn status(rooms: &Rooms) -> Reply {
 }
 
 fn upstreams(rooms: &Rooms) -> Vec<UpstreamStatus> {
-    rooms
-        .bridge
-        .status()
-        .iter()
-        .map(UpstreamStatus::from)
-        .collect()
+    let shadows = |name: &str| {
+        let mut all = rooms.synchronisers.iter();
+        all.find(|s| s.upstream() == name).map(|s| s.status())
+    };
+    let status = rooms.bridge.status();
+    let all = status.iter().map(|upstream| UpstreamStatus {
+        shadows: shadows(&upstream.name),
+        ..UpstreamStatus::from(upstream)
+    });
+    all.collect()
 }
 
 /// Those that an operator should see.

@@ -177,6 +177,12 @@ pub(super) enum Shadow {
         #[arg(value_parser = thing)]
         thing: Option<ThingName>,
     },
+    /// What could not be kept together with the cloud, and what was overwritten, oldest first
+    Conflicts {
+        /// Forget all of them
+        #[arg(long)]
+        clear: bool,
+    },
     /// Print each new state of a thing's shadows as it comes, and deletions, until interrupted
     Watch {
         #[command(flatten)]

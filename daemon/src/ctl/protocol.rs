@@ -173,6 +173,10 @@ pub enum Request {
     ShadowDelete(Shadow),
     /// → a list of [`ShadowInfo`], sorted.
     ShadowList(ShadowList),
+    /// → a list of [`ConflictInfo`], oldest first.
+    ShadowConflicts(ShadowConflicts),
+    /// Removes all of them. → how many they were.
+    ShadowConflictsClear,
     /// → a list of [`RuleInfo`], without documents.
     RuleList,
     /// → [`RuleInfo`].
@@ -397,6 +401,12 @@ arguments! {
         /// Those behind this one: `thing` or `thing/shadow`.
         #[serde(default)]
         after: Option<String>,
+    }
+    /// Of [`Request::ShadowConflicts`]: a page of at most 100.
+    ShadowConflicts {
+        /// Those behind the one of this number.
+        #[serde(default)]
+        after: Option<u64>,
     }
     /// Names a rule.
     Rule {

@@ -214,6 +214,7 @@ impl Session<'_> {
             name: s.name.clone(),
         };
         let request = match command {
+            Shadow::Conflicts { clear } => return self.shadow_conflicts(*clear),
             Shadow::List { thing } => return self.shadow_list(thing.as_ref()),
             Shadow::Watch { shadow, count } => return self.shadow_watch(shadow, *count),
             Shadow::Get(s) => Request::ShadowGet(shadow(s)),
@@ -248,6 +249,28 @@ impl Session<'_> {
             return Ok(writeln!(self.out, "{}", json!(all))?);
         }
         Ok(show::shadows(&all, self.out)?)
+    }
+
+    fn shadow_conflicts(&mut self, clear: bool) -> Result<(), CtlError> {
+        if clear {
+            return self.ask_and_show(&Request::ShadowConflictsClear, show::json);
+        }
+        let mut client = self.connect()?;
+        let mut all: Vec<p::ConflictInfo> = Vec::new();
+        loop {
+            let request = Request::ShadowConflicts(p::ShadowConflicts {
+                after: all.last().map(|conflict| conflict.id),
+            });
+            let page: Vec<p::ConflictInfo> = client.get(&request)?;
+            if page.is_empty() {
+                break;
+            }
+            all.extend(page);
+        }
+        if self.json {
+            return Ok(writeln!(self.out, "{}", json!(all))?);
+        }
+        Ok(show::conflicts(&all, self.out)?)
     }
 
     /// What the service says on its topics is what is watched: no state comes twice, none is left

@@ -6,9 +6,9 @@ use iotedge_model::UnixMillis;
 use serde_json::Value;
 
 use super::protocol::{
-    BridgeStatus, BridgeTested, CertificateInfo, DeadLetterInfo, PolicyInfo, PolicyVersionInfo,
-    QueueInfo, Reloaded, RouteStatus, RuleInfo, ShadowInfo, Status, ThingGroupInfo, ThingInfo,
-    ThingTypeInfo, UpstreamStatus,
+    BridgeStatus, BridgeTested, CertificateInfo, ConflictInfo, DeadLetterInfo, PolicyInfo,
+    PolicyVersionInfo, QueueInfo, Reloaded, RouteStatus, RuleInfo, ShadowInfo, Status,
+    ThingGroupInfo, ThingInfo, ThingTypeInfo, UpstreamStatus,
 };
 use super::text::{bytes, counts, list, plain, span, table, time};
 
@@ -133,7 +133,7 @@ fn upstreams(upstreams: &[UpstreamStatus], now: UnixMillis, out: &mut dyn Write)
         })
         .collect();
     if routes.is_empty() {
-        return Ok(());
+        return synchronised(upstreams, out);
     }
     writeln!(out)?;
     let header = [
@@ -144,7 +144,80 @@ fn upstreams(upstreams: &[UpstreamStatus], now: UnixMillis, out: &mut dyn Write)
         "BYTES",
         "DROPPED",
     ];
-    table(out, header, &routes, "")
+    table(out, header, &routes, "")?;
+    synchronised(upstreams, out)
+}
+
+fn synchronised(upstreams: &[UpstreamStatus], out: &mut dyn Write) -> io::Result<()> {
+    let rows: Vec<_> = upstreams
+        .iter()
+        .filter_map(|u| Some((u, u.shadows?)))
+        .map(|(u, s)| {
+            [
+                u.name.clone(),
+                s.shadows.to_string(),
+                s.in_step.to_string(),
+                s.refused.to_string(),
+                s.sent.to_string(),
+                s.conflicts.to_string(),
+                s.failures.to_string(),
+            ]
+        })
+        .collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    writeln!(out)?;
+    let header = [
+        "SHADOWS OF",
+        "ALL",
+        "IN STEP",
+        "REFUSED",
+        "SENT",
+        "CONFLICTS",
+        "FAILURES",
+    ];
+    table(out, header, &rows, "")
+}
+
+pub(super) fn conflicts(all: &[ConflictInfo], out: &mut dyn Write) -> io::Result<()> {
+    let value = |value: &Option<serde_json::Value>| match value {
+        None => "nothing".to_owned(),
+        Some(value) => value.to_string(),
+    };
+    let mut rows = Vec::new();
+    for conflict in all {
+        rows.push([
+            time(UnixMillis(conflict.at)),
+            conflict.upstream.clone(),
+            conflict.shadow.clone(),
+            conflict.text.clone(),
+        ]);
+        for leaf in &conflict.leaves {
+            let (kept, lost) = match leaf.local_won {
+                true => (&leaf.local, &leaf.cloud),
+                false => (&leaf.cloud, &leaf.local),
+            };
+            let side = if leaf.local_won { "here" } else { "the cloud" };
+            rows.push([
+                String::new(),
+                String::new(),
+                String::new(),
+                format!(
+                    "{}: {} of {side} stands, {} is lost",
+                    leaf.path,
+                    value(kept),
+                    value(lost)
+                ),
+            ]);
+        }
+    }
+    table(
+        out,
+        ["TIME", "UPSTREAM", "SHADOW", "WHAT"],
+        &rows,
+        "no conflicts",
+    )
 }
 
 fn routes(upstreams: &[UpstreamStatus]) -> impl Iterator<Item = (&UpstreamStatus, &RouteStatus)> {

@@ -61,6 +61,23 @@ impl Health for Rooms {
                 value: value(route),
             }));
         }
+        for synchroniser in &self.synchronisers {
+            let status = synchroniser.status();
+            for (name, value) in [
+                ("shadow_sync_shadows", status.shadows as u64),
+                ("shadow_sync_in_step", status.in_step as u64),
+                ("shadow_sync_refused", status.refused as u64),
+                ("shadow_sync_requests", status.requests),
+                ("shadow_sync_conflicts", status.conflicts),
+                ("shadow_sync_failures", status.failures),
+            ] {
+                gauges.push(Gauge {
+                    name,
+                    label: Some(("upstream", synchroniser.upstream().to_owned())),
+                    value,
+                });
+            }
+        }
         METRICS.render(&gauges) + &super::rule_metrics::render(self)
     }
 

@@ -141,7 +141,7 @@ fn properties(
 
 /// A PUBLISH at most: fixed header, the topic's length, the packet id and the length of the
 /// properties are 13 bytes.
-fn packet_bytes(publish: &Publish) -> usize {
+pub(super) fn packet_bytes(publish: &Publish) -> usize {
     let expiry = publish.expiry.map_or(0, |_| 5);
     let properties = publish.properties.as_ref().map_or(0, |p| property_bytes(p));
     publish.topic.len() + publish.payload.len() + expiry + properties + 13

@@ -7,7 +7,7 @@ use iotedge_ports::LinkState;
 use tokio::time::Instant;
 
 use super::closing::LOOK;
-use super::{End, Task};
+use super::{Asked, End, Task};
 use crate::liveness::Verdict;
 use crate::trial::FILTERS;
 use crate::uplink::{Connection, Ended, Event, Filter, SLOWEST, reason};
@@ -38,6 +38,7 @@ impl Task {
         if let Err(end) = self.subscribe(connection) {
             return end;
         }
+        self.shared.peering.set_up(true);
         loop {
             if self.budget_left() == 0 {
                 self.leave(connection).await;
@@ -251,7 +252,8 @@ impl Task {
         connection
             .subscribe(filters)
             .map_err(|ended| self.failed(ended))?;
-        self.subscribing.get_or_insert_with(Instant::now);
+        self.subscribing = Some(Instant::now());
+        self.asked = Asked::Routes;
         Ok(())
     }
 
@@ -259,7 +261,9 @@ impl Task {
     fn resubscribe(&mut self, connection: &mut dyn Connection) -> Result<(), End> {
         let now = self.now();
         let due = self.shared.link().wait(now).is_some_and(|w| w.is_zero());
-        if !due || self.shared.link().state() != LinkState::Misconfigured {
+        // One SUBSCRIBE at a time: its SUBACK is then the next one.
+        let asked = self.subscribing.is_some();
+        if !due || asked || self.shared.link().state() != LinkState::Misconfigured {
             return Ok(());
         }
         // Until the answer comes nothing is due.
@@ -273,6 +277,13 @@ impl Task {
     fn subscribed(&mut self, codes: &[u8]) {
         self.subscribing = None;
         let mut codes = codes.iter();
+        if let Asked::Peer(filters) = std::mem::replace(&mut self.asked, Asked::Routes) {
+            for filter in filters {
+                let code = codes.next().copied().unwrap_or(0x80);
+                self.shared.peering.subscribed(&filter, code < 0x80);
+            }
+            return;
+        }
         let done = self.subscribe.done;
         let asked = self.incoming.iter().skip(done).take(FILTERS);
         let mut count = 0;

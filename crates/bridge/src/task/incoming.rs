@@ -44,6 +44,14 @@ impl Task {
             .find(|(_, filter)| filter.matches(&publish.topic))
             .and_then(|(at, _)| Some((*at, shared.config.routes.get(*at)?)));
         let Some((route, rules)) = found else {
+            if self
+                .shared
+                .peering
+                .received(&publish.topic, &publish.payload)
+            {
+                self.skip(&publish);
+                return Ok(());
+            }
             // A subscription of an earlier configuration that the session upstream still has.
             self.pass_over(&publish, "it belongs to no route");
             return Ok(());

@@ -26,7 +26,8 @@ impl Task {
         self.settle_inbound()?;
         self.retry_blocked()?;
         self.acknowledge_inbound(connection)?;
-        self.send(connection)
+        self.send(connection)?;
+        self.serve_peer(connection)
     }
 
     /// Fills the window from the mailboxes, a portion each in turn.
@@ -41,6 +42,9 @@ impl Task {
             if !self.send_alone(connection, suspect)? {
                 return Ok(());
             }
+        }
+        if self.control_waits {
+            return Ok(());
         }
         // Routes that say they have more and give nothing now.
         let mut asleep: Vec<usize> = Vec::new();
@@ -143,7 +147,7 @@ impl Task {
         Ok(false)
     }
 
-    fn has_room(&self) -> bool {
+    pub(super) fn has_room(&self) -> bool {
         self.window.free() > 0 && self.window.bytes() < MAX_BYTES && self.pacing.wait().is_none()
     }
 
@@ -193,7 +197,12 @@ impl Task {
             }
         }
         self.pacing.take(size);
-        self.window.push(Sent { route, delivery }, size);
+        let sent = Sent {
+            route,
+            delivery: Some(delivery),
+            controls: self.controls,
+        };
+        self.window.push(sent, size);
         Ok(size)
     }
 
@@ -218,25 +227,37 @@ impl Task {
             self.delivered(sent);
             return Ok(());
         }
-        let key = (sent.route, sent.delivery.message.id);
         let why = reason::told("PUBACK", ack.reason, ack.said.as_deref());
+        let Some(delivery) = sent.delivery else {
+            tracing::warn!(
+                event = iotedge_telemetry::event::UPSTREAM,
+                upstream = self.shared.config.name,
+                reason = why,
+                "the upstream refuses a request"
+            );
+            return Ok(());
+        };
+        let key = (sent.route, delivery.message.id);
         if ack.reason == QUOTA_EXCEEDED && self.quota.is_of_all(key) {
             // The rewound mailbox gives it again.
             return Err(End::Held(format!("the upstream is full: {why}")));
         }
         self.suspect.acquit(key);
         if let Some(route) = self.out.get(sent.route) {
-            route.mailbox.bury(&[sent.delivery], &why);
+            route.mailbox.bury(&[delivery], &why);
         }
         Ok(())
     }
 
     fn delivered(&mut self, sent: Sent) {
-        let key = (sent.route, sent.delivery.message.id);
+        let Some(delivery) = sent.delivery else {
+            return;
+        };
+        let key = (sent.route, delivery.message.id);
         self.suspect.acquit(key);
         self.quota.delivered(key);
         if let Some(route) = self.out.get_mut(sent.route) {
-            route.acked.push(sent.delivery);
+            route.acked.push(delivery);
         }
     }
 

@@ -47,7 +47,7 @@ pub(super) fn outgoing(done: &Outgoing) -> Result<Option<Event>, Ended> {
     Ok(Some(match done {
         Outgoing::Publish(packet_id) => Event::Published(*packet_id),
         Outgoing::PubAck(_) | Outgoing::PubRec(_) => Event::AckSent,
-        Outgoing::Subscribe(_) => Event::SubscribeSent,
+        Outgoing::Subscribe(_) | Outgoing::Unsubscribe(_) => Event::SubscribeSent,
         Outgoing::PingReq => Event::PingSent,
         Outgoing::Disconnect => Event::Left,
         Outgoing::AwaitAck(id) => {
@@ -166,6 +166,10 @@ impl<C: Connection + 'static> Connection for Relayed<C> {
 
     fn subscribe(&mut self, filters: Vec<Filter>) -> Result<(), Ended> {
         self.connection.subscribe(filters)
+    }
+
+    fn unsubscribe(&mut self, filter: String) -> Result<(), Ended> {
+        self.connection.unsubscribe(filter)
     }
 
     fn acknowledge(&mut self, packet_id: u16, qos: QoS) -> Result<(), Ended> {

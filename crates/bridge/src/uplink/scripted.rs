@@ -25,6 +25,8 @@ pub enum Packet {
     Publish(u16, Publish),
     /// SUBSCRIBE.
     Subscribe(Vec<Filter>),
+    /// UNSUBSCRIBE.
+    Unsubscribe(String),
     /// PUBACK, of QoS 2 PUBREC.
     Ack(u16, QoS),
     /// PINGREQ.
@@ -247,6 +249,10 @@ impl Connection for Scripted {
 
     fn subscribe(&mut self, filters: Vec<Filter>) -> Result<(), Ended> {
         self.give(Packet::Subscribe(filters), Event::SubscribeSent)
+    }
+
+    fn unsubscribe(&mut self, filter: String) -> Result<(), Ended> {
+        self.give(Packet::Unsubscribe(filter), Event::SubscribeSent)
     }
 
     fn acknowledge(&mut self, packet_id: u16, qos: QoS) -> Result<(), Ended> {

@@ -148,6 +148,11 @@ impl Connection for V4 {
         self.driver.handed_over("SUBSCRIBE", outcome)
     }
 
+    fn unsubscribe(&mut self, filter: String) -> Result<(), Ended> {
+        let outcome = self.client.try_unsubscribe(filter);
+        self.driver.handed_over("UNSUBSCRIBE", outcome)
+    }
+
     fn acknowledge(&mut self, packet_id: u16, qos: QoS) -> Result<(), Ended> {
         let mut publish = rumqttc::Publish::new("", library_qos(qos), Vec::new());
         publish.pkid = packet_id;

@@ -289,6 +289,11 @@ impl Connection for V5 {
         self.driver.handed_over("SUBSCRIBE", outcome)
     }
 
+    fn unsubscribe(&mut self, filter: String) -> Result<(), Ended> {
+        let outcome = self.client.try_unsubscribe(filter);
+        self.driver.handed_over("UNSUBSCRIBE", outcome)
+    }
+
     fn acknowledge(&mut self, packet_id: u16, qos: QoS) -> Result<(), Ended> {
         let mut publish = LibraryPublish::new("", library_qos(qos), Bytes::new(), None);
         publish.pkid = packet_id;

@@ -369,7 +369,7 @@ impl<'a> Life<'a> {
                     self.model.down_waiting.remove(&n);
                 }
                 Packet::Ping => self.send(Event::Pong),
-                Packet::Disconnect => {}
+                Packet::Unsubscribe(_) | Packet::Disconnect => {}
             }
         }
     }

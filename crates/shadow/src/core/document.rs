@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::Section;
 use super::merge;
-use super::sync::{Base, Replica};
+use super::sync::{Known, Replica};
 use super::tree::{Object, push_number};
 
 /// How long a deleted shadow's version is remembered.
@@ -32,7 +32,7 @@ pub struct Document<'a> {
     /// When it was last updated or read, in seconds of a clock that could be believed; about to the
     /// day. `None`: that is not known.
     pub used: Option<u64>,
-    /// What it had in common with the cloud when it was last synchronised, as JSON.
+    /// What is known of its counterpart in the cloud, as JSON.
     pub(super) base: Option<Cow<'a, str>>,
 }
 
@@ -45,7 +45,7 @@ pub struct Tombstone<'a> {
     pub deleted_at: UnixMillis,
     /// Whether the clock could be believed then.
     pub trusted: bool,
-    /// What it had in common with the cloud when it was last synchronised, as JSON.
+    /// What is known of its counterpart in the cloud, as JSON.
     pub(super) base: Option<Cow<'a, str>>,
 }
 
@@ -302,22 +302,22 @@ impl<'a> Stored<'a> {
         }
     }
 
-    /// What it had in common with the cloud when it was last synchronised. One that cannot be read
-    /// is none, which loses nothing: both sides are compared with an empty document then.
-    pub fn base(&self) -> Option<Base> {
-        let base = match self {
+    /// What is known of its counterpart in the cloud. What cannot be read is nothing, which loses
+    /// nothing: both sides are compared with an empty document then.
+    pub fn known(&self) -> Option<Known> {
+        let known = match self {
             Self::Live(document) => &document.base,
             Self::Deleted(tombstone) => &tombstone.base,
         };
-        Base::from_json(&serde_json::from_str(base.as_deref()?).ok()?)
+        Known::from_json(&serde_json::from_str(known.as_deref()?).ok()?)
     }
 
-    /// Notes what it has in common with the cloud from now on.
-    pub fn set_base(&mut self, base: Option<&Base>) {
+    /// Notes what is known of its counterpart from now on.
+    pub fn set_known(&mut self, known: Option<&Known>) {
         let place = match self {
             Self::Live(document) => &mut document.base,
             Self::Deleted(tombstone) => &mut tombstone.base,
         };
-        *place = base.map(|base| Cow::Owned(base.to_json().to_string()));
+        *place = known.map(|known| Cow::Owned(known.to_json().to_string()));
     }
 }

@@ -50,7 +50,7 @@ fn without_nul(payload: &[u8]) -> &[u8] {
 }
 
 /// A document from outside; see [`iotedge_model::json`].
-fn read_json(text: &[u8]) -> serde_json::Result<Value> {
+pub(crate) fn read_json(text: &[u8]) -> serde_json::Result<Value> {
     if json::may_be_reserved(text) {
         serde_json::from_slice::<json::Plain>(text)?;
     }

@@ -12,25 +12,38 @@
 //! 3. A deletion of the whole shadow is kept as a tombstone with its version. It goes to the other
 //!    side when that has not changed since the base. Otherwise the change is the later word: the
 //!    deleted side gets the shadow again, with a version that follows the tombstone's.
+//! 4. What was sent to the cloud and not answered may have arrived: where the cloud has just what was
+//!    sent, or just what it had before, nobody else has changed anything there.
+//!
+//! That is [`Direction::Both`]. With [`Direction::Up`] the cloud becomes what the local side is, with
+//! [`Direction::Down`] the local side what the cloud is; what is overwritten counts as a conflict. A
+//! shadow that only the copied side's counterpart has, and that was never synchronised, is left alone.
 //!
 //! The plan of equal sides is to do nothing, so that a step that was lost on the way is made again
 //! by the next plan, and one that arrived is not made twice.
 
-use serde_json::{Map, Value, json};
+mod apply;
+mod record;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::Section;
 
-/// The document that both sides had in common, and the versions by which they knew it.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Base {
-    /// The local version.
-    pub local: u64,
-    /// The cloud's version.
-    pub cloud: u64,
-    /// The section; empty for none.
-    pub desired: Section,
-    /// The section; empty for none.
-    pub reported: Section,
+pub use apply::{Change, Merged, Seen, Synchronised, settle, synchronise};
+pub use record::{Base, Known};
+
+/// Which side may change the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Direction {
+    /// Each: a three-way merge.
+    #[default]
+    Both,
+    /// The cloud gets what is here.
+    Up,
+    /// Here is what the cloud has.
+    Down,
 }
 
 /// One side as it stands now.
@@ -69,8 +82,23 @@ pub struct Plan {
     pub cloud: Step,
     /// Both sections afterwards, for the next base; `None` when the shadow is gone on both sides.
     pub merged: Option<(Section, Section)>,
-    /// The leaves that both sides had changed, as paths such as `desired.lamp.color`.
-    pub conflicts: Vec<String>,
+    /// The leaves that both sides had changed.
+    pub conflicts: Vec<Conflict>,
+}
+
+/// A leaf that both sides had changed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Conflict {
+    /// Where, such as `desired.lamp.color`.
+    pub path: String,
+    /// What the local side had; `None` for nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local: Option<Value>,
+    /// What the cloud had; `None` for nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloud: Option<Value>,
+    /// Whether the local value stands now.
+    pub local_won: bool,
 }
 
 /// Who wins where both sides have changed a leaf.
@@ -81,57 +109,119 @@ enum Winner {
 }
 
 /// Decides what becomes of both sides.
-pub fn plan(base: Option<&Base>, local: &Replica, cloud: &Replica) -> Plan {
+pub fn plan(direction: Direction, known: &Known, local: &Replica, cloud: &Replica) -> Plan {
     match (local, cloud) {
-        (
-            Replica::Live {
-                desired: local_desired,
-                reported: local_reported,
-                ..
-            },
-            Replica::Live {
-                desired: cloud_desired,
-                reported: cloud_reported,
-                ..
-            },
-        ) => {
-            let none = Base::default();
-            let base = base.unwrap_or(&none);
-            let mut merging = Merging::default();
-            let desired = merging.section(
-                "desired",
-                Winner::Cloud,
-                &base.desired,
-                local_desired,
-                cloud_desired,
-            );
-            let reported = merging.section(
-                "reported",
-                Winner::Local,
-                &base.reported,
-                local_reported,
-                cloud_reported,
-            );
-            Plan {
-                local: merging.local.step(),
-                cloud: merging.cloud.step(),
-                merged: Some((desired, reported)),
-                conflicts: merging.conflicts,
-            }
-        }
-        (Replica::Gone, Replica::Live { version, .. }) => {
-            match base.is_some_and(|b| b.cloud == *version) {
-                true => gone(Step::Keep, Step::Delete),
-                false => restored(cloud, |all| (all, Step::Keep)),
-            }
-        }
-        (Replica::Live { version, .. }, Replica::Gone) => {
-            match base.is_some_and(|b| b.local == *version) {
-                true => gone(Step::Delete, Step::Keep),
-                false => restored(local, |all| (Step::Keep, all)),
-            }
-        }
+        (Replica::Live { .. }, Replica::Live { .. }) => merged(direction, known, local, cloud),
+        (Replica::Gone, Replica::Live { .. }) => match direction {
+            Direction::Both if known.cloud_is_unchanged(cloud) => gone(Step::Keep, Step::Delete),
+            Direction::Up if known.is_synchronised() => gone(Step::Keep, Step::Delete),
+            Direction::Up => gone(Step::Keep, Step::Keep),
+            Direction::Both | Direction::Down => restored(cloud, |all| (all, Step::Keep)),
+        },
+        (Replica::Live { .. }, Replica::Gone) => match direction {
+            Direction::Both if known.local_is_unchanged(local) => gone(Step::Delete, Step::Keep),
+            Direction::Down if known.is_synchronised() => gone(Step::Delete, Step::Keep),
+            Direction::Down => gone(Step::Keep, Step::Keep),
+            Direction::Both | Direction::Up => restored(local, |all| (Step::Keep, all)),
+        },
         (Replica::Gone, Replica::Gone) => gone(Step::Keep, Step::Keep),
+    }
+}
+
+fn merged(direction: Direction, known: &Known, local: &Replica, cloud: &Replica) -> Plan {
+    let none = Section::new();
+    let (local_desired, local_reported) = local.sections(&none);
+    let (cloud_desired, cloud_reported) = cloud.sections(&none);
+    let mut merging = Merging::default();
+    let always = match direction {
+        Direction::Both => None,
+        Direction::Up => Some(Winner::Local),
+        Direction::Down => Some(Winner::Cloud),
+    };
+    let desired = merging.section(
+        "desired",
+        &Rule::new(always, Winner::Cloud),
+        Ancestors::new(known, &none, |base| &base.desired, |before| &before.0),
+        local_desired,
+        cloud_desired,
+    );
+    let reported = merging.section(
+        "reported",
+        &Rule::new(always, Winner::Local),
+        Ancestors::new(known, &none, |base| &base.reported, |before| &before.1),
+        local_reported,
+        cloud_reported,
+    );
+    Plan {
+        local: merging.local.step(),
+        cloud: merging.cloud.step(),
+        merged: Some((desired, reported)),
+        conflicts: merging.conflicts,
+    }
+}
+
+impl Replica {
+    fn sections<'a>(&'a self, none: &'a Section) -> (&'a Section, &'a Section) {
+        match self {
+            Self::Live {
+                desired, reported, ..
+            } => (desired, reported),
+            Self::Gone => (none, none),
+        }
+    }
+
+    /// Its version; `None` where there is no shadow.
+    pub fn version(&self) -> Option<u64> {
+        match self {
+            Self::Live { version, .. } => Some(*version),
+            Self::Gone => None,
+        }
+    }
+}
+
+/// Who wins in a section.
+struct Rule {
+    /// Whoever has changed what.
+    always: bool,
+    winner: Winner,
+}
+
+impl Rule {
+    fn new(always: Option<Winner>, conflict: Winner) -> Self {
+        Self {
+            always: always.is_some(),
+            winner: always.unwrap_or(conflict),
+        }
+    }
+}
+
+/// What a section, or a part of it, has been.
+#[derive(Clone, Copy)]
+struct Ancestors<'a> {
+    base: &'a Section,
+    /// What the cloud may still have of before.
+    before: Option<&'a Section>,
+}
+
+impl<'a> Ancestors<'a> {
+    fn new(
+        known: &'a Known,
+        none: &'a Section,
+        base: impl Fn(&'a Base) -> &'a Section,
+        before: impl Fn(&'a (Section, Section)) -> &'a Section,
+    ) -> Self {
+        Self {
+            base: known.base.as_ref().map_or(none, base),
+            before: known.before.as_ref().map(before),
+        }
+    }
+
+    fn below(self, key: &str, none: &'a Section) -> Self {
+        let below = |section: &'a Section| section.get(key).and_then(Value::as_object);
+        Self {
+            base: below(self.base).unwrap_or(none),
+            before: self.before.map(|before| below(before).unwrap_or(none)),
+        }
     }
 }
 
@@ -188,19 +278,19 @@ impl Patches {
 struct Merging {
     local: Patches,
     cloud: Patches,
-    conflicts: Vec<String>,
+    conflicts: Vec<Conflict>,
 }
 
 impl Merging {
     fn section(
         &mut self,
         name: &str,
-        winner: Winner,
-        base: &Section,
+        rule: &Rule,
+        was: Ancestors<'_>,
         local: &Section,
         cloud: &Section,
     ) -> Section {
-        let merged = self.merge(name, winner, base, local, cloud);
+        let merged = self.merge(name, rule, was, local, cloud);
         self.local.add(name, patch(local, &merged));
         self.cloud.add(name, patch(cloud, &merged));
         merged
@@ -209,49 +299,67 @@ impl Merging {
     fn merge(
         &mut self,
         path: &str,
-        winner: Winner,
-        base: &Section,
+        rule: &Rule,
+        was: Ancestors<'_>,
         local: &Section,
         cloud: &Section,
     ) -> Section {
+        let none = Section::new();
         let mut merged = Section::new();
         let added = cloud.keys().filter(|key| !local.contains_key(*key));
         for key in local.keys().chain(added) {
             let path = format!("{path}.{key}");
-            let (was, here, there) = (base.get(key), local.get(key), cloud.get(key));
-            if let Some(value) = self.value(&path, winner, was, here, there) {
+            let value = match (local.get(key), cloud.get(key)) {
+                (Some(Value::Object(here)), Some(Value::Object(there))) => Some(
+                    self.merge(&path, rule, was.below(key, &none), here, there)
+                        .into(),
+                ),
+                (here, there) => self.leaf(path, rule, was, key, (here, there)),
+            };
+            if let Some(value) = value {
                 merged.insert(key.clone(), value);
             }
         }
         merged
     }
 
-    fn value(
+    fn leaf(
         &mut self,
-        path: &str,
-        winner: Winner,
-        base: Option<&Value>,
-        local: Option<&Value>,
-        cloud: Option<&Value>,
+        path: String,
+        rule: &Rule,
+        was: Ancestors<'_>,
+        key: &str,
+        (local, cloud): (Option<&Value>, Option<&Value>),
     ) -> Option<Value> {
-        if let (Some(Value::Object(local)), Some(Value::Object(cloud))) = (local, cloud) {
-            let none = Section::new();
-            let base = base.and_then(Value::as_object).unwrap_or(&none);
-            return Some(self.merge(path, winner, base, local, cloud).into());
+        if local == cloud {
+            return local.cloned();
         }
-        let chosen = match (local == base, cloud == base) {
-            _ if local == cloud => local,
-            (true, _) => cloud,
-            (_, true) => local,
-            _ => {
-                self.conflicts.push(path.to_owned());
-                match winner {
-                    Winner::Local => local,
-                    Winner::Cloud => cloud,
-                }
-            }
+        let base = was.base.get(key);
+        let local_is_old = local == base;
+        let before = was.before.map(|before| before.get(key));
+        let cloud_is_old = cloud == base || before.is_some_and(|before| cloud == before);
+        let winner = match (rule.always, local_is_old, cloud_is_old) {
+            // With both as they were, the cloud has not heard of what it was told.
+            (false, _, true) => Winner::Local,
+            (false, true, false) => Winner::Cloud,
+            _ => rule.winner,
         };
-        chosen.cloned()
+        let loser_is_old = match winner {
+            Winner::Local => cloud_is_old,
+            Winner::Cloud => local_is_old,
+        };
+        if !loser_is_old {
+            self.conflicts.push(Conflict {
+                path,
+                local: local.cloned(),
+                cloud: cloud.cloned(),
+                local_won: matches!(winner, Winner::Local),
+            });
+        }
+        match winner {
+            Winner::Local => local.cloned(),
+            Winner::Cloud => cloud.cloned(),
+        }
     }
 }
 
@@ -273,27 +381,4 @@ fn patch(from: &Section, to: &Section) -> Section {
         }
     }
     patch
-}
-
-impl Base {
-    /// For the store.
-    pub(super) fn to_json(&self) -> Value {
-        json!({
-            "local": self.local,
-            "cloud": self.cloud,
-            "desired": self.desired,
-            "reported": self.reported,
-        })
-    }
-
-    /// From the store.
-    pub(super) fn from_json(value: &Value) -> Option<Self> {
-        let section = |name: &str| value.get(name)?.as_object().cloned();
-        Some(Self {
-            local: value.get("local")?.as_u64()?,
-            cloud: value.get("cloud")?.as_u64()?,
-            desired: section("desired")?,
-            reported: section("reported")?,
-        })
-    }
 }

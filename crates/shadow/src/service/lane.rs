@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::Answer;
 use super::queue::Reply;
-use super::sync::Synchronised;
+use crate::core::sync::Synchronised;
 
 /// What is told when an answer's turn has come.
 pub(super) struct Outcome {
@@ -51,6 +51,25 @@ pub(super) struct Slot {
     pub(super) outcome: Outcome,
     /// Whether what it rests on is committed.
     pub(super) ready: bool,
+}
+
+impl Slot {
+    /// The key of the shadow, if this has changed it and comes of no synchronisation.
+    pub(super) fn changed(&self) -> Option<String> {
+        use Metric::{DeleteThingShadowAccepted, UpdateThingShadowAccepted};
+        let asked = matches!(self.reply, Reply::Message(_) | Reply::Direct(_));
+        let changed = matches!(
+            self.outcome.metric,
+            Some(UpdateThingShadowAccepted | DeleteThingShadowAccepted)
+        );
+        if !asked || !changed {
+            return None;
+        }
+        Some(match self.prefix.split_once("/shadow/name/") {
+            Some((_, name)) => format!("{}/{name}", self.thing),
+            None => self.thing.to_string(),
+        })
+    }
 }
 
 #[derive(Default)]

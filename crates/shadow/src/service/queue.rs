@@ -10,7 +10,7 @@ use iotedge_ports::Part;
 
 use super::{Answer, Settings};
 use crate::StorageFailure;
-use crate::core::sync::{Base, Replica};
+use crate::core::sync::{Base, Seen};
 
 /// Who hears the outcome.
 pub(super) enum Reply {
@@ -20,6 +20,8 @@ pub(super) enum Reply {
     Direct(Option<Box<dyn FnOnce(Answer) + Send>>),
     /// Who brings the shadow and the cloud's together; the topics hear of changes.
     Synchronised(Option<super::SynchronisedReply>),
+    /// The same, of a note.
+    Settled(Option<super::SettledReply>),
 }
 
 /// What is to be done.
@@ -27,9 +29,9 @@ pub(super) enum Work {
     /// The operation of the request.
     Ask,
     /// To merge what the cloud has.
-    Synchronise(Box<Replica>),
-    /// To note what both have in common.
-    Settle(Option<Box<Base>>),
+    Synchronise(Box<Seen>),
+    /// To note what both have in common, the cloud being this one.
+    Settle(String, Option<Box<Base>>),
 }
 
 pub(super) struct Request {
@@ -86,6 +88,7 @@ struct State {
 pub(super) struct Queue {
     state: Mutex<State>,
     wake: Condvar,
+    watchers: Mutex<Vec<super::Watcher>>,
     max_in_flight: usize,
     max_open: usize,
     max_bytes: usize,
@@ -96,9 +99,27 @@ impl Queue {
         Self {
             state: Mutex::default(),
             wake: Condvar::new(),
+            watchers: Mutex::default(),
             max_in_flight: settings.max_in_flight,
             max_open: settings.max_open,
             max_bytes: settings.max_queued_bytes,
+        }
+    }
+
+    /// See [`super::ShadowService::watch`].
+    pub(super) fn watch(&self, watcher: super::Watcher) {
+        let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        watchers.push(watcher);
+    }
+
+    /// A shadow has changed.
+    pub(super) fn changed(&self, key: &str) {
+        let watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        if watchers.is_empty() {
+            return;
+        }
+        if let Some(key) = super::SyncKey::parse(key) {
+            watchers.iter().for_each(|watcher| watcher(&key));
         }
     }
 

@@ -13,16 +13,15 @@
 use bytes::Bytes;
 use iotedge_model::reserved::{ShadowOperation, shadow_prefix};
 use iotedge_model::{Now, Protocol, ShadowName, ThingName, TraceId};
-use serde_json::{Map, Value, json};
 
 use super::queue::{Refused, Reply, Request, Work};
 use super::worker::Decision;
 use super::{ShadowService, internal};
-use crate::core::sync::{Base, Replica, Step, plan};
+use crate::core::sync::{Base, Change, Seen, Synchronised};
 use crate::core::{self, Limits, Rejection, ShadowError, Stored};
 
 /// Which shadow.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SyncKey {
     /// The thing.
     pub thing: ThingName,
@@ -30,37 +29,39 @@ pub struct SyncKey {
     pub shadow: Option<ShadowName>,
 }
 
-/// What a synchronisation has made of the local side, and what it asks of the cloud's.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Synchronised {
-    /// For the cloud: a request with the version that it was compared with. After
-    /// [`Step::Keep`] there is nothing to settle.
-    pub cloud: Step,
-    /// The local version now, of a deleted shadow the one that it had; 0 for none.
-    pub local_version: u64,
-    /// Both sections, for the base; `None` when the shadow is gone on both sides.
-    pub merged: Option<(Map<String, Value>, Map<String, Value>)>,
-    /// The leaves that both sides had changed, as paths such as `desired.lamp.color`.
-    pub conflicts: Vec<String>,
-}
+/// A shadow, and whether it has something to tell.
+pub type Found = (SyncKey, bool);
 
 /// Is called once, on the service's thread, and must not block.
 pub type SynchronisedReply = Box<dyn FnOnce(Result<Synchronised, ShadowError>) + Send>;
 
+/// The same, when it is noted.
+pub type SettledReply = Box<dyn FnOnce(Result<(), ShadowError>) + Send>;
+
+/// Is told of each change that does not come of a synchronisation, before its answer leaves, and
+/// before the answer of a synchronisation that was decided after it. On the service's thread: must
+/// not block and must not call the service.
+pub type Watcher = Box<dyn Fn(&SyncKey) + Send + Sync>;
+
 impl ShadowService {
     /// Merges the cloud's side into the local one, by the rule of [`crate::core::sync`]. The limits
     /// of documents hold here, too.
-    pub fn synchronise(&self, key: &SyncKey, cloud: Replica, reply: SynchronisedReply) {
-        self.submit_sync(key, Work::Synchronise(Box::new(cloud)), reply);
+    pub fn synchronise(&self, key: &SyncKey, cloud: Seen, reply: SynchronisedReply) {
+        self.submit_sync(
+            key,
+            Work::Synchronise(Box::new(cloud)),
+            Reply::Synchronised(Some(reply)),
+        );
     }
 
     /// Notes what both sides have had in common since the cloud has accepted what
     /// [`ShadowService::synchronise`] gave for it; `None` when the shadow is gone there.
-    pub fn settle(&self, key: &SyncKey, base: Option<Base>, reply: SynchronisedReply) {
-        self.submit_sync(key, Work::Settle(base.map(Box::new)), reply);
+    pub fn settle(&self, key: &SyncKey, peer: &str, base: Option<Base>, reply: SettledReply) {
+        let work = Work::Settle(peer.to_owned(), base.map(Box::new));
+        self.submit_sync(key, work, Reply::Settled(Some(reply)));
     }
 
-    fn submit_sync(&self, key: &SyncKey, work: Work, reply: SynchronisedReply) {
+    fn submit_sync(&self, key: &SyncKey, work: Work, reply: Reply) {
         let shadow = key.shadow.as_ref();
         let request = Request {
             thing: key.thing.shared(),
@@ -72,14 +73,17 @@ impl ShadowService {
             trace: TraceId::unique(),
             hops: 0,
             protocol: Protocol::Internal,
-            reply: Reply::Synchronised(Some(reply)),
+            reply,
             excess: false,
             counted: false,
         };
         if let Err(Refused(request)) = self.queue.submit(request) {
-            if let Reply::Synchronised(Some(reply)) = request.reply {
-                let max = self.settings.max_open;
-                reply(Err(ShadowError::TooManyRequests { max }));
+            let max = self.settings.max_open;
+            let busy = ShadowError::TooManyRequests { max };
+            match request.reply {
+                Reply::Synchronised(Some(reply)) => reply(Err(busy)),
+                Reply::Settled(Some(reply)) => reply(Err(busy)),
+                _ => {}
             }
         }
     }
@@ -92,6 +96,25 @@ impl ShadowService {
         after: Option<&str>,
         most: usize,
     ) -> Result<(Vec<SyncKey>, Option<String>), ShadowError> {
+        let (keys, next) = self.shadows(after, most, false)?;
+        Ok((keys.into_iter().map(|(key, _)| key).collect(), next))
+    }
+
+    /// The same for all shadows, each with whether it has something to tell.
+    pub fn synchronisable(
+        &self,
+        after: Option<&str>,
+        most: usize,
+    ) -> Result<(Vec<Found>, Option<String>), ShadowError> {
+        self.shadows(after, most, true)
+    }
+
+    fn shadows(
+        &self,
+        after: Option<&str>,
+        most: usize,
+        all: bool,
+    ) -> Result<(Vec<Found>, Option<String>), ShadowError> {
         let page = self.store.list("", after, most);
         let page = page.map_err(|e| internal("shadows", &e))?;
         let next = page.last().map(|(key, _)| key.clone());
@@ -106,103 +129,66 @@ impl ShadowService {
                     continue;
                 }
             };
-            let base = stored.base();
+            let known = stored.known();
+            let settled = known.as_ref().filter(|known| known.is_settled());
+            let base = settled.and_then(|known| known.base.as_ref());
             let news = match &stored {
                 Stored::Live(document) => base.is_none_or(|b| b.local != document.version),
-                Stored::Deleted(_) => base.is_some(),
+                Stored::Deleted(_) => known.is_some(),
             };
-            if news {
-                keys.extend(sync_key(key));
+            if let (true, Some(key)) = (news || all, SyncKey::parse(key)) {
+                keys.push((key, news));
             }
         }
         Ok((keys, next))
     }
-}
 
-fn sync_key(key: &str) -> Option<SyncKey> {
-    let (thing, shadow) = match key.split_once('/') {
-        Some((thing, shadow)) => (thing, Some(shadow)),
-        None => (key, None),
-    };
-    Some(SyncKey {
-        thing: ThingName::new(thing).ok()?,
-        shadow: shadow.map(ShadowName::new).transpose().ok()?,
-    })
-}
-
-fn version(stored: Option<&Stored<'_>>) -> u64 {
-    match stored {
-        Some(Stored::Live(document)) => document.version,
-        Some(Stored::Deleted(tombstone)) => tombstone.version,
-        None => 0,
+    /// Tells `watcher` of changes from now on.
+    pub fn watch(&self, watcher: Watcher) {
+        self.queue.watch(watcher);
     }
 }
 
-/// Notes a base in what stands in the store, or in what is about to.
-fn with_base(body: &[u8], base: Option<&Base>) -> Option<Bytes> {
-    let mut stored = Stored::parse(body).ok()?;
-    if stored.base().as_ref() == base {
-        return None;
+impl SyncKey {
+    /// From the key in the store: `thing` or `thing/shadow`.
+    pub fn parse(key: &str) -> Option<Self> {
+        let (thing, shadow) = match key.split_once('/') {
+            Some((thing, shadow)) => (thing, Some(shadow)),
+            None => (key, None),
+        };
+        Some(Self {
+            thing: ThingName::new(thing).ok()?,
+            shadow: shadow.map(ShadowName::new).transpose().ok()?,
+        })
     }
-    stored.set_base(base);
-    Some(stored.to_bytes().into())
+}
+
+impl std::fmt::Display for SyncKey {
+    /// As it stands in the store.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&super::key(&self.thing, self.shadow.as_ref()))
+    }
 }
 
 pub(super) fn synchronise(
     stored: Option<&Stored<'_>>,
-    cloud: &Replica,
+    seen: &Seen,
     now: &Now,
     limits: &Limits,
 ) -> Result<Decision, Rejection> {
-    let local = stored.map_or(Replica::Gone, Stored::replica);
-    let base = stored.and_then(Stored::base);
-    let plan = plan(base.as_ref(), &local, cloud);
-    let mut decision = match &plan.local {
-        Step::Keep => Decision::new(Bytes::new()),
-        Step::Update(state) => {
-            let request = json!({"state": state}).to_string();
-            Decision::updated(core::update(stored, request.as_bytes(), now, limits)?)
-        }
-        Step::Delete => Decision::deleted(core::delete(stored, b"", "", now, limits)?),
+    let merged = core::sync::synchronise(stored, seen, now, limits)?;
+    let mut decision = match merged.change {
+        Change::Nothing => Decision::new(Bytes::new()),
+        Change::Updated(updated) => Decision::updated(updated),
+        Change::Deleted(deleted) => Decision::deleted(deleted),
     };
-    let body = decision.put.clone();
-    let body = body.or_else(|| stored.map(|stored| stored.to_bytes().into()));
-    let local_version = match body.as_deref().map(Stored::parse) {
-        Some(Ok(stored)) => version(Some(&stored)),
-        _ => 0,
-    };
-    if let (Step::Keep, Some(body)) = (&plan.cloud, &body) {
-        let base = match (&plan.merged, cloud) {
-            (Some((desired, reported)), Replica::Live { version, .. }) => Some(Base {
-                local: local_version,
-                cloud: *version,
-                desired: desired.clone(),
-                reported: reported.clone(),
-            }),
-            _ => None,
-        };
-        if let Some(body) = with_base(body, base.as_ref()) {
-            decision.put = Some(body);
-        }
-    }
-    decision.outcome.synchronised = Some(Box::new(Synchronised {
-        cloud: plan.cloud,
-        local_version,
-        merged: plan.merged,
-        conflicts: plan.conflicts,
-    }));
+    decision.put = merged.put.map(Bytes::from);
+    decision.outcome.synchronised = Some(Box::new(merged.answer));
     Ok(decision)
 }
 
-pub(super) fn settle(stored: Option<&Stored<'_>>, base: Option<&Base>) -> Decision {
+pub(super) fn settle(stored: Option<&Stored<'_>>, peer: &str, base: Option<&Base>) -> Decision {
     let mut decision = Decision::new(Bytes::new());
-    let body = stored.map(Stored::to_bytes);
-    decision.put = body.and_then(|body| with_base(&body, base));
-    decision.outcome.synchronised = Some(Box::new(Synchronised {
-        cloud: Step::Keep,
-        local_version: version(stored),
-        merged: None,
-        conflicts: Vec::new(),
-    }));
+    decision.put = core::sync::settle(stored, peer, base).map(Bytes::from);
     decision
 }

@@ -233,7 +233,7 @@ impl Worker {
         match &request.work {
             Work::Ask => self.answer(request, key, stored, now),
             Work::Synchronise(cloud) => sync::synchronise(stored, cloud, now, limits),
-            Work::Settle(base) => Ok(sync::settle(stored, base.as_deref())),
+            Work::Settle(peer, base) => Ok(sync::settle(stored, peer, base.as_deref())),
         }
     }
 
@@ -324,6 +324,9 @@ impl Worker {
         }
         for slot in slots {
             log(&slot);
+            if let Some(key) = slot.changed() {
+                self.queue.changed(&key);
+            }
             if let Some(metric) = slot.outcome.metric {
                 METRICS.count(metric, slot.protocol);
             }
@@ -338,7 +341,13 @@ impl Worker {
                     }
                     Err(rejection) => Err(rejection.reason),
                 }),
-                Reply::Message(None) | Reply::Direct(None) | Reply::Synchronised(None) => {}
+                Reply::Settled(Some(reply)) => {
+                    reply(slot.outcome.answer.map(drop).map_err(|r| r.reason));
+                }
+                Reply::Message(None)
+                | Reply::Direct(None)
+                | Reply::Synchronised(None)
+                | Reply::Settled(None) => {}
             }
         }
     }
@@ -361,7 +370,9 @@ impl Worker {
                         shadow = key,
                         "nobody has used it for shadow.unused_lifetime: deleted"
                     );
-                    return put(Stored::Deleted(document.bury(now)));
+                    put(Stored::Deleted(document.bury(now)))?;
+                    self.queue.changed(key);
+                    return Ok(());
                 }
                 // Its time begins when it is first seen.
                 match document.used.is_none() && document.touch(now) {
@@ -454,7 +465,7 @@ fn refusal(rejection: &Rejection, reply: &Reply, operation: ShadowOperation, now
     let messages = match reply {
         Reply::Message(_) => vec![(rejected(operation), bytes(&rejection.to_json(now)))],
         // "No MQTT error messages are emitted" for other ways in.
-        Reply::Direct(_) | Reply::Synchronised(_) => Vec::new(),
+        Reply::Direct(_) | Reply::Synchronised(_) | Reply::Settled(_) => Vec::new(),
     };
     Outcome {
         answer: Err(rejection.clone()),

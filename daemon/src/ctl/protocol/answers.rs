@@ -388,6 +388,25 @@ answers! { "snake_case"
         bytes_received: u64,
         /// Its routes.
         routes: Vec<RouteStatus>,
+        /// Shadows that are kept together with its own.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        shadows: Option<iotedge_shadow::sync::Status>,
+    }
+    /// A line of the journal of shadow conflicts.
+    ConflictInfo {
+        /// Its number.
+        id: u64,
+        /// When, in milliseconds since 1970.
+        at: u64,
+        /// The upstream.
+        upstream: String,
+        /// `thing` or `thing/shadow`.
+        shadow: String,
+        /// What has happened, in a sentence.
+        text: String,
+        /// The leaves that both sides had changed.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        leaves: Vec<iotedge_shadow::core::sync::Conflict>,
     }
     /// Of [`Request::BridgeTest`].
     BridgeTested {
@@ -537,6 +556,7 @@ impl From<&iotedge_ports::UpstreamStatus> for UpstreamStatus {
             bytes_sent: status.bytes_sent,
             bytes_received: status.bytes_received,
             routes: status.routes.iter().map(RouteStatus::from).collect(),
+            shadows: None,
         }
     }
 }
