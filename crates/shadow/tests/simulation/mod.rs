@@ -82,7 +82,7 @@ enum Job {
 /// What the machine will be told.
 enum Told {
     Changed(SyncKey),
-    Merged(SyncKey, Result<Synchronised, ShadowError>),
+    Merged(SyncKey, Box<Result<Synchronised, ShadowError>>),
 }
 
 pub struct World {
@@ -309,7 +309,7 @@ impl World {
                     merged.answer
                 });
                 let answer = answer.map_err(|rejection| rejection.reason);
-                self.told.push_back(Told::Merged(key, answer));
+                self.told.push_back(Told::Merged(key, Box::new(answer)));
             }
             Some(Job::Settle(key, base)) => {
                 let body = self.local.get(&key.to_string()).cloned();
@@ -327,7 +327,7 @@ impl World {
         while let Some(told) = self.told.pop_front() {
             match told {
                 Told::Changed(key) => self.machine.found(&key, true),
-                Told::Merged(key, answer) => self.machine.merged(&key, answer, self.now),
+                Told::Merged(key, answer) => self.machine.merged(&key, *answer, self.now),
             }
         }
         self.machine.poll(self.now);
