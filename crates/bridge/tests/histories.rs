@@ -1,7 +1,7 @@
 //! Seeded histories on a simulated clock and disk: the bridge on the real broker and the real store,
 //! against an upstream in memory. Nothing acknowledged is lost, and after every step each topic is in
-//! order and the accounts balance. What the upstream has acknowledged comes again after a crash at most,
-//! never on the next connection.
+//! order and the accounts balance. A message whose PUBACK the link took, and that was followed by a flush
+//! of the store, never comes again, whatever happens.
 //!
 //! `HISTORIES=1000` for more than the 200 of every run. `HISTORY_SEED=N` repeats one, twenty times: what
 //! the store's own thread does meanwhile is not in the seed; it tells the whole story when it fails.

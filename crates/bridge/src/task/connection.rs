@@ -322,6 +322,8 @@ impl Task {
             while !self.window.is_empty() {
                 let event = next(connection).await.map_err(|ended| self.failed(ended))?;
                 self.on_event(event)?;
+                // At once: a crash during the wait would send them again.
+                self.pass_on_acknowledgements();
             }
             Ok::<_, End>(())
         });
@@ -337,6 +339,7 @@ impl Task {
                 if event == Event::Left || self.on_event(event).is_err() {
                     return;
                 }
+                self.pass_on_acknowledgements();
             }
         });
         let _ = farewell.await;

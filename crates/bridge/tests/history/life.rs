@@ -225,6 +225,7 @@ impl<'a> Life<'a> {
                 tokio::time::advance(Duration::from_secs(seconds)).await;
             }
             18 => {
+                self.model.tell("paused and resumed");
                 self.bridge.pause("cloud");
                 self.settle().await;
                 self.bridge.resume("cloud");

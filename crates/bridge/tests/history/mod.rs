@@ -100,8 +100,6 @@ pub struct Model {
     pub confirmed: BTreeSet<u64>,
     /// Refused by the upstream.
     pub refused: BTreeSet<u64>,
-    /// Of both, what was so at the end of the last life that was not ended by a crash.
-    sure: (BTreeSet<u64>, BTreeSet<u64>),
     /// The number of the next message down.
     pub down_next: u64,
     /// Not acknowledged by the bridge: sent again on the next connection.
@@ -149,17 +147,6 @@ impl Model {
         } else {
             self.counts.again += 1;
         }
-    }
-
-    /// The daemon has stopped in an orderly way: all that it knew is on the disk.
-    fn settle_down(&mut self) {
-        self.sure = (self.confirmed.clone(), self.refused.clone());
-    }
-
-    /// It was killed: what the upstream has answered in this life may be asked again. Its messages
-    /// are at the upstream, and nothing was promised about how often.
-    fn doubt(&mut self) {
-        (self.confirmed, self.refused) = self.sure.clone();
     }
 
     /// At the end, when every queue is empty. `kept`: what lies with the dead letters.
@@ -215,13 +202,11 @@ impl History {
             dir = match Life::live(dir, &mut model, &mut rng, plan) {
                 End::Stopped(dir) => {
                     model.tell("--- stopped");
-                    model.settle_down();
                     model.counts.stops += 1;
                     dir
                 }
                 End::Crashed(dir, torn) => {
                     model.tell(format!("--- crashed, torn: {torn}"));
-                    model.doubt();
                     model.counts.crashes += 1;
                     model.counts.torn += usize::from(torn);
                     dir
