@@ -8,7 +8,7 @@ use iotedge_bridge::Direction;
 use iotedge_bridge::uplink::scripted::{Packet, Peer};
 use iotedge_bridge::uplink::{Accepted, Ended, Event, Layer};
 use iotedge_model::{DropReason, QoS};
-use iotedge_ports::LinkState;
+use iotedge_ports::{LinkState, UpstreamPort};
 
 async fn publish(peer: &mut Peer) -> (u16, String) {
     match peer.next().await {
@@ -238,4 +238,25 @@ async fn a_window_that_waits_for_the_clock_keeps_the_link_down() {
     setup.clock.trust(true);
     let _peer = upstream.accept(Accepted::unlimited(60)).await;
     setup.state(LinkState::Connected).await;
+}
+
+/// It has a second for its last acknowledgements. A crash within it must not send again what came.
+#[tokio::test(start_paused = true)]
+async fn an_acknowledgement_while_the_link_leaves_counts_at_once() {
+    let mut config = config("mqtt://nowhere");
+    config.routes.push(route(Direction::Out, "t/#"));
+    let (setup, mut upstream) = Setup::scripted(config);
+    let mailbox = setup.mailbox();
+    mailbox.push("t/x", "a", QoS::AtLeastOnce);
+    mailbox.push("t/x", "b", QoS::AtLeastOnce);
+    let mut peer = upstream.accept(Accepted::unlimited(30)).await.unwrap();
+    let (first, _second) = (publish(&mut peer).await, publish(&mut peer).await);
+    setup.bridge.pause("cloud");
+    peer.ack(first.0, 0);
+    // No time passes: only what is ready runs.
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(setup.status().state, LinkState::Connected, "it waits for b");
+    assert_eq!(mailbox.waiting(), 1);
 }
