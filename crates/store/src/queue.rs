@@ -20,8 +20,10 @@ pub(crate) mod parcel;
 pub(crate) mod parcels;
 pub(crate) mod qos2;
 pub(crate) mod read;
+mod records;
 pub(crate) mod rows;
 pub(crate) mod spare;
+pub(crate) mod takers;
 
 /// How a row ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

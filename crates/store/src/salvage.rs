@@ -3,8 +3,8 @@
 //!
 //! A kill at any moment of it loses nothing, because each step leaves what the next start needs:
 //!
-//! 1. The new file is built as `queue.db.salvage`, from the damaged one where it lies. A start that
-//!    finds it without a report removes it and begins again.
+//! 1. The new file is built as `queue.db.salvage`, from the damaged one where it lies, which is read
+//!    and not touched. A start that finds it without a report removes it and begins again.
 //! 2. When it is complete and on the disk, `queue.db.salvaged.json` is written: the report, with
 //!    the name under which the damaged file will lie. From here on a start only goes on.
 //! 3. The damaged file is renamed aside with its journal (a journal left behind would be played
@@ -16,17 +16,20 @@ use std::path::Path;
 
 use iotedge_telemetry::event;
 use rusqlite::Connection;
-use rusqlite::config::DbConfig;
 
 use crate::queue::{batch, load};
 use crate::schema::{QUEUE, STATE, Schema};
 use crate::{Account, Opened, Salvage, StoreError, file};
 
-mod copy;
+mod carve;
+mod cells;
+mod journal;
+mod pages;
 mod place;
 mod repair;
 
-use copy::{Copied, Table};
+use carve::Tables;
+use pages::Pages;
 use place::Place;
 
 /// What the queue's file says beside [`Opened`].
@@ -56,6 +59,13 @@ fn emptied(path: &Path, used: bool) -> Option<StoreError> {
     })
 }
 
+/// Before SQLite opens the file: it would go on without what it can not read, and clear the journal.
+fn broken_journal(path: &Path) -> Option<StoreError> {
+    let reason = journal::damage(path)?.to_owned();
+    let path = path.to_path_buf();
+    Some(StoreError::Damaged { path, reason })
+}
+
 /// Opens `queue.db` and reads what is needed from the start. `used`: [`was_used`].
 pub(crate) fn open_queue(
     path: &Path,
@@ -73,7 +83,7 @@ fn open_queue_by_steps(
     step: &dyn Fn(&'static str),
 ) -> Result<(Connection, Found), StoreError> {
     let place = Place::new(path, used, step);
-    let (connection, (part, found), salvage) = open(&place, &QUEUE, copy::QUEUE, read_queue)?;
+    let (connection, (part, found), salvage) = open(&place, &QUEUE, carve::QUEUE, read_queue)?;
     opened.takers = part.takers;
     opened.sessions = part.sessions;
     opened.retained = part.retained;
@@ -98,7 +108,7 @@ pub(crate) fn open_state(
             .map(drop)
     };
     let place = Place::new(path, used, &|_| {});
-    let (connection, (), salvage) = open(&place, &STATE, copy::STATE, look)?;
+    let (connection, (), salvage) = open(&place, &STATE, carve::STATE, look)?;
     opened.damaged.extend(salvage);
     Ok(connection)
 }
@@ -117,12 +127,13 @@ fn read_queue(connection: &Connection) -> rusqlite::Result<(Opened, Found)> {
 fn open<T>(
     place: &Place<'_>,
     schema: &Schema,
-    tables: &'static [Table],
+    tables: Tables,
     read: impl Fn(&Connection) -> rusqlite::Result<T>,
 ) -> Result<(Connection, T, Vec<Salvage>), StoreError> {
     // What an interrupted start left: a complete file takes its place, any other goes.
     let mut salvaged = Vec::from_iter(place.resume(schema.file, tables)?);
-    let first = match emptied(place.path, place.used) {
+    let damage = emptied(place.path, place.used).or_else(|| broken_journal(place.path));
+    let first = match damage {
         Some(damage) => Err(damage),
         None => open_and_read(place.path, schema, &read),
     };
@@ -173,7 +184,7 @@ fn open_and_read<T>(
 fn salvage(
     place: &Place<'_>,
     schema: &Schema,
-    tables: &'static [Table],
+    tables: Tables,
     reason: String,
 ) -> Result<Salvage, StoreError> {
     place.clear()?;
@@ -194,7 +205,7 @@ fn salvage(
 fn build(
     place: &Place<'_>,
     schema: &Schema,
-    tables: &'static [Table],
+    tables: Tables,
     report: &mut Salvage,
 ) -> Result<(), StoreError> {
     let path = place.building();
@@ -205,64 +216,18 @@ fn build(
     fresh
         .execute_batch("PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF; BEGIN IMMEDIATE")
         .map_err(sql)?;
-    // Not even opened: then nothing of it can be read. Beside an empty file SQLite would remove the
-    // journal, which is to be set aside.
-    let old = match emptied(place.path, place.used) {
-        Some(_) => None,
-        None => {
-            stretch(place.path);
-            Connection::open(place.path).ok().filter(leave_journal)
-        }
-    };
-    for table in tables {
-        let Copied { rows, complete } = match &old {
-            Some(old) => copy::copy(old, &fresh, table).map_err(sql)?,
-            None => Copied::default(),
-        };
-        report.recovered.insert(table.name, rows);
-        if !complete {
-            report.incomplete.push(table.name);
-        }
-    }
+    let pages = Pages::open(place.path, schema.page_size);
+    let carved = carve::carve(pages.as_ref(), &fresh, tables).map_err(sql)?;
     if schema.file == QUEUE.file {
-        report.lost_rows = repair::repair(&fresh).map_err(sql)?;
+        report.lost_rows = repair::repair(&fresh, &carved.incomplete).map_err(sql)?;
     }
+    report.recovered = carved.rows;
+    report.incomplete = carved.incomplete.into_iter().collect();
     place.step("rows brought over");
     fresh.execute_batch("COMMIT").map_err(sql)?;
     fresh.close().map_err(|(_, e)| sql(e))?;
     place.step("a committed file");
     Ok(())
-}
-
-/// Of a file that was cut short SQLite reads nothing. It gets the size that its header tells (SQLite's
-/// file format, 1.3): the pages that are missing read as zeros, which is damage like any other, and
-/// take no room.
-fn stretch(path: &Path) {
-    let stretched = std::fs::File::options().read(true).write(true).open(path);
-    let stretched = stretched.and_then(|mut file| {
-        let mut header = [0; 100];
-        std::io::Read::read_exact(&mut file, &mut header)?;
-        let size = match u16::from_be_bytes([header[16], header[17]]) {
-            1 => 65_536,
-            size => u64::from(size),
-        };
-        let pages = u32::from_be_bytes([header[28], header[29], header[30], header[31]]);
-        let whole = size * u64::from(pages);
-        if header.starts_with(b"SQLite format 3\0") && file.metadata()?.len() < whole {
-            file.set_len(whole)?;
-        }
-        Ok(())
-    });
-    if let Err(error) = stretched {
-        tracing::warn!(event = event::STORE, path = %path.display(), %error, "the damaged file can not be read");
-    }
-}
-
-/// The damaged file keeps its journal beside it when the connection closes: nothing more is
-/// written into it.
-fn leave_journal(old: &Connection) -> bool {
-    old.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
-        .is_ok()
 }
 
 #[cfg(test)]

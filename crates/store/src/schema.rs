@@ -15,7 +15,7 @@ pub(crate) const QUEUE: Schema = Schema {
     file: "queue.db",
     application_id: 0x496f_4571,
     page_size: 1024,
-    migrations: &[QUEUE_1, QUEUE_2, QUEUE_3, QUEUE_4],
+    migrations: &[QUEUE_1, QUEUE_2, QUEUE_3, QUEUE_4, QUEUE_5],
 };
 
 pub(crate) const STATE: Schema = Schema {
@@ -93,6 +93,13 @@ const QUEUE_4: &str = "CREATE TABLE bodies(id INTEGER PRIMARY KEY, body BLOB NOT
     CREATE TABLE parcels(taker INTEGER NOT NULL, first INTEGER NOT NULL, live INTEGER NOT NULL,
         bytes INTEGER NOT NULL, gone INTEGER NOT NULL, body INTEGER NOT NULL, ids BLOB NOT NULL,
         PRIMARY KEY(taker, first)) STRICT, WITHOUT ROWID;";
+
+/// Bodies that say whose they are, which a version before this one takes for damaged; a sum of what
+/// is delivered of messages in rows of their own; takers' names in a second place
+/// (docs/decisions/0011-salvage-by-pages.md).
+const QUEUE_5: &str = "ALTER TABLE messages ADD COLUMN sum INTEGER;
+    INSERT OR REPLACE INTO meta(name, value) SELECT 'taker ' || kind || ' ' || name, id FROM takers
+        WHERE id > 0 AND kind <> 'session';";
 
 const STATE_1: &str = "CREATE TABLE documents(id INTEGER PRIMARY KEY, collection TEXT NOT NULL,
         key TEXT NOT NULL, version INTEGER NOT NULL, body BLOB, updated_at INTEGER NOT NULL,

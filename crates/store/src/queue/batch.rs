@@ -13,13 +13,10 @@ use super::early::Early;
 use super::memory::Memory;
 use super::mirror::{REMOVED, Tallies, Tally, signed};
 use super::parcels::{Last, Opened, Packing};
-use super::rows::{COLUMNS, Encoder, identifiers_column, json};
+use super::rows::{COLUMNS, Encoder, identifiers_column, sum};
 use super::{Ending, Op, Settled};
 use crate::types::id_column;
-use crate::{
-    Append, RetainedChange, RowState, SessionRecord, SubscriptionRecord, TakerId, TakerRow,
-    WillRecord,
-};
+use crate::{Append, RetainedChange, RowState, TakerId, TakerRow};
 
 type Sql<T> = rusqlite::Result<T>;
 
@@ -49,15 +46,15 @@ pub(crate) struct Batch<'a> {
     pub(super) early: &'a mut Early,
     pub(super) dead: DeadBytes,
     pub(super) staged: BTreeMap<u64, Staged>,
-    retained: HashMap<Topic, Option<Arc<Message>>>,
+    pub(super) retained: HashMap<Topic, Option<Arc<Message>>>,
     released: HashMap<i64, i64>,
     pub(super) last: &'a mut Last,
     pub(super) parcels: Opened,
     pub(super) tallies: Tallies,
     /// What earlier messages came to that were never written: booked, and not in the file.
-    owed: Tallies,
-    booked_removed: Tally,
-    highest: u64,
+    pub(super) owed: Tallies,
+    pub(super) booked_removed: Tally,
+    pub(super) highest: u64,
 }
 
 impl<'a> Batch<'a> {
@@ -95,13 +92,7 @@ impl<'a> Batch<'a> {
 
     pub(crate) fn apply(&mut self, op: &Op) -> Sql<()> {
         match op {
-            Op::CreateTaker { id, kind, name } => {
-                self.known.insert(*id);
-                self.connection
-                    .prepare_cached("INSERT INTO takers(id, kind, name) VALUES (?1, ?2, ?3)")?
-                    .execute(params![signed(id.0), kind.as_str(), &**name])?;
-                Ok(())
-            }
+            Op::CreateTaker { id, kind, name } => self.create_taker(*id, *kind, name),
             Op::RemoveTaker { id, reason } => self.remove_taker(*id, *reason),
             Op::Append(entries) => {
                 for entry in entries {
@@ -149,41 +140,14 @@ impl<'a> Batch<'a> {
                 Ok(())
             }
             Op::PutSession(session) => self.put_session(session),
-            Op::RemoveSession { client_id, taker } => {
-                for sql in [
-                    "DELETE FROM sessions WHERE client_id = ?1",
-                    "DELETE FROM subscriptions WHERE client_id = ?1",
-                    "DELETE FROM unreleased WHERE client_id = ?1",
-                ] {
-                    self.connection
-                        .prepare_cached(sql)?
-                        .execute([&**client_id])?;
-                }
-                match taker {
-                    Some(taker) => {
-                        self.drop_claimed(*taker)?;
-                        self.remove_taker(*taker, DropReason::SessionEnded)
-                    }
-                    None => Ok(()),
-                }
-            }
+            Op::RemoveSession { client_id, taker } => self.remove_session(client_id, *taker),
             Op::PutWill(will) => self.put_will(will),
-            Op::RemoveWill { id } => {
-                self.connection
-                    .prepare_cached("DELETE FROM wills WHERE id = ?1")?
-                    .execute([id_column(*id)])?;
-                Ok(())
-            }
+            Op::RemoveWill { id } => self.remove_will(*id),
             Op::RemoveRetained { topic, id } => self.remove_retained(topic, *id),
             Op::PutSubscription { client_id, record } => {
                 self.put_subscription(client_id.as_str(), record)
             }
-            Op::RemoveSubscription { client_id, text } => {
-                self.connection
-                    .prepare_cached("DELETE FROM subscriptions WHERE client_id = ?1 AND text = ?2")?
-                    .execute([&**client_id, &**text])?;
-                Ok(())
-            }
+            Op::RemoveSubscription { client_id, text } => self.remove_subscription(client_id, text),
         }
     }
 
@@ -283,114 +247,6 @@ impl<'a> Batch<'a> {
         let at = staged.rows.iter().position(|r| r.row.taker == taker)?;
         let gone = staged.rows.swap_remove(at);
         Some((staged.message.clone(), gone.row))
-    }
-
-    /// Its books go to those of the removed; what still waits counts as dropped. The rows
-    /// themselves are cleared away later, in small steps.
-    fn remove_taker(&mut self, id: TakerId, reason: DropReason) -> Sql<()> {
-        if !self.known.remove(&id) {
-            return Ok(());
-        }
-        self.write_staged()?;
-        self.last.remove(&id);
-        let booked = [self.owed.remove(&id), self.tallies.remove(&id)];
-        for tally in booked.iter().flatten() {
-            write_tally(self.connection, id, tally)?;
-        }
-        let key = signed(id.0);
-        let mut moved = Tally::default();
-        let mut queued = 0;
-        self.connection
-            .prepare_cached("DELETE FROM takers WHERE id = ?1 RETURNING accepted, delivered, rows")?
-            .query_row([key], |row| {
-                moved.accepted = row.get(0)?;
-                moved.delivered = row.get(1)?;
-                queued = row.get(2)?;
-                Ok(())
-            })
-            .optional()?;
-        for (known, count) in super::load::drops(self.connection, key)? {
-            moved.drop(known, count);
-        }
-        moved.drop(reason, queued);
-        self.connection
-            .prepare_cached("DELETE FROM drops WHERE taker = ?1")?
-            .execute([key])?;
-        self.connection
-            .prepare_cached("INSERT INTO garbage(taker) VALUES (?1)")?
-            .execute([key])?;
-        self.booked_removed.add(&moved, 1);
-        write_tally(self.connection, REMOVED, &moved)
-    }
-
-    fn put_session(&mut self, s: &SessionRecord) -> Sql<()> {
-        let principal = json(s.principal.as_ref())?;
-        self.connection
-            .prepare_cached(
-                "INSERT OR REPLACE INTO sessions(client_id, taker, principal, protocol_level,
-                 expiry, created_at, ended_at, ended_trusted, waited, identifier)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
-            )?
-            .execute(params![
-                s.client_id.as_str(),
-                signed(s.taker.0),
-                principal,
-                s.protocol_level,
-                s.expiry,
-                signed(s.created_at.0),
-                s.ended_at.map(|at| signed(at.0)),
-                s.ended_trusted,
-                signed(s.waited),
-                s.identifier.to_be_bytes().as_slice(),
-            ])?;
-        Ok(())
-    }
-
-    fn put_will(&mut self, will: &WillRecord) -> Sql<()> {
-        static SQL: OnceLock<String> = OnceLock::new();
-        let sql = SQL.get_or_init(|| {
-            format!(
-                "INSERT OR REPLACE INTO wills(id, {COLUMNS}, delay)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)"
-            )
-        });
-        self.highest = self.highest.max(will.message.id.0);
-        self.encoder
-            .insert(self.connection, sql, &will.message, &[&will.delay])?;
-        Ok(())
-    }
-
-    /// Only this message: another one may have taken its place.
-    fn remove_retained(&mut self, topic: &Topic, id: MessageId) -> Sql<()> {
-        match self.retained.get_mut(topic) {
-            Some(Some(message)) if message.id != id => {}
-            Some(change) => *change = None,
-            None => {
-                self.connection
-                    .prepare_cached("DELETE FROM retained WHERE topic = ?1 AND id = ?2")?
-                    .execute(params![topic.as_str(), id_column(id)])?;
-            }
-        }
-        Ok(())
-    }
-
-    fn put_subscription(&mut self, client_id: &str, s: &SubscriptionRecord) -> Sql<()> {
-        self.connection
-            .prepare_cached(
-                "INSERT OR REPLACE INTO subscriptions(client_id, text, qos, no_local,
-                 retain_as_published, retain_handling, identifier)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            )?
-            .execute(params![
-                client_id,
-                &*s.text,
-                u8::from(s.qos),
-                s.no_local,
-                s.retain_as_published,
-                s.retain_handling,
-                s.identifier.map(std::num::NonZeroU32::get),
-            ])?;
-        Ok(())
     }
 
     pub(super) fn write_staged(&mut self) -> Sql<()> {
@@ -497,19 +353,7 @@ impl<'a> Batch<'a> {
         }
         self.write_taken()?;
         self.write_staged()?;
-        for (topic, message) in std::mem::take(&mut self.retained) {
-            match message {
-                Some(message) => {
-                    let sql = retained_sql();
-                    self.encoder.insert(self.connection, sql, &message, &[])?;
-                }
-                None => {
-                    self.connection
-                        .prepare_cached("DELETE FROM retained WHERE topic = ?1")?
-                        .execute([topic.as_str()])?;
-                }
-            }
-        }
+        self.write_retained()?;
         self.write_dead_bytes()?;
         for (id, tally) in &self.tallies {
             if let Some(owed) = self.owed.get_mut(id) {
@@ -562,23 +406,13 @@ fn write_message(
     static SQL: OnceLock<String> = OnceLock::new();
     let sql = SQL.get_or_init(|| {
         format!(
-            "INSERT INTO messages(id, {COLUMNS}, refs)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
+            "INSERT INTO messages(id, {COLUMNS}, refs, sum)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
              ON CONFLICT(id) DO UPDATE SET refs = refs + excluded.refs"
         )
     });
-    encoder.insert(connection, sql, message, &[&refs])?;
+    encoder.insert(connection, sql, message, &[&refs, &sum(message)])?;
     Ok(())
-}
-
-fn retained_sql() -> &'static str {
-    static SQL: OnceLock<String> = OnceLock::new();
-    SQL.get_or_init(|| {
-        format!(
-            "INSERT OR REPLACE INTO retained(id, {COLUMNS})
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)"
-        )
-    })
 }
 
 /// `count` rows of a message went; it goes with the last.
@@ -594,7 +428,7 @@ pub(crate) fn release(connection: &Connection, id: i64, count: i64) -> Sql<()> {
     Ok(())
 }
 
-fn write_tally(connection: &Connection, id: TakerId, tally: &Tally) -> Sql<()> {
+pub(super) fn write_tally(connection: &Connection, id: TakerId, tally: &Tally) -> Sql<()> {
     let key = signed(id.0);
     connection
         .prepare_cached(

@@ -8,7 +8,7 @@ use rusqlite::{Connection, ErrorCode, params};
 
 use super::batch::{Staged, cost};
 use super::mirror::signed;
-use super::rows::{COLUMNS, ENVELOPE, Encoder, identifiers_column};
+use super::rows::{COLUMNS, ENVELOPE, Encoder, identifiers_column, sum};
 use crate::types::id_column;
 
 /// Messages of one statement.
@@ -103,9 +103,9 @@ fn write_messages(
 ) -> rusqlite::Result<()> {
     static SQL: OnceLock<String> = OnceLock::new();
     let sql = SQL.get_or_init(|| {
-        let columns = ENVELOPE + 2;
+        let columns = ENVELOPE + 3;
         format!(
-            "INSERT INTO messages(id, {COLUMNS}, refs) VALUES {}",
+            "INSERT INTO messages(id, {COLUMNS}, refs, sum) VALUES {}",
             values(columns)
         )
     });
@@ -115,7 +115,8 @@ fn write_messages(
         encoder.bind(&mut statement, at, &staged.message)?;
         at += ENVELOPE + 1;
         statement.raw_bind_parameter(at, 1i64)?;
-        at += 1;
+        statement.raw_bind_parameter(at + 1, sum(&staged.message))?;
+        at += 2;
     }
     statement.raw_execute().map(drop)
 }

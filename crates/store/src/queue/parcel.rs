@@ -2,7 +2,8 @@
 //! for all, and what they have in common (who published, on which topic) is written once.
 //!
 //! A parcel is an index, which is all that acknowledgements need, and a body. Both are read with
-//! suspicion: a card may have changed them.
+//! suspicion: a card may have changed them. At its end a body says once more whose it is and which
+//! ids it has: where the index is lost, the messages are not.
 
 use std::sync::Arc;
 
@@ -19,14 +20,18 @@ mod bytes;
 #[cfg(test)]
 mod tests;
 
-use bytes::{Bytes, checksum, put, put_slice, unzigzag, zigzag};
+pub(super) use bytes::checksum;
+use bytes::{Bytes, put, put_slice, unzigzag, zigzag};
 
 /// Messages in one parcel: a bit each in the word that says which are gone.
 pub(crate) const MOST: usize = 64;
 /// Bytes of a body at which no more is added.
 pub(super) const ENOUGH: usize = 48 << 10;
-/// The form of a body, its first byte.
-const FORM: u8 = 1;
+/// The form of a body, its first byte: the first one's bodies did not say whose they are.
+const FIRST_FORM: u8 = 1;
+const FORM: u8 = 2;
+/// Bytes of a taker's name up to which bodies have it.
+const NAME: usize = 128;
 
 const RETAIN: u8 = 1 << 2;
 const TRUSTED: u8 = 1 << 3;
@@ -184,10 +189,24 @@ impl Packer {
         Ok(())
     }
 
-    /// The index and the body, when the last message is in it.
-    pub(super) fn finish(&mut self) -> (&[u8], &[u8]) {
+    /// The index and the body, when the last message is in it, of a taker of this number, kind and
+    /// name.
+    pub(super) fn finish(&mut self, (taker, kind, name): (u64, &str, &str)) -> (&[u8], &[u8]) {
         self.end_alike();
         self.alike = (0, 0, 0);
+        let messages = self.body.len();
+        put(&mut self.body, taker);
+        put(&mut self.body, self.first);
+        let (kind, name) = if name.len() > NAME {
+            ("", "")
+        } else {
+            (kind, name)
+        };
+        put_slice(&mut self.body, kind.as_bytes());
+        put_slice(&mut self.body, name.as_bytes());
+        self.body.extend_from_slice(&self.index);
+        let origin = u16::try_from(self.body.len() - messages).unwrap_or_default();
+        self.body.extend(origin.to_le_bytes());
         let sum = checksum(&self.body);
         self.body.extend(sum.to_le_bytes());
         (&self.index, &self.body)
@@ -218,13 +237,45 @@ pub(crate) fn is_whole(body: &[u8]) -> bool {
     content(body).is_some()
 }
 
-/// The messages of a body.
-fn content(body: &[u8]) -> Option<&[u8]> {
+/// The messages of a body, and what it says of itself.
+fn content(body: &[u8]) -> Option<(&[u8], &[u8])> {
     let (content, sum) = body.split_last_chunk::<4>()?;
     if checksum(content) != u32::from_le_bytes(*sum) {
         return None;
     }
-    content.strip_prefix(&[FORM])
+    match content.split_first()? {
+        (&FIRST_FORM, messages) => Some((messages, &[])),
+        (&FORM, rest) => {
+            let (rest, origin) = rest.split_last_chunk::<2>()?;
+            let origin = usize::from(u16::from_le_bytes(*origin));
+            rest.split_at_checked(rest.len().checked_sub(origin)?)
+        }
+        _ => None,
+    }
+}
+
+/// What a body says of itself.
+pub(crate) struct Origin<'a> {
+    pub(crate) taker: u64,
+    /// Kind and name of the taker; empty where the name is long.
+    pub(crate) kind: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) first: u64,
+    /// As [`index`] reads it.
+    pub(crate) ids: &'a [u8],
+}
+
+/// Whose body it is; `None` for one that is not as it was written, or older than these words.
+pub(crate) fn origin(body: &[u8]) -> Option<Origin<'_>> {
+    let (_, origin) = content(body)?;
+    let mut left = Bytes(origin);
+    Some(Origin {
+        taker: left.number()?,
+        first: left.number()?,
+        kind: left.text()?,
+        name: left.text()?,
+        ids: left.0,
+    })
 }
 
 /// What messages of a parcel have in common, as far as it was read.
@@ -262,7 +313,7 @@ pub(super) fn each(
     mut wants: impl FnMut(usize, MessageId) -> bool,
     mut take: impl FnMut(QueuedRow) -> bool,
 ) -> Option<()> {
-    let mut left = Bytes(content(body)?);
+    let mut left = Bytes(content(body)?.0);
     let mut shared = Common::default();
     for (at, (id, _)) in index.iter().enumerate() {
         let id = MessageId(*id);

@@ -118,6 +118,7 @@ impl Batch<'_> {
     pub(super) fn write_parcels(&mut self, packing: Packing) -> Sql<()> {
         let mut packer = Packer::default();
         for (taker, all) in packing.0 {
+            let origin = self.name_of(taker)?;
             packer.clear();
             for Staged { message, rows } in &all {
                 let Some(StagedRow { row, .. }) = rows.first() else {
@@ -125,12 +126,12 @@ impl Batch<'_> {
                 };
                 packer.push(self.encoder, message, row, cost(message))?;
                 if packer.is_full() {
-                    self.write_parcel(taker, &mut packer)?;
+                    self.write_parcel(taker, &origin, &mut packer)?;
                     packer.clear();
                 }
             }
             if packer.count > 0 {
-                self.write_parcel(taker, &mut packer)?;
+                self.write_parcel(taker, &origin, &mut packer)?;
             }
             if let Some(last) = all.last() {
                 self.last.insert(taker, last.message.id.0);
@@ -139,9 +140,24 @@ impl Batch<'_> {
         Ok(())
     }
 
-    fn write_parcel(&mut self, taker: TakerId, packer: &mut Packer) -> Sql<()> {
+    /// Kind and name of a taker.
+    fn name_of(&self, taker: TakerId) -> Sql<(String, String)> {
+        let found = self
+            .connection
+            .prepare_cached("SELECT kind, name FROM takers WHERE id = ?1")?
+            .query_row([signed(taker.0)], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        Ok(found.unwrap_or_default())
+    }
+
+    fn write_parcel(
+        &mut self,
+        taker: TakerId,
+        (kind, name): &(String, String),
+        packer: &mut Packer,
+    ) -> Sql<()> {
         let (first, live, bytes) = (packer.first, packer.count as u64, packer.bytes);
-        let (index, body) = packer.finish();
+        let (index, body) = packer.finish((taker.0, kind, name));
         self.connection
             .prepare_cached("INSERT INTO bodies(body) VALUES (?1)")?
             .execute([body])?;

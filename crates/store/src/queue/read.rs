@@ -11,7 +11,7 @@ use rusqlite::{Connection, Row, Rows};
 
 use super::mirror::signed;
 use super::parcels;
-use super::rows::{Bad, COLUMNS, Decoder, identifiers, qos};
+use super::rows::{Bad, COLUMNS, Decoder, ENVELOPE, identifiers, qos, sum};
 use crate::{OnFatal, QueuedRow, RowState, StoreError, TakerId, file};
 
 /// Connections kept open for readers.
@@ -242,7 +242,7 @@ fn select_from(queue: &str, which: &str) -> String {
     format!(
         "SELECT q.message, q.qos, q.retain, q.identifiers, q.state, q.packet_id, q.claimed_by,
          q.taker, m.* FROM {queue} LEFT JOIN
-         (SELECT id, {COLUMNS} FROM messages) m ON m.id = q.message
+         (SELECT id, {COLUMNS}, sum FROM messages) m ON m.id = q.message
          WHERE {which} ORDER BY q.message"
     )
 }
@@ -252,6 +252,12 @@ fn decode(decoder: &mut Decoder, row: &Row<'_>) -> Result<QueuedRow, Bad> {
     if id.is_none() {
         return Err(Bad::Content("its message is gone"));
     }
+    let message = decoder.message(row, 8)?;
+    // Those of older versions have none.
+    let written: Option<i64> = row.get(8 + 1 + ENVELOPE)?;
+    if written.is_some_and(|written| written != sum(&message)) {
+        return Err(Bad::Content("not what was written"));
+    }
     Ok(QueuedRow {
         qos: qos(row, 1)?,
         retain: row.get(2)?,
@@ -259,7 +265,7 @@ fn decode(decoder: &mut Decoder, row: &Row<'_>) -> Result<QueuedRow, Bad> {
         state: state(row, 4)?,
         packet_id: row.get::<_, Option<u16>>(5)?.and_then(NonZeroU16::new),
         claimant: row.get(6).map(taker)?,
-        message: decoder.message(row, 8)?,
+        message,
     })
 }
 

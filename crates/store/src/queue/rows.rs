@@ -107,6 +107,21 @@ impl Encoder {
     }
 }
 
+/// Of what is delivered of a message in a row of its own: SQLite looks at the shape of its pages, not
+/// at what a card has changed in them.
+pub(super) fn sum(message: &Message) -> i64 {
+    let parts: [&[u8]; 6] = [
+        &message.payload,
+        message.topic.as_str().as_bytes(),
+        message.client_id.as_bytes(),
+        &message.trace.0.to_be_bytes(),
+        &message.id.0.to_be_bytes(),
+        &message.accepted_at.0.to_be_bytes(),
+    ];
+    let sums = parts.map(|part| super::parcel::checksum(part).to_be_bytes());
+    i64::from(super::parcel::checksum(sums.as_flattened()))
+}
+
 pub(crate) fn json<T: serde::Serialize>(value: &T) -> rusqlite::Result<String> {
     serde_json::to_string(value).map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))
 }

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::copy::Table;
+use super::carve::Tables;
 use crate::file::suffixed;
 use crate::{Salvage, StoreError};
 
@@ -99,7 +99,7 @@ impl<'a> Place<'a> {
     pub(super) fn resume(
         &self,
         file: &'static str,
-        tables: &'static [Table],
+        tables: Tables,
     ) -> Result<Option<Salvage>, StoreError> {
         if !self.report().exists() {
             self.clear()?;
@@ -169,11 +169,7 @@ impl<'a> Place<'a> {
         rename(&self.report(), &suffixed(&salvage.set_aside, ".json"))
     }
 
-    fn read_report(
-        &self,
-        file: &'static str,
-        tables: &'static [Table],
-    ) -> Result<Salvage, StoreError> {
+    fn read_report(&self, file: &'static str, tables: Tables) -> Result<Salvage, StoreError> {
         let path = self.report();
         let text = io(&path, std::fs::read(&path))?;
         let report = serde_json::from_slice(&text).unwrap_or_else(|error| Report {
@@ -184,7 +180,7 @@ impl<'a> Place<'a> {
             incomplete: Vec::new(),
             lost_rows: 0,
         });
-        let named = |name: &str| tables.iter().map(|t| t.name).find(|known| *known == name);
+        let named = |name: &str| tables.iter().copied().find(|known| *known == name);
         Ok(Salvage {
             file,
             set_aside: report.set_aside,

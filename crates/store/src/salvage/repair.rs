@@ -1,14 +1,22 @@
 //! Makes one whole of the rows that were brought over: what belongs together is there or goes, and
 //! the books balance again.
 
-use rusqlite::Connection;
+use std::collections::BTreeSet;
 
+use rusqlite::{Connection, params};
+
+use crate::TakerKind;
 use crate::queue::batch::ID_BLOCK;
 use crate::queue::mirror::signed;
-use crate::queue::parcel;
+use crate::queue::parcel::{self, Index, Origin};
+use crate::queue::takers::NAMED;
 
-/// Repairs; gives the number of queue rows that are known to be lost.
-pub(crate) fn repair(fresh: &Connection) -> rusqlite::Result<u64> {
+/// Repairs; gives the number of queue rows that are known to be lost. `incomplete`: tables in which
+/// something could not be read.
+pub(crate) fn repair(
+    fresh: &Connection,
+    incomplete: &BTreeSet<&'static str>,
+) -> rusqlite::Result<u64> {
     let number =
         |sql: &str| -> rusqlite::Result<i64> { fresh.query_row(sql, [], |row| row.get(0)) };
     // The queue of a session whose taker is lost has its name from the session.
@@ -19,10 +27,19 @@ pub(crate) fn repair(fresh: &Connection) -> rusqlite::Result<u64> {
          INSERT OR IGNORE INTO takers(id, kind, name) VALUES (0, 'removed', '');",
     )?;
     remove_unreadable(fresh)?;
+    // Where all of them are there, a body without one is of messages that are gone.
+    if incomplete.contains("parcels") {
+        rebuild(fresh)?;
+    }
+    if incomplete.contains("takers") {
+        name_takers(fresh)?;
+    }
     let orphans = number(
-        "SELECT (SELECT count(*) FROM queue WHERE taker NOT IN (SELECT id FROM takers WHERE id > 0))
+        "SELECT (SELECT count(*) FROM queue WHERE taker NOT IN (SELECT id FROM takers WHERE id > 0)
+                 AND taker NOT IN (SELECT taker FROM garbage))
             + (SELECT ifnull(sum(live), 0) FROM parcels
-               WHERE taker NOT IN (SELECT id FROM takers WHERE id > 0))",
+               WHERE taker NOT IN (SELECT id FROM takers WHERE id > 0)
+                 AND taker NOT IN (SELECT taker FROM garbage))",
     )?;
     fresh.execute_batch(
         "DELETE FROM queue WHERE taker NOT IN (SELECT id FROM takers WHERE id > 0);
@@ -55,6 +72,16 @@ pub(crate) fn repair(fresh: &Connection) -> rusqlite::Result<u64> {
              WHERE id IN (SELECT id FROM gaps WHERE gap < 0);
          DROP TABLE gaps;"
     ))?;
+    // The second place of names, as the first one is now.
+    fresh.execute(
+        "DELETE FROM meta WHERE substr(name, 1, length(?1)) = ?1",
+        [NAMED],
+    )?;
+    fresh.execute(
+        "INSERT INTO meta(name, value) SELECT ?1 || kind || ' ' || name, id FROM takers
+         WHERE id > 0 AND kind <> 'session'",
+        [NAMED],
+    )?;
     keep_ids_growing(fresh)?;
     Ok((orphans + lost).unsigned_abs())
 }
@@ -81,6 +108,126 @@ fn remove_unreadable(fresh: &Connection) -> rusqlite::Result<()> {
         fresh.execute("DELETE FROM parcels WHERE taker = ?1 AND first = ?2", key)?;
     }
     Ok(())
+}
+
+/// Parcels of the bodies that are left. Which of their messages were gone is lost with the old
+/// ones: those that are nowhere else come again, as after any kill.
+fn rebuild(fresh: &Connection) -> rusqlite::Result<()> {
+    fresh.execute_batch(
+        "CREATE TEMP TABLE buried(message INTEGER, kind TEXT, taker TEXT,
+             PRIMARY KEY(message, kind, taker)) WITHOUT ROWID;
+         INSERT OR IGNORE INTO buried SELECT message, kind, taker FROM dead_letters;",
+    )?;
+    let bodies: Vec<i64> = fresh
+        .prepare("SELECT id FROM bodies WHERE id NOT IN (SELECT body FROM parcels) ORDER BY id")?
+        .query_map([], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut statement = fresh.prepare("SELECT body FROM bodies WHERE id = ?1")?;
+    for id in bodies {
+        let body: Vec<u8> = statement.query_row([id], |row| row.get(0))?;
+        let Some(origin) = parcel::origin(&body) else {
+            continue;
+        };
+        let Some(index) = parcel::index(origin.first, origin.ids) else {
+            continue;
+        };
+        let taker = signed(origin.taker);
+        if overlaps(fresh, taker, &index)? {
+            continue;
+        }
+        let gone = elsewhere(fresh, &origin, &index)?;
+        let left = index.iter().enumerate();
+        let left = left.filter(|(at, _)| gone & (1 << at) == 0);
+        let costs: Vec<i64> = left.map(|(_, (_, cost))| *cost).collect();
+        if costs.is_empty() {
+            continue;
+        }
+        fresh
+            .prepare_cached(
+                "INSERT OR IGNORE INTO parcels(taker, first, live, bytes, gone, body, ids)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            )?
+            .execute(params![
+                taker,
+                signed(origin.first),
+                signed(costs.len() as u64),
+                costs.iter().sum::<i64>(),
+                gone as i64,
+                id,
+                origin.ids
+            ])?;
+    }
+    Ok(())
+}
+
+/// Takers that are lost, out of the second place of their names and of what is in their parcels. Their
+/// books begin with what is left.
+fn name_takers(fresh: &Connection) -> rusqlite::Result<()> {
+    for kind in TakerKind::ALL {
+        let entry = format!("{NAMED}{} ", kind.as_str());
+        fresh.execute(
+            "INSERT OR IGNORE INTO takers(id, kind, name)
+             SELECT value, ?2, substr(name, length(?1) + 1) FROM meta
+             WHERE substr(name, 1, length(?1)) = ?1 AND value > 0
+                 AND value NOT IN (SELECT taker FROM garbage)",
+            [entry.as_str(), kind.as_str()],
+        )?;
+    }
+    let bodies: Vec<i64> = fresh
+        .prepare(
+            "SELECT min(body) FROM parcels WHERE taker NOT IN (SELECT id FROM takers)
+             AND taker NOT IN (SELECT taker FROM garbage) GROUP BY taker",
+        )?
+        .query_map([], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut insert =
+        fresh.prepare("INSERT OR IGNORE INTO takers(id, kind, name) VALUES (?1, ?2, ?3)")?;
+    let mut statement = fresh.prepare("SELECT body FROM bodies WHERE id = ?1")?;
+    for id in bodies {
+        let body: Vec<u8> = statement.query_row([id], |row| row.get(0))?;
+        let origin = parcel::origin(&body);
+        let named = origin.filter(|origin| TakerKind::parse(origin.kind).is_some());
+        if let Some(origin) = named {
+            insert.execute(params![signed(origin.taker), origin.kind, origin.name])?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the taker has another parcel around these ids: a body that was there before it.
+fn overlaps(fresh: &Connection, taker: i64, index: &Index) -> rusqlite::Result<bool> {
+    let (Some((first, _)), Some((last, _))) = (index.first(), index.last()) else {
+        return Ok(true);
+    };
+    let mut statement = fresh.prepare_cached(
+        "SELECT first, ids FROM parcels WHERE taker = ?1 AND first <= ?2
+         ORDER BY first DESC LIMIT 1",
+    )?;
+    let mut rows = statement.query([taker, signed(*last)])?;
+    let Some(row) = rows.next()? else {
+        return Ok(false);
+    };
+    let begin = row.get::<_, i64>(0)?.unsigned_abs();
+    let there = parcel::index(begin, row.get_ref(1)?.as_blob()?);
+    let end = there.and_then(|there| there.last().map(|(id, _)| *id));
+    Ok(end.unwrap_or(begin) >= *first)
+}
+
+/// Messages of a parcel, a bit each, that have left it for a row of their own or the dead letters.
+fn elsewhere(fresh: &Connection, origin: &Origin<'_>, index: &Index) -> rusqlite::Result<u64> {
+    let mut statement = fresh.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM queue WHERE taker = ?1 AND message = ?2)
+             OR EXISTS (SELECT 1 FROM buried WHERE message = ?2 AND kind = ?3 AND taker = ?4)",
+    )?;
+    let taker = signed(origin.taker);
+    let mut gone = 0;
+    for (at, (id, _)) in index.iter().enumerate() {
+        let key = params![taker, signed(*id), origin.kind, origin.name];
+        if statement.query_row(key, |row| row.get::<_, bool>(0))? {
+            gone |= 1 << at;
+        }
+    }
+    Ok(gone)
 }
 
 /// What each taker's books miss (more than nothing: lost rows) or have too much (a lost counter).

@@ -48,7 +48,7 @@ fn packed(all: &[(Message, TakerRow)]) -> (u64, Vec<u8>, Vec<u8>) {
             .unwrap();
     }
     let first = packer.first;
-    let (index, body) = packer.finish();
+    let (index, body) = packer.finish((7, "route", "cloud/out"));
     (first, index.to_vec(), body.to_vec())
 }
 
@@ -89,6 +89,9 @@ proptest! {
         let (first, packed_index, body) = packed(&all);
         let ids = index(first, &packed_index).unwrap();
         let rows = unpacked(&ids, &body).unwrap();
+        let own = origin(&body).unwrap();
+        prop_assert_eq!((own.taker, own.kind, own.name), (7, "route", "cloud/out"));
+        prop_assert_eq!((own.first, own.ids), (first, &*packed_index));
         prop_assert_eq!(rows.len(), all.len());
         for ((row, (message, taker)), (id, cost)) in rows.iter().zip(&all).zip(&ids) {
             prop_assert_eq!(&row.message, message);
@@ -105,27 +108,47 @@ proptest! {
         let at = at.index(body.len());
         body[at] ^= by;
         prop_assert!(unpacked(&index(first, &packed_index).unwrap(), &body).is_none());
+        prop_assert!(origin(&body).is_none());
     }
 
     /// Also where the checksum is right.
     #[test]
     fn any_bytes_are_read_without_a_panic(
         ids in prop::collection::vec(any::<u8>(), 0..30),
-        mut body in prop::collection::vec(any::<u8>(), 0..200),
+        body in prop::collection::vec(any::<u8>(), 0..200),
         all in messages(),
         at in any::<prop::sample::Index>(),
         by in any::<u8>(),
     ) {
         let found = index(7, &ids);
         prop_assert!(found.as_ref().is_none_or(|index| index.len() <= MOST));
-        body.insert(0, FORM);
-        body.extend(checksum(&body).to_le_bytes());
-        unpacked(&found.unwrap_or_default(), &body);
+        for form in [FIRST_FORM, FORM] {
+            let mut body = body.clone();
+            body.insert(0, form);
+            body.extend(checksum(&body).to_le_bytes());
+            unpacked(found.as_deref().unwrap_or_default(), &body);
+            origin(&body);
+        }
         let (first, packed_index, mut body) = packed(&all);
         body.truncate(body.len() - 4);
         let at = at.index(body.len());
         body[at] ^= by;
         body.extend(checksum(&body).to_le_bytes());
         unpacked(&index(first, &packed_index).unwrap(), &body);
+        origin(&body);
+    }
+
+    /// Those that the first version of parcels left.
+    #[test]
+    fn a_body_of_the_first_form_is_read(all in messages()) {
+        let (first, packed_index, mut body) = packed(&all);
+        let messages = content(&body).unwrap().0.len();
+        body.truncate(1 + messages);
+        body[0] = FIRST_FORM;
+        body.extend(checksum(&body).to_le_bytes());
+        prop_assert!(is_whole(&body) && origin(&body).is_none());
+        let rows = unpacked(&index(first, &packed_index).unwrap(), &body).unwrap();
+        prop_assert_eq!(rows.len(), all.len());
+        prop_assert_eq!(&rows[0].message, &all[0].0);
     }
 }
