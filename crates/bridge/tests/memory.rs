@@ -251,12 +251,16 @@ async fn an_acknowledgement_while_the_link_leaves_counts_at_once() {
     mailbox.push("t/x", "b", QoS::AtLeastOnce);
     let mut peer = upstream.accept(Accepted::unlimited(30)).await.unwrap();
     let (first, _second) = (publish(&mut peer).await, publish(&mut peer).await);
-    setup.bridge.pause("cloud");
-    peer.ack(first.0, 0);
     // No time passes: only what is ready runs.
-    for _ in 0..50 {
-        tokio::task::yield_now().await;
-    }
+    let ready = async || {
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+    };
+    setup.bridge.pause("cloud");
+    ready().await;
+    peer.ack(first.0, 0);
+    ready().await;
     assert_eq!(setup.status().state, LinkState::Connected, "it waits for b");
     assert_eq!(mailbox.waiting(), 1);
 }
