@@ -111,6 +111,44 @@ def test_a_stall_without_fin(daemon, far, network):
     assert arrives(gateway, broker, 200) <= WINDOW
 
 
+def test_connections_that_are_cut_after_so_many_bytes_make_no_dead_letters(daemon, far, network):
+    """Each connection carries 3 KB: a message of 5 KB can not go. It is no dead letter, those of other
+    topics pass it, and it goes when the network lets it."""
+    broker = far()
+    proxy = network(broker.port)
+    gateway = daemon(config=config(proxy.port)).start()
+    proxy.cut_after = 3000
+    publish(gateway, [("t/large", b"large".ljust(5000, b".")), *numbered(0, 100)])
+    for n in range(1, 400):
+        if len(set(broker.payloads("t/x"))) == 100:
+            break
+        proxy.wait_connections(n)
+        knock(gateway)
+    route = gateway.route("cloud")
+    assert not route["dropped"] and route["queued"] >= 1, route
+    assert numbers(broker.firsts("t/x")) == list(range(100))
+    assert not broker.payloads("t/large")
+    proxy.flow()
+    knock(gateway)
+    broker.wait(lambda b: b.payloads("t/large"), "the large one", 60)
+    route = until(lambda: (r := gateway.route("cloud"))["queued"] == 0 and r, "the queue is empty", every=0.1)
+    assert not route["dropped"] and balanced(route), route
+
+
+def test_a_link_that_is_cut_five_times_at_one_message(daemon, far, network):
+    broker = far()
+    proxy = network(broker.port)
+    proxy.cut_at(UP, raw.PUBLISH)
+    gateway = daemon(config=config(proxy.port)).start()
+    publish(gateway, numbered(0, 50))
+    for n in range(2, 7):
+        proxy.wait_connections(n)
+        if n < 6:
+            proxy.cut_at(UP, raw.PUBLISH)
+        knock(gateway)
+    assert arrives(gateway, broker, 50) <= WINDOW
+
+
 def test_the_proxy_itself(far, network):
     """Known traffic through each fault, before it judges the bridge."""
     broker = far()

@@ -104,6 +104,40 @@ def test_disconnect_at_each_packet(daemon, far, kind, name):
     broker.wait(lambda b: not b.outbox, "what came down is acknowledged")
 
 
+@pytest.mark.slow
+def test_a_message_that_it_closes_on_is_a_dead_letter_with_its_reason(daemon, far):
+    """As a 3.1.1 server does with what a policy forbids. The others go on, and in the end it is kept
+    aside."""
+    closed = []
+
+    def close(link, packet):
+        if packet.topic == "t/forbidden":
+            closed.append(link.count[raw.PUBLISH])
+            raise Cut
+        link.usual(packet)
+
+    broker = far({raw.PUBLISH: close})
+    gateway = daemon(config=config(broker.port)).start()
+    publish(gateway, [("t/forbidden", b"no"), *numbered(0, COUNT)])
+    count = COUNT
+
+    def given_up():
+        """It is; until then others come, as they do in a life."""
+        nonlocal count
+        if gateway.link("cloud")["state"] == "connected":
+            publish(gateway, numbered(count, count + 10))
+            count += 10
+        return gateway.route("cloud")["dropped"]
+
+    until(given_up, "it is given up", 120, every=0.2)
+    route = until(lambda: (r := gateway.route("cloud"))["queued"] == 0 and r, "the queue is empty", every=0.1)
+    assert route["dropped"] == {"upstream-refused": 1} and balanced(route), route
+    assert numbers(broker.firsts("t/x")) == list(range(count))
+    assert closed[-1] == 1, "it went alone"
+    letters = gateway.ctl_ok("bridge", "dead-letters", "list")
+    assert "t/forbidden" in letters and "connection is lost each time" in letters, letters
+
+
 @pytest.mark.parametrize("code,state", [
     (1, "misconfigured"), (2, "misconfigured"), (3, "backing-off"), (4, "misconfigured"),
     (5, "misconfigured"), (99, "backing-off"),

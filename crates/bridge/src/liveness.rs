@@ -56,6 +56,13 @@ impl Liveness {
         self.pinged.get_or_insert(now);
     }
 
+    /// A round trip is wanted: whether a PINGREQ has to be sent for it.
+    pub(crate) fn asks(&mut self, now: Instant) -> bool {
+        let none = self.pinged.is_none();
+        self.pinged(now);
+        none
+    }
+
     /// PINGRESP.
     pub(crate) fn answered(&mut self) {
         self.pinged = None;

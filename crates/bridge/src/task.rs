@@ -21,17 +21,23 @@ use crate::uplink::{Accepted, Connection, Ended, Event, Kind, Layer};
 use crate::window::Window;
 use crate::{ConfigError, Direction};
 
+mod aside;
 mod carry;
 mod closing;
 mod connection;
+mod end;
 mod incoming;
 mod outgoing;
 mod peer;
+mod quota;
 mod suspect;
 
+use aside::Aside;
 use connection::Subscribing;
+use end::{End, Fault};
 use incoming::{Blocked, Refused};
-use suspect::{Quota, Suspect};
+use quota::Quota;
+use suspect::Suspects;
 
 /// An outbound route's place in the task.
 pub(crate) struct OutRoute {
@@ -50,6 +56,8 @@ pub(crate) struct Sent {
     route: usize,
     /// `None`: a request of the peer, whose answer is a message.
     delivery: Option<Delivery>,
+    /// Its bytes on the wire, at most.
+    size: usize,
     /// [`Task::controls`] then.
     controls: u64,
 }
@@ -60,21 +68,6 @@ pub(crate) enum Asked {
     Routes,
     /// The peer's, with these filters.
     Peer(Vec<String>),
-}
-
-/// Why a connection ended.
-#[derive(Debug)]
-pub(crate) enum End {
-    /// An operator or the daemon wants something else.
-    Desired,
-    /// It failed.
-    Lost(String),
-    /// What the clock says is not certain enough.
-    Clock(String),
-    /// We ended it: what comes in can not be taken now.
-    Held(String),
-    /// The upstream or our own files say no.
-    Refused(String),
 }
 
 /// How long DISCONNECT may take to leave.
@@ -113,7 +106,8 @@ pub(crate) struct Task {
     /// A mailbox had more and gave nothing: asked again after a moment.
     stalled: bool,
     window: Window<Sent>,
-    suspect: Suspect,
+    suspects: Suspects,
+    aside: Aside,
     quota: Quota,
     /// Our own messages that a 3.1.1 upstream sends back.
     echoes: Echoes,
@@ -169,6 +163,7 @@ impl Task {
         let pacing = pacing(&shared.config, around.clock.now());
         let priority = |out: &OutRoute| shared.config.routes.get(out.index).map(|r| r.priority);
         let schedule = Schedule::new(out.iter().map(|out| priority(out).unwrap_or_default()));
+        let suspects = Suspects::new(&shared.config.backoff);
         Ok(Self {
             incoming,
             principal: Arc::new(Principal::service("bridge")),
@@ -191,7 +186,8 @@ impl Task {
             out,
             schedule,
             stalled: false,
-            suspect: Suspect::default(),
+            suspects,
+            aside: Aside::default(),
             quota: Quota::default(),
             echoes: Echoes::default(),
             subscribing: None,
@@ -252,17 +248,17 @@ impl Task {
     /// Remembers which message was the oldest on a connection that the other side or the network
     /// ended.
     fn blame(&mut self, end: &End) {
-        if !matches!(end, End::Lost(_)) {
-            return;
-        }
-        // Ids of what is not in the store name nothing.
-        let oldest = self.window.oldest();
-        let Some(delivery) = oldest.and_then(|sent| sent.delivery.as_ref()) else {
+        let End::Lost(fault) = end else {
             return;
         };
-        if let (true, Some(sent)) = (delivery.durable, oldest) {
-            self.suspect.blame((sent.route, delivery.message.id));
-        }
+        let now = self.now().mono;
+        // Ids of what is not in the store name nothing.
+        let written = self.window.waits_since().is_some();
+        let oldest = self.window.oldest().filter(|_| written).and_then(|sent| {
+            let delivery = sent.delivery.as_ref().filter(|d| d.durable)?;
+            Some((aside::face(sent.route, delivery), sent.size))
+        });
+        self.suspects.lost(oldest, fault, now);
     }
 
     /// Notes why the connection ended and waits as long as that demands.
@@ -270,9 +266,10 @@ impl Task {
         let (now, dice) = (self.now(), self.dice());
         match &end {
             End::Desired => return,
-            End::Lost(reason) | End::Held(reason) | End::Clock(reason) => {
-                self.shared.link().lost(reason, now, dice)
-            }
+            End::Lost(Fault { text: reason, .. })
+            | End::Silent(reason)
+            | End::Held(reason)
+            | End::Clock(reason) => self.shared.link().lost(reason, now, dice),
             End::Refused(reason) => self.shared.link().refused(reason, now, dice),
         }
         self.log();
@@ -346,6 +343,7 @@ impl Task {
                 self.liveness = Liveness::new(accepted.keep_alive, now);
                 self.accepted = accepted;
                 self.window.set_limit(self.window_limit());
+                self.suspects.connected(self.now().mono);
                 let end = self.connected(&mut *connection).await;
                 if matches!(end, End::Desired) {
                     let _ = tokio::time::timeout(FAREWELL, connection.finish()).await;
@@ -377,7 +375,7 @@ impl Task {
         };
         let text = format!("{host}: {}{hint}", ended.text);
         match ended.kind {
-            Kind::Lost => End::Lost(text),
+            Kind::Lost => End::Lost(Fault::new(&ended, text)),
             Kind::Clock => End::Clock(text),
             Kind::Refused => End::Refused(text),
         }
@@ -387,6 +385,7 @@ impl Task {
     fn disconnected(&mut self) {
         self.pass_on_acknowledgements();
         self.window.clear();
+        self.aside.clear();
         self.shared.peering.set_up(false);
         self.subscribing = None;
         self.subscribe = Subscribing::default();

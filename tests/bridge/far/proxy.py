@@ -28,6 +28,8 @@ class Proxy:
         self.delay = 0.0
         self.bytes_per_second = None
         self.reorder = 0
+        # Bytes up after which each connection is reset.
+        self.cut_after = None
         self._cut_at = None
         # What happened.
         self.connections = 0
@@ -84,6 +86,7 @@ class Proxy:
     def flow(self):
         """The end of all faults."""
         self.delay, self.bytes_per_second, self.reorder, self._cut_at = 0.0, None, 0, None
+        self.cut_after = None
         self._loop.call_soon_threadsafe(lambda: self._flows.set())
         return self.up()
 
@@ -155,7 +158,7 @@ class Link:
 
     def __init__(self, proxy, near, far):
         self.proxy, self.near, self.far = proxy, near, far
-        self.tasks = []
+        self.tasks, self.bytes = [], 0
 
     def cut(self):
         for _, writer in (self.near, self.far):
@@ -205,7 +208,10 @@ class Link:
             if (wait := due - proxy._loop.time()) > 0:
                 await asyncio.sleep(wait)
             await proxy._flows.wait()
-            if kind is not None and proxy._is_cut(way, kind):
+            if way == UP:
+                self.bytes += len(data)
+            spent = proxy.cut_after is not None and self.bytes > proxy.cut_after
+            if spent or kind is not None and proxy._is_cut(way, kind):
                 self.cut()
                 return
             if kind == raw.PUBACK and proxy.reorder:

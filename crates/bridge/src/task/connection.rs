@@ -44,8 +44,13 @@ impl Task {
                 self.leave(connection).await;
                 return End::Desired;
             }
-            if let Err(end) = self.pump(connection) {
-                return end;
+            match self.pump(connection) {
+                Ok(()) => {}
+                Err(End::Desired) => {
+                    self.leave(connection).await;
+                    return End::Desired;
+                }
+                Err(end) => return end,
             }
             let event = match self.next_event(connection).await {
                 Ok(event) => event,
@@ -132,7 +137,7 @@ impl Task {
                 self.log();
                 Ok(())
             }
-            Verdict::Lost(silence) => Err(End::Lost(format!(
+            Verdict::Lost(silence) => Err(End::Silent(format!(
                 "the other side is silent: no answer for {} s",
                 silence.as_secs()
             ))),
@@ -167,13 +172,13 @@ impl Task {
         let late = |since: Option<Instant>| since.is_some_and(|since| now >= since + patience);
         let seconds = patience.as_secs();
         if late(self.window.waits_since()) {
-            return Err(End::Lost(format!("no PUBACK within {seconds} s")));
+            return Err(End::Lost(format!("no PUBACK within {seconds} s").into()));
         }
         if late(self.subscribing) {
-            return Err(End::Lost(format!("no SUBACK within {seconds} s")));
+            return Err(End::Silent(format!("no SUBACK within {seconds} s")));
         }
         if late(Some(begun)) {
-            return Err(End::Lost("the connection hangs".into()));
+            return Err(End::Silent("the connection hangs".into()));
         }
         Ok(())
     }
@@ -182,7 +187,10 @@ impl Task {
     fn timer(&self) -> Option<Duration> {
         let again = (self.stalled || !self.blocked.is_empty()).then_some(AGAIN);
         let subscribe = self.shared.link().wait(self.now());
-        [again, subscribe, self.pacing.wait()]
+        let suspect = self.suspects.next_due(self.now().mono);
+        // One that is due waits for an event, not for the time.
+        let suspect = suspect.filter(|wait| !wait.is_zero());
+        [again, subscribe, self.pacing.wait(), suspect]
             .into_iter()
             .flatten()
             .min()
@@ -213,6 +221,7 @@ impl Task {
             }
             Event::Pong => {
                 self.liveness.answered();
+                self.suspects.round_trip();
                 Ok(())
             }
             Event::SubscribeSent | Event::Left => Ok(()),

@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering;
 
 use iotedge_ports::{Delivery, DrainLimit, DrainState};
 
+use super::aside::face;
 use super::carry::{self, Stays};
-use super::suspect::Key;
 use super::{End, Sent, Task};
 use crate::Version;
 use crate::uplink::{Acknowledged, Connection, reason};
@@ -38,10 +38,8 @@ impl Task {
             // The only packet id is SUBSCRIBE's.
             return Ok(());
         }
-        if let Some(suspect) = self.suspect.alone() {
-            if !self.send_alone(connection, suspect)? {
-                return Ok(());
-            }
+        if !self.examine(connection)? || !self.send_released(connection)? {
+            return Ok(());
         }
         if self.control_waits {
             return Ok(());
@@ -57,6 +55,10 @@ impl Task {
             let Some(route) = self.schedule.next(is_ready) else {
                 return Ok(());
             };
+            if self.aside.is_full_of(route) {
+                asleep.push(route);
+                continue;
+            }
             let alone = (0..out.len()).filter(|at| is_ready(*at)).nth(1).is_none();
             let portion = if alone { PORTION } else { SHARED_PORTION };
             let (drained, state) = self.drain(route, portion);
@@ -65,6 +67,9 @@ impl Task {
                 asleep.push(route);
             }
             for delivery in drained {
+                let Some(delivery) = self.keep_aside(route, delivery) else {
+                    continue;
+                };
                 let size = self.send_one(connection, route, delivery)?;
                 self.schedule.spent(route, size);
             }
@@ -96,63 +101,12 @@ impl Task {
         (drained, state)
     }
 
-    /// Sends what connections were lost over, alone; gives it up in the end. `false`: nothing else
-    /// may go now.
-    fn send_alone(&mut self, connection: &mut dyn Connection, suspect: Key) -> Result<bool, End> {
-        // SUBACK first: a connection that a subscription ends is not this message's doing.
-        if !self.window.is_empty() || self.subscribing.is_some() {
-            return Ok(false);
-        }
-        let (route, id) = suspect;
-        let Some(out) = self.out.get(route) else {
-            return Ok(true);
-        };
-        out.ready.store(false, Ordering::Release);
-        let mut drained = Vec::new();
-        let limit = DrainLimit {
-            messages: 1,
-            bytes: MAX_BYTES,
-        };
-        let state = out.mailbox.drain(limit, &mut drained);
-        if state == DrainState::More {
-            out.ready.store(true, Ordering::Release);
-        }
-        let Some(delivery) = drained.pop() else {
-            self.stalled = state == DrainState::More;
-            if !self.stalled {
-                self.suspect.acquit(suspect);
-            }
-            return Ok(!self.stalled);
-        };
-        if delivery.message.id == id && self.suspect.is_given_up() {
-            tracing::error!(
-                event = iotedge_telemetry::event::UPSTREAM,
-                upstream = self.shared.config.name,
-                topic = delivery.message.topic.as_str(),
-                bytes = delivery.message.payload.len(),
-                "a message is kept aside as a dead letter: the connection is lost each time it is sent"
-            );
-            out.mailbox
-                .bury(&[delivery], "the connection was lost each time it was sent");
-            self.suspect.acquit(suspect);
-            return Ok(true);
-        }
-        let other = delivery.message.id != id;
-        self.send_one(connection, route, delivery)?;
-        if other || self.window.is_empty() {
-            // It is gone in another way.
-            self.suspect.acquit(suspect);
-            return Ok(true);
-        }
-        Ok(false)
-    }
-
     pub(super) fn has_room(&self) -> bool {
         self.window.free() > 0 && self.window.bytes() < MAX_BYTES && self.pacing.wait().is_none()
     }
 
     /// Hands a delivery over, if it can go; its bytes.
-    fn send_one(
+    pub(super) fn send_one(
         &mut self,
         connection: &mut dyn Connection,
         route: usize,
@@ -197,9 +151,11 @@ impl Task {
             }
         }
         self.pacing.take(size);
+        self.suspects.sends();
         let sent = Sent {
             route,
             delivery: Some(delivery),
+            size,
             controls: self.controls,
         };
         self.window.push(sent, size);
@@ -211,7 +167,10 @@ impl Task {
         match self.window.published(packet_id) {
             Ok(Some(sent)) => self.delivered(sent),
             Ok(None) => {}
-            Err(_) => return Err(End::Lost("the client library sent what we did not".into())),
+            Err(_) => {
+                let text = "the client library sent what we did not";
+                return Err(End::Silent(text.into()));
+            }
         }
         Ok(())
     }
@@ -242,7 +201,7 @@ impl Task {
             // The rewound mailbox gives it again.
             return Err(End::Held(format!("the upstream is full: {why}")));
         }
-        self.suspect.acquit(key);
+        self.acquit(&face(sent.route, &delivery));
         if let Some(route) = self.out.get(sent.route) {
             route.mailbox.bury(&[delivery], &why);
         }
@@ -254,7 +213,10 @@ impl Task {
             return;
         };
         let key = (sent.route, delivery.message.id);
-        self.suspect.acquit(key);
+        let now = self.now().mono;
+        if self.suspects.delivered(key, sent.size, now) {
+            self.aside.release(&face(sent.route, &delivery));
+        }
         self.quota.delivered(key);
         if let Some(route) = self.out.get_mut(sent.route) {
             route.acked.push(delivery);

@@ -15,7 +15,7 @@ impl Task {
     /// Hands over what the peer asks, as far as there is room.
     pub(super) fn serve_peer(&mut self, connection: &mut dyn Connection) -> Result<(), End> {
         // A message that goes alone goes alone.
-        while self.suspect.alone().is_none() {
+        while !self.suspects.wants_alone(self.now().mono) {
             let controls = self.may_control();
             let subscribe = controls && self.subscribing.is_none();
             let publish = self.has_room();
@@ -92,9 +92,11 @@ impl Task {
                     return Ok(());
                 }
                 let handed = connection.publish(publish);
+                self.suspects.sends();
                 let sent = Sent {
                     route: usize::MAX,
                     delivery: None,
+                    size,
                     controls: self.controls,
                 };
                 self.pacing.take(size);
