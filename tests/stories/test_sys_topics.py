@@ -26,7 +26,7 @@ def gateway(daemon):
     return daemon(policies=policies, config={"broker": {"sys_interval": "1s"}}).start()
 
 
-def counters(gateway, count=46):
+def counters(gateway, count=49):
     """What a new subscriber gets at once, by topic behind $SYS/broker/."""
     with raw.Connection(gateway.ports["mqtt"]) as link:
         link.connect("counting")

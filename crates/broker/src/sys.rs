@@ -55,6 +55,8 @@ struct Gauges {
     retained_bytes: usize,
     /// Rows in the store.
     waiting: Depth,
+    /// What the store has written since the start, and for how many messages.
+    written: (u64, u64),
 }
 
 /// What only grows, in the order of [`LOADS`].
@@ -149,7 +151,8 @@ impl State {
         ] = self.counters;
         let kept = gauges.retained as u64 + gauges.waiting.rows;
         let kept_bytes = gauges.retained_bytes as u64 + gauges.waiting.bytes;
-        let plain: [(&str, u64); 17] = [
+        let (written, messages) = gauges.written;
+        let plain: [(&str, u64); 20] = [
             ("clients/connected", gauges.connected as u64),
             ("clients/disconnected", gauges.disconnected as u64),
             (
@@ -168,6 +171,12 @@ impl State {
             ("retained messages/count", gauges.retained as u64),
             ("store/messages/count", kept),
             ("store/messages/bytes", kept_bytes),
+            ("store/written/bytes", written),
+            ("store/written/messages", messages),
+            (
+                "store/written/bytes per message",
+                written.checked_div(messages).unwrap_or(0),
+            ),
             ("subscriptions/count", gauges.subscriptions as u64),
             (
                 "shared_subscriptions/count",
@@ -255,6 +264,7 @@ impl Shared {
 
     fn gauges(&self) -> Gauges {
         let waiting = self.store.waiting();
+        let written = (self.store.written_bytes(), self.store.stored_messages());
         let core = self.lock();
         let filters = || core.sessions.iter().flat_map(|s| s.subscriptions.keys());
         let connected = core.by_connection.len();
@@ -268,6 +278,7 @@ impl Shared {
             retained: core.retained.len(),
             retained_bytes: core.retained.total_bytes(),
             waiting,
+            written,
         }
     }
 }

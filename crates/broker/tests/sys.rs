@@ -38,7 +38,7 @@ fn a_new_subscriber_gets_all_counters_and_then_what_changes() {
     let watcher = house.client("w").persistent().connect();
     watcher.subscribe("$SYS/#", QoS::AtLeastOnce);
     let all = values(&watcher, true);
-    assert_eq!(all.len(), 19 + 27, "{all:#?}");
+    assert_eq!(all.len(), 22 + 27, "{all:#?}");
     for (topic, value) in [
         ("version", concat!("iotedge ", env!("CARGO_PKG_VERSION"))),
         ("uptime", "0 seconds"),
@@ -52,6 +52,7 @@ fn a_new_subscriber_gets_all_counters_and_then_what_changes() {
         ("retained messages/count", "0"),
         ("store/messages/count", "1"),
         ("store/messages/bytes", "74"),
+        ("store/written/messages", "1"),
         ("load/messages/received/15min", "0.00"),
     ] {
         assert_eq!(all[topic], value, "{topic}");

@@ -23,6 +23,7 @@ pub(crate) struct Space {
     used: Mutex<Vec<(PathBuf, u64)>>,
     sum: AtomicU64,
     written: AtomicU64,
+    messages: AtomicU64,
     /// Files whose last commit found the disk full.
     full: Mutex<Vec<PathBuf>>,
 }
@@ -38,6 +39,7 @@ impl Space {
             used: Mutex::new(Vec::new()),
             sum: AtomicU64::new(0),
             written: AtomicU64::new(0),
+            messages: AtomicU64::new(0),
             full: Mutex::new(Vec::new()),
         }
     }
@@ -110,6 +112,16 @@ impl Space {
     /// Bytes that the threads that write have sent to the disk.
     pub(crate) fn written(&self) -> u64 {
         self.written.load(Ordering::Relaxed)
+    }
+
+    /// Messages are stored, or were spared.
+    pub(crate) fn took(&self, messages: u64) {
+        self.messages.fetch_add(messages, Ordering::Relaxed);
+    }
+
+    /// Messages since the start.
+    pub(crate) fn messages(&self) -> u64 {
+        self.messages.load(Ordering::Relaxed)
     }
 
     /// Bytes in both files.

@@ -526,6 +526,13 @@ impl Store {
         self.0.space.written()
     }
 
+    /// Messages for takers since the start, those included that were never written because their
+    /// takers had them in time: [`Store::written_bytes`] by these is what a message costs the disk,
+    /// with all that is written beside it.
+    pub fn stored_messages(&self) -> u64 {
+        self.0.space.messages()
+    }
+
     /// Copies both files into the new folder `to` while they are in use: a folder that
     /// [`Store::open`] opens. Each copy is what its file held at one moment, with everything in it
     /// that was reported done before the call; `state.db` is the earlier one. Both are examined

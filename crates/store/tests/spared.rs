@@ -217,6 +217,7 @@ fn a_publisher_that_waits_for_each_answer_does_not_wait_for_commits() {
     for id in 501..=600 {
         assert_eq!(told.recv_timeout(soon), Ok(id));
     }
+    assert_eq!(store.stored_messages(), 600);
     assert_eq!(count(dir.path(), STORED), 0);
     assert_eq!(count(dir.path(), COUNTED), 0);
 }

@@ -47,6 +47,7 @@ pub(super) fn status(rooms: &Rooms) -> Reply {
             reason: health.err().map(|e| e.to_string()),
             used_bytes: rooms.store.used_bytes(),
             written_bytes: rooms.store.written_bytes(),
+            messages: rooms.store.stored_messages(),
             max_bytes: rooms.config.store.max_bytes,
             pending_bytes: rooms.store.pending_bytes(),
         },
@@ -113,6 +114,8 @@ fn serial(rooms: &Rooms) -> Vec<SerialStatus> {
 pub(super) fn bridge(rooms: &Rooms) -> Reply {
     Reply::ok(&BridgeStatus {
         upstreams: upstreams(rooms),
+        written_bytes: rooms.store.written_bytes(),
+        messages: rooms.store.stored_messages(),
     })
 }
 

@@ -45,10 +45,10 @@ pub(super) fn status(status: &Status, out: &mut dyn Write) -> io::Result<()> {
     };
     writeln!(
         out,
-        "store {} of {}, {} written{health}",
+        "store {} of {}, {}{health}",
         bytes(store.used_bytes),
         bytes(store.max_bytes),
-        bytes(store.written_bytes)
+        written(store.written_bytes, store.messages)
     )?;
     writeln!(out, "dropped {}", counts(&status.dropped))?;
     writeln!(out)?;
@@ -231,7 +231,18 @@ pub(super) fn bridge(status: &BridgeStatus, out: &mut dyn Write) -> io::Result<(
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |since| since.as_millis());
     let now = UnixMillis(u64::try_from(now).unwrap_or(u64::MAX));
-    upstreams(&status.upstreams, now, out)
+    upstreams(&status.upstreams, now, out)?;
+    let written = written(status.written_bytes, status.messages);
+    writeln!(out, "\nstore {written}")
+}
+
+/// What was written to the disk, and what that comes to for each message.
+fn written(all: u64, messages: u64) -> String {
+    let all_of_it = bytes(all);
+    match all.checked_div(messages) {
+        Some(each) => format!("{all_of_it} written, {each} bytes for each of {messages} messages"),
+        None => format!("{all_of_it} written"),
+    }
 }
 
 pub(super) fn bridge_test(tested: &BridgeTested, out: &mut dyn Write) -> io::Result<()> {

@@ -97,6 +97,8 @@ fn bridge() -> BridgeStatus {
             }],
             ..UpstreamStatus::default()
         }],
+        written_bytes: 1_400_000,
+        messages: 2000,
     }
 }
 
@@ -158,6 +160,17 @@ fn a_daemon_that_hangs_up_or_talks_nonsense_is_an_error() {
     let daemon = Daemon::one(Reply::Ok(serde_json::json!([1])));
     let (outcome, _) = daemon.run(&["bridge", "status"]);
     assert!(matches!(outcome, Err(CtlError::Answer(_))));
+}
+
+#[test]
+fn bridge_status_says_what_a_message_costs_the_disk() {
+    let daemon = Daemon::one(Reply::ok(&bridge()));
+    let (outcome, text) = daemon.run(&["bridge", "status"]);
+    outcome.unwrap();
+    assert!(
+        text.contains("written, 700 bytes for each of 2000 messages"),
+        "{text}"
+    );
 }
 
 fn created() -> CertificateCreated {

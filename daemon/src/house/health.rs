@@ -22,6 +22,7 @@ impl Health for Rooms {
             plain("session_messages_queued", broker.queued),
             plain("store_bytes", self.store.used_bytes()),
             plain("store_written_bytes", self.store.written_bytes()),
+            plain("store_messages", self.store.stored_messages()),
         ];
         let upstreams = self.bridge.status();
         for upstream in &upstreams {

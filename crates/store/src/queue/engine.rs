@@ -116,7 +116,11 @@ impl Engine for QueueEngine {
         match self.transaction(batch) {
             Ok(booked) => {
                 self.settle(batch.iter(), &booked);
-                count(batch);
+                match messages(batch) {
+                    0 => {}
+                    n => METRICS.committed(n),
+                }
+                self.space.took(queued(batch));
                 self.full = false;
                 self.space.committed(&self.connection, &self.path);
                 file::bound_journal(&self.connection, &self.path);
@@ -156,6 +160,7 @@ impl Engine for QueueEngine {
         let (done, booked) = spare::spare(batch, &self.memory.known, &mut self.memory.owed);
         if !done.is_empty() {
             self.settle(done.iter(), &booked);
+            self.space.took(queued(&done));
         }
         done
     }
@@ -218,16 +223,23 @@ impl QueueEngine {
     }
 }
 
-/// Tells the metrics how many messages one commit had.
-fn count(batch: &[Job<Op>]) {
-    let messages = batch.iter().map(|job| match &job.op {
-        Op::Append(entries) => entries.len() as u64,
-        _ => 0,
+fn appended(batch: &[Job<Op>]) -> impl Iterator<Item = &crate::Append> {
+    let entries = batch.iter().filter_map(|job| match &job.op {
+        Op::Append(entries) => Some(entries),
+        _ => None,
     });
-    match messages.sum() {
-        0 => {}
-        n => METRICS.committed(n),
-    }
+    entries.flatten()
+}
+
+/// Messages of one commit.
+fn messages(batch: &[Job<Op>]) -> u64 {
+    appended(batch).count() as u64
+}
+
+/// Those that had a taker.
+fn queued(batch: &[Job<Op>]) -> u64 {
+    let queued = appended(batch).filter(|entry| !entry.takers.is_empty());
+    queued.count() as u64
 }
 
 /// What the mirror was told to expect of these jobs.

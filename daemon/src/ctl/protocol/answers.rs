@@ -339,6 +339,10 @@ answers! { "snake_case"
         /// Bytes that the store has sent to the disk since the start; 0 where the kernel does not
         /// count them.
         written_bytes: u64,
+        /// Messages for sessions, groups, routes and rules since the start, those included that were
+        /// never written.
+        #[serde(default)]
+        messages: u64,
         /// `store.max_bytes`.
         max_bytes: u64,
         /// Bytes that wait for their commit.
@@ -364,6 +368,12 @@ answers! { "snake_case"
     BridgeStatus {
         /// All upstreams.
         upstreams: Vec<UpstreamStatus>,
+        /// As in [`StoreStatus`].
+        #[serde(default)]
+        written_bytes: u64,
+        /// As in [`StoreStatus`].
+        #[serde(default)]
+        messages: u64,
     }
     /// An upstream.
     UpstreamStatus {
