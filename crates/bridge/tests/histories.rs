@@ -8,8 +8,8 @@
 //!
 //! Time is tokio's paused clock: nobody waits. The disk is a copy of the files at the moment of a
 //! crash whose log is torn behind what was synced: SQLite appends to it and syncs before it says
-//! that a commit is done, so that all behind the last commit that was reported may be there, or
-//! not, or in part.
+//! that a commit is done and before it begins the next, so that the last one, if it was not reported, may
+//! be there, or not, or in part.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 mod common;

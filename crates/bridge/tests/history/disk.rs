@@ -19,21 +19,26 @@ pub fn folder() -> TempDir {
     }
 }
 
-/// Where SQLite's log ends: frames carry the salts of its header, older ones others (SQLite's file
-/// format, 4.1).
-fn end(log: &[u8]) -> usize {
+/// Where SQLite's log ends, and where its last commit begins: frames carry the salts of its header, older
+/// ones others; the last of a commit the size of the file (SQLite's file format, 4.1). A commit begins when
+/// the one before it is synced.
+fn end(log: &[u8]) -> (usize, usize) {
     let Some(header) = log.get(..32) else {
-        return 0;
+        return (0, 0);
     };
     let size = u32::from_be_bytes(header[8..12].try_into().unwrap()) as usize + 24;
-    let mut at = 32;
-    while log
-        .get(at..at + size)
-        .is_some_and(|f| f[8..16] == header[16..24])
-    {
+    let (mut at, mut begin, mut next) = (32, 32, 32);
+    while let Some(frame) = log.get(at..at + size) {
+        if frame[8..16] != header[16..24] {
+            break;
+        }
+        begin = next;
         at += size;
+        if frame[4..8] != [0; 4] {
+            next = at;
+        }
     }
-    at
+    (at, begin)
 }
 
 /// How much of the log is surely on the disk.
@@ -45,7 +50,7 @@ pub struct Synced {
 pub fn synced(dir: &Path) -> Synced {
     let log = std::fs::read(dir.join(LOG)).unwrap_or_default();
     Synced {
-        end: end(&log),
+        end: end(&log).0,
         salts: log.get(16..24).unwrap_or_default().to_vec(),
     }
 }
@@ -76,7 +81,7 @@ pub fn crash(dir: &Path, synced: &Synced, rng: &mut Rng, forgets: bool) -> (Temp
 }
 
 fn tear(path: &Path, mut log: Vec<u8>, synced: &Synced, rng: &mut Rng, forgets: bool) -> bool {
-    let whole = end(&log);
+    let (whole, last) = end(&log);
     if forgets {
         log.truncate(synced.end / 3);
         std::fs::write(path, log).unwrap();
@@ -85,14 +90,16 @@ fn tear(path: &Path, mut log: Vec<u8>, synced: &Synced, rng: &mut Rng, forgets: 
     if log.get(16..24) != Some(&synced.salts[..]) || whole <= synced.end {
         return false;
     }
-    let loose = whole - synced.end;
+    // Of what came since, all but the last commit is synced as well.
+    let sure = synced.end.max(last);
+    let loose = whole - sure;
     match rng.below(4) {
         // Everything came down.
         0 => return false,
-        1 => log.truncate(synced.end + rng.below(loose + 1)),
+        1 => log.truncate(sure + rng.below(loose + 1)),
         _ => {
             // Some sectors did not.
-            for start in (synced.end..whole).step_by(SECTOR) {
+            for start in (sure..whole).step_by(SECTOR) {
                 if rng.below(3) == 0 {
                     let end = (start + SECTOR).min(whole);
                     log[start..end].fill(0);
