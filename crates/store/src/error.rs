@@ -91,12 +91,11 @@ impl StoreError {
         if is_unreadable(error) {
             return Self::Damaged { path, reason };
         }
+        if is_full(error) {
+            let (free, floor) = (0, 0);
+            return Self::DiskFull { path, free, floor };
+        }
         match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => Self::DiskFull {
-                path,
-                free: 0,
-                floor: 0,
-            },
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                 Self::Damaged { path, reason }
             }
@@ -116,6 +115,13 @@ impl StoreError {
             reason: error.to_string(),
         }
     }
+}
+
+/// No room. SQLite calls it an I/O error where it is the index of the journal that can not grow.
+fn is_full(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error().map(|e| e.extended_code);
+    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
+        || code == Some(rusqlite::ffi::SQLITE_IOERR_SHMSIZE)
 }
 
 /// The disk has the bytes no more (a dying card answers EIO, file systems with checksums their own

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use iotedge_telemetry::event;
 use rusqlite::{Connection, OpenFlags};
@@ -17,6 +17,9 @@ const STEP: i64 = 1 << 20;
 /// Bytes of the journal at which its pages go into the file. Those that every commit writes do it
 /// once for all.
 const CHECKPOINT: i64 = 4 << 20;
+/// And pages: with 4,062 the journal's index outgrows its first block of 32 KiB (SQLite, "WAL-mode
+/// File Format", 2.2), which a full disk would not let it. A commit's worth below that.
+const CHECKPOINT_PAGES: i64 = 3_500;
 
 /// Holds the data directory: nobody else opens it while this lives.
 pub(crate) struct DirectoryLock(#[expect(dead_code)] File);
@@ -63,9 +66,7 @@ pub(crate) fn open(path: &Path, schema: &Schema) -> Result<Connection, StoreErro
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(sql)?;
-    connection
-        .busy_timeout(Duration::from_secs(5))
-        .map_err(sql)?;
+    connection.busy_timeout(BUSY).map_err(sql)?;
     connection.set_prepared_statement_cache_capacity(64);
     let version = version(&connection, path, schema)?;
     if version == 0 {
@@ -84,12 +85,15 @@ pub(crate) fn open(path: &Path, schema: &Schema) -> Result<Connection, StoreErro
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
              PRAGMA journal_size_limit = 8388608; PRAGMA cell_size_check = ON;
              PRAGMA wal_autocheckpoint = {};",
-            CHECKPOINT / page_size.max(512)
+            (CHECKPOINT / page_size.max(512)).min(CHECKPOINT_PAGES)
         ))
         .map_err(sql)?;
     migrate(&connection, schema, version).map_err(sql)?;
     let marker = marker(path);
     if marker.exists() {
+        // What is in the journal was read from memory, and may not be on the disk after an error of
+        // it: written into the file it is, or says so.
+        checkpoint(&connection).map_err(sql)?;
         examine(&connection, path)?;
         std::fs::remove_file(&marker).map_err(|e| StoreError::io(&marker, &e))?;
     }
@@ -187,9 +191,7 @@ pub(crate) fn reader(path: &Path) -> Result<Connection, StoreError> {
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )
     .map_err(sql)?;
-    connection
-        .busy_timeout(Duration::from_secs(5))
-        .map_err(sql)?;
+    connection.busy_timeout(BUSY).map_err(sql)?;
     // A reader's pages are of no use after the next commit: it needs few of them.
     connection
         .execute_batch(
@@ -203,19 +205,47 @@ pub(crate) fn reader(path: &Path) -> Result<Connection, StoreError> {
 /// above this many bytes new readers are turned to the file and those in the journal waited for.
 const JOURNAL: u64 = 16 << 20;
 
-/// Keeps the journal to a size. To be called after a commit, whose outcome it does not touch: what
-/// is wrong with the file the next commit will say.
-pub(crate) fn bound_journal(connection: &Connection, path: &Path) {
-    let journal = std::fs::metadata(suffixed(path, "-wal"));
-    if journal.map_or(0, |found| found.len()) <= JOURNAL {
-        return;
-    }
-    // Busy, when a reader does not end within the time limit, is an answer and no error.
-    let outcome = connection
-        .prepare_cached("PRAGMA wal_checkpoint(TRUNCATE)")
-        .and_then(|mut statement| statement.query_row([], |_| Ok(())));
-    if let Err(error) = outcome {
-        tracing::warn!(event = event::STORE, path = %path.display(), %error, "the journal could not be begun anew");
+/// How long those are waited for: commits wait meanwhile.
+const READERS: Duration = Duration::from_millis(200);
+/// How long a reader that did not end is left alone (a backup may take minutes).
+const LEFT_ALONE: Duration = Duration::from_secs(10);
+/// How long anything else is waited for that holds the file.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// The journal's pages go into the file and it begins anew; `false`: a reader did not let it.
+fn checkpoint(connection: &Connection) -> rusqlite::Result<bool> {
+    let mut statement = connection.prepare_cached("PRAGMA wal_checkpoint(TRUNCATE)")?;
+    let busy: i64 = statement.query_row([], |row| row.get(0))?;
+    Ok(busy == 0)
+}
+
+/// Keeps a file's journal to a size.
+#[derive(Debug, Default)]
+pub(crate) struct Journal {
+    not_before: Option<Instant>,
+}
+
+impl Journal {
+    /// To be called after a commit, whose outcome it does not touch: what is wrong with the file the
+    /// next commit will say.
+    pub(crate) fn bound(&mut self, connection: &Connection, path: &Path) {
+        if self.not_before.is_some_and(|at| Instant::now() < at) {
+            return;
+        }
+        let journal = std::fs::metadata(suffixed(path, "-wal"));
+        if journal.map_or(0, |found| found.len()) <= JOURNAL {
+            return;
+        }
+        let outcome = connection
+            .busy_timeout(READERS)
+            .and_then(|()| checkpoint(connection));
+        match outcome.and_then(|begun| connection.busy_timeout(BUSY).map(|()| begun)) {
+            Ok(true) => self.not_before = None,
+            Ok(false) => self.not_before = Some(Instant::now() + LEFT_ALONE),
+            Err(error) => {
+                tracing::warn!(event = event::STORE, path = %path.display(), %error, "the journal could not be begun anew");
+            }
+        }
     }
 }
 
@@ -274,11 +304,72 @@ mod tests {
             last = next;
             if round % 10 == 0 {
                 last.1.execute_batch("COMMIT").unwrap();
-                bound_journal(&writer, &path);
+                Journal::default().bound(&writer, &path);
                 last = begin(round);
             }
         }
         let size = journal.metadata().unwrap().len();
         assert!(size < JOURNAL + (11 << 20), "{size} bytes");
+    }
+
+    #[test]
+    fn a_reader_that_does_not_end_holds_up_one_commit_in_a_while() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("queue.db");
+        let writer = open(&path, &schema::QUEUE).unwrap();
+        writer
+            .execute_batch("CREATE TABLE filler(x); INSERT INTO filler VALUES (zeroblob(20000000))")
+            .unwrap();
+        let reader = reader(&path).unwrap();
+        let look = "BEGIN; SELECT count(*) FROM filler";
+        reader.execute_batch(look).unwrap();
+        let change = "UPDATE filler SET x = randomblob(20000000)";
+        writer.execute_batch(change).unwrap();
+        let mut journal = Journal::default();
+        journal.bound(&writer, &path);
+        let left_alone = journal.not_before;
+        assert!(left_alone.is_some(), "it was waited for");
+        for _ in 0..100 {
+            journal.bound(&writer, &path);
+        }
+        assert_eq!(journal.not_before, left_alone, "and not again at once");
+        reader.execute_batch("COMMIT").unwrap();
+        journal.not_before = Some(Instant::now());
+        journal.bound(&writer, &path);
+        let size = suffixed(&path, "-wal").metadata().unwrap().len();
+        assert_eq!((journal.not_before, size), (None, 0));
+    }
+
+    #[test]
+    fn the_index_of_the_journal_keeps_to_its_first_block() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("queue.db");
+        let writer = open(&path, &schema::QUEUE).unwrap();
+        writer
+            .execute_batch("CREATE TABLE filler(x); PRAGMA synchronous = OFF")
+            .unwrap();
+        for _ in 0..10_000 {
+            writer
+                .execute_batch("INSERT INTO filler VALUES (zeroblob(900))")
+                .unwrap();
+        }
+        let index = suffixed(&path, "-shm").metadata().unwrap().len();
+        assert_eq!(index, 32 << 10, "it grows with page 4,063 of the journal");
+    }
+
+    #[test]
+    fn after_an_error_of_the_disk_nothing_is_left_to_the_journal() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("queue.db");
+        let writer = open(&path, &schema::QUEUE).unwrap();
+        let space = crate::space::Space::new(dir.path(), u64::MAX, 0);
+        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC);
+        let failed = space.error(&path, &rusqlite::Error::SqliteFailure(code, None));
+        assert!(matches!(failed, StoreError::Io { .. }), "{failed}");
+        // Held on to: the last one that closes would empty the journal too.
+        let _again = open(&path, &schema::QUEUE).unwrap();
+        let journal = suffixed(&path, "-wal").metadata().unwrap().len();
+        assert_eq!(journal, 0);
+        drop(writer);
     }
 }

@@ -24,6 +24,7 @@ mod records;
 pub(crate) mod rows;
 pub(crate) mod spare;
 pub(crate) mod takers;
+mod waiting;
 
 /// How a row ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,6 +138,7 @@ impl Op {
                 .sum(),
             Self::Settle { ids, .. } | Self::Bury { ids, .. } => ids.len() * size_of::<MessageId>(),
             Self::PutWill(will) => will.message.cost(),
+            Self::PutSession(_) => size_of::<SessionRecord>(),
             Self::MarkSent { sent, .. } => sent.len() * size_of::<(MessageId, NonZeroU16)>(),
             _ => 0,
         };

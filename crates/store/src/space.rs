@@ -87,6 +87,13 @@ impl Space {
                 crate::file::suspect(path);
                 damaged
             }
+            failed @ StoreError::Io { .. } => {
+                // What the kernel could not write it may call clean all the same.
+                if error.sqlite_error_code() == Some(rusqlite::ErrorCode::SystemIoFailure) {
+                    crate::file::suspect(path);
+                }
+                failed
+            }
             other => other,
         }
     }

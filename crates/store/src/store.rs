@@ -8,7 +8,7 @@ use iotedge_model::{ClientId, DropReason, MessageId, Topic, UnixMillis};
 
 use crate::documents::engine::StateEngine;
 use crate::documents::{Documents, Overlay, StateFile};
-use crate::file::DirectoryLock;
+use crate::file::{DirectoryLock, Journal};
 use crate::queue::engine::QueueEngine;
 use crate::queue::memory::Memory;
 use crate::queue::mirror::{Mirror, signed};
@@ -80,6 +80,7 @@ impl Store {
             lag: options.lag,
             max_dead_bytes: options.max_bytes / DEAD_SHARE,
             full: false,
+            journal: Journal::default(),
             path: path.clone(),
         };
         let readers = Readers::new(&path, options.on_fatal.clone());
@@ -96,6 +97,7 @@ impl Store {
             overlay: overlay.clone(),
             space: space.clone(),
             full: false,
+            journal: Journal::default(),
         };
         let on_fatal = options.on_fatal.clone();
         let writer = Writer::start(&path, (options.linger, Duration::ZERO), on_fatal, engine)?;

@@ -537,3 +537,35 @@ fn messages_in_parcels_are_left_out_where_they_are_there_already() {
         std::thread::yield_now();
     }
 }
+
+#[test]
+fn what_comes_for_a_removed_taker_is_not_counted_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, opened) = open(dir.path());
+    let id = opened.next_message_id;
+    for late in 0..3 {
+        let taker = store.create_taker(TakerKind::Session, "s");
+        let rows: Vec<_> = (0..3)
+            .map(|n| {
+                let id = id + late * 3 + n;
+                (message(id, "a", "x"), vec![row(taker)])
+            })
+            .collect();
+        append(&store, &rows).unwrap();
+        let ids: Vec<_> = rows.iter().map(|(message, _)| message.id).collect();
+        store.remove_taker(taker, DropReason::SessionEnded, None);
+        match late {
+            0 => store.discard(taker, &ids, DropReason::TooLarge),
+            1 => store.acknowledge(taker, &ids),
+            _ => store.bury(taker, &ids, "refused", None),
+        }
+        commit(&store);
+    }
+    store.close();
+    let file = rusqlite::Connection::open(dir.path().join("queue.db")).unwrap();
+    let count = |sql| file.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    let of_nobody = "SELECT count(*) FROM drops WHERE taker NOT IN (SELECT id FROM takers)
+                     AND taker > 0";
+    assert_eq!(count(of_nobody), 0);
+    assert_eq!(count("SELECT count(*) FROM dead_letters"), 0);
+}

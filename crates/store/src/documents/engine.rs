@@ -22,6 +22,7 @@ pub(crate) struct StateEngine {
     pub(crate) overlay: Arc<Mutex<Overlay>>,
     pub(crate) space: Arc<Space>,
     pub(crate) full: bool,
+    pub(crate) journal: file::Journal,
 }
 
 impl StateEngine {
@@ -48,7 +49,7 @@ impl Engine for StateEngine {
             self.full = false;
             METRICS.committed_documents(u64::try_from(batch.len()).unwrap_or(u64::MAX));
             self.space.committed(&self.connection, &self.path);
-            file::bound_journal(&self.connection, &self.path);
+            self.journal.bound(&self.connection, &self.path);
             return Ok(());
         };
         let error = self.space.error(&self.path, &error);

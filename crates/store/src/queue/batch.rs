@@ -204,6 +204,10 @@ impl<'a> Batch<'a> {
 
     /// A row goes: out of this very transaction, or out of the file.
     pub(super) fn settle(&mut self, taker: TakerId, id: u64, how: Settled) -> Sql<()> {
+        if !self.known.contains(&taker) {
+            // It was removed, and its rows were counted then.
+            return Ok(());
+        }
         let bytes = match self.unstage(taker, id) {
             Some((message, _)) => Some(cost(&message)),
             None => self.delete_row(taker, id)?,

@@ -93,6 +93,10 @@ const KEPT: &str = "kind, taker, reason, died_at, bytes, taker_qos, taker_retain
 impl Batch<'_> {
     /// A row becomes a dead letter: out of this very transaction, or out of the file.
     pub(super) fn bury(&mut self, taker: TakerId, id: u64, burial: &Arc<Burial>) -> Sql<()> {
+        if !self.known.contains(&taker) {
+            // As in `settle`.
+            return Ok(());
+        }
         if let Some((message, row)) = self.unstage(taker, id) {
             self.write_dead(&message, &row, burial)?;
             self.count_settled(taker, cost(&message), burial.settled());

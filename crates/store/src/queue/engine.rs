@@ -14,6 +14,7 @@ use super::mirror::{Mirror, Tallies, signed};
 use super::parcel;
 use super::parcels;
 use super::spare;
+use super::waiting;
 use super::{Op, Settled};
 use crate::space::Space;
 use crate::writer::{Engine, Job, Waiting};
@@ -33,6 +34,7 @@ pub(crate) struct QueueEngine {
     pub(crate) lag: Duration,
     pub(crate) max_dead_bytes: u64,
     pub(crate) full: bool,
+    pub(crate) journal: file::Journal,
 }
 
 impl QueueEngine {
@@ -123,7 +125,7 @@ impl Engine for QueueEngine {
                 self.space.took(queued(batch));
                 self.full = false;
                 self.space.committed(&self.connection, &self.path);
-                file::bound_journal(&self.connection, &self.path);
+                self.journal.bound(&self.connection, &self.path);
                 Ok(())
             }
             Err(error) => {
@@ -138,6 +140,8 @@ impl Engine for QueueEngine {
     fn keeps(&self, job: &Job<Op>) -> bool {
         match job.op {
             Op::Append(_) | Op::Bury { .. } | Op::Revive { .. } => false,
+            // It is in memory as well, and every connection may bring one.
+            Op::PutWill(_) => false,
             Op::PutSession(_) | Op::PutSubscription { .. } => job.done.is_none(),
             _ => true,
         }
@@ -147,10 +151,11 @@ impl Engine for QueueEngine {
     fn undo(
         &mut self,
         given_up: &mut Vec<Job<Op>>,
-        _kept: &mut Vec<Job<Op>>,
+        kept: &mut Vec<Job<Op>>,
         _waiting: &Waiting<'_, Op>,
     ) {
         self.settle(given_up.iter(), &Tallies::new());
+        *kept = waiting::compact(std::mem::take(kept), &self.connection, &self.memory.known);
     }
 
     fn spare(&mut self, batch: &mut Vec<Job<Op>>) -> Vec<Job<Op>> {
@@ -345,6 +350,7 @@ mod tests {
                 lag: Duration::ZERO,
                 max_dead_bytes: 0,
                 full: false,
+                journal: file::Journal::default(),
             };
             let writer =
                 Writer::start(&path, (Duration::ZERO, Duration::ZERO), None, engine).unwrap();

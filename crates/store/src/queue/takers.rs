@@ -19,6 +19,10 @@ impl Batch<'_> {
         self.connection
             .prepare_cached("INSERT INTO takers(id, kind, name) VALUES (?1, ?2, ?3)")?
             .execute(params![signed(id.0), kind.as_str(), name])?;
+        // Earlier versions left some of removed takers, whose numbers are given again.
+        self.connection
+            .prepare_cached("DELETE FROM drops WHERE taker = ?1")?
+            .execute([signed(id.0)])?;
         if kind != TakerKind::Session {
             self.connection
                 .prepare_cached("INSERT OR REPLACE INTO meta(name, value) VALUES (?1, ?2)")?

@@ -35,6 +35,7 @@ fn bench(linger: Duration) -> Bench {
         overlay: overlay.clone(),
         space: space.clone(),
         full: false,
+        journal: file::Journal::default(),
     };
     let file = StateFile {
         writer: Writer::start(&path, (linger, Duration::ZERO), None, engine).unwrap(),
