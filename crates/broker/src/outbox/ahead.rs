@@ -1,7 +1,8 @@
 //! Fresh messages of a route that pass what has waited.
 //!
 //! The queue is read in order as ever, and looked into a second time behind the newest message that
-//! waited when the link came up (the border). What is taken there is in flight like everything
+//! waited when the link came up (the border): the newest that the store can show, so that all topics
+//! that wait before it are known when it has been read up to there. What is taken there is in flight like everything
 //! else, so that the one who reads in order passes over it; when he comes to the border the lanes
 //! are one again, and if messages wait still, there is a new border.
 
@@ -11,6 +12,8 @@ use std::hash::{BuildHasher, RandomState};
 use iotedge_model::{MessageId, Topic};
 use iotedge_ports::{FreshOrder, FreshRule};
 use iotedge_store::{Store, TakerId};
+
+use super::feed::Behind;
 
 /// Rows whose topics are looked at during one drain.
 const SCAN_ROWS: usize = 2048;
@@ -66,6 +69,7 @@ impl Topics {
             }
         }
         let last = rows.last().map(|row| row.message.id);
+        // Everything up to the border is settled: what cannot be read now never will be.
         self.complete = last.is_none_or(|last| last >= border);
         self.scanned = last.or(self.scanned);
         if self.hashes.len() > MOST_TOPICS {
@@ -103,21 +107,24 @@ impl Ahead {
     pub(crate) fn portion(
         &mut self,
         messages: usize,
-        behind: Option<Option<MessageId>>,
+        behind: Option<Behind>,
         newest: MessageId,
         (store, taker): (&Store, TakerId),
     ) -> Option<(usize, MessageId)> {
-        let Some(read) = behind else {
+        let is_ahead = |behind: &Behind, id| behind.read.is_none_or(|read| read < id);
+        let Some(behind) = behind.filter(|behind| is_ahead(behind, behind.settled)) else {
+            // Nothing is known to wait.
             self.border = None;
             return None;
         };
         let border = match self.border {
-            Some(border) if read.is_none_or(|read| read < border) => border,
+            Some(border) if is_ahead(&behind, border) => border,
             _ => {
-                self.border = Some(newest);
-                self.cursor = newest;
+                // What is on its way to the disk is behind it: the store shows none of that yet.
+                self.border = Some(behind.settled);
+                self.cursor = behind.settled;
                 self.topics = Topics::default();
-                newest
+                behind.settled
             }
         };
         if self.rule.order == FreshOrder::Topic && !self.topics.scan(store, taker, border) {

@@ -263,6 +263,7 @@ impl Feed {
         let joined = state.joined;
         let rows = state.rows();
         rows.pending = rows.pending.saturating_sub(1);
+        rows.settled = rows.settled.max(Some(id));
         if joined.is_some_and(|joined| id <= joined) {
             rows.behind = rows.behind.saturating_sub(1);
         }
@@ -286,11 +287,19 @@ impl Feed {
         }
     }
 
-    /// How far the consumer has read in the store; `None` when it has everything that is committed.
-    pub(crate) fn behind(&self) -> Option<Option<MessageId>> {
+    /// Where a consumer that reads the store stands; `None` for one that has everything that is
+    /// committed.
+    pub(crate) fn behind(&self) -> Option<Behind> {
         let mut state = self.lock();
-        let behind = !state.caught_up && state.joined.is_none();
-        behind.then(|| state.rows().cursor)
+        if state.caught_up || state.joined.is_some() {
+            return None;
+        }
+        let before = MessageId(self.env.first_id.0.saturating_sub(1));
+        let rows = state.rows();
+        Some(Behind {
+            read: rows.cursor,
+            settled: rows.settled.unwrap_or(before),
+        })
     }
 
     /// Takes up to `limit`, at most `kept` of them with an acknowledgement to come. `None` when the
@@ -525,6 +534,16 @@ impl Pressure for Feed {
             state.given_up = true;
         }
     }
+}
+
+/// How far a queue was read in the store, and how far it can be.
+#[derive(Clone, Copy)]
+pub(crate) struct Behind {
+    /// The last row that was read.
+    pub(crate) read: Option<MessageId>,
+    /// All rows up to this one can be read, or are gone for good. Of those behind it the store may
+    /// show none yet.
+    pub(crate) settled: MessageId,
 }
 
 struct Taking {

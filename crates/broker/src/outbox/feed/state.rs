@@ -53,6 +53,8 @@ pub(super) struct Rows {
     pub(super) behind: u32,
     /// Rows handed to the store ever.
     pub(super) appended: u64,
+    /// The last that the store is done with: it and all before it are on disk, or gone.
+    pub(super) settled: Option<MessageId>,
     /// The last of them.
     pub(super) last: Option<MessageId>,
     /// The newest id that was ever taken out.
