@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use iotedge_broker::{Broker, Limits};
 use iotedge_model::{Message, QoS, TopicFilter};
 use iotedge_ports::{
-    BrokerPort, ConnectionId, EndKind, Failure, Outgoing, Part, PubRecOutcome, Publication,
-    PublishOutcome, Service,
+    AttachRoute, BrokerPort, ConnectionId, DrainLimit, EndKind, Failure, OnFull, Outgoing, Part,
+    PubRecOutcome, Publication, PublishOutcome, RouteRules, Service,
 };
 use support::*;
 
@@ -365,6 +365,40 @@ fn a_packet_id_is_kept_behind_the_effects_of_services_and_nobody_gets_the_messag
     let copy = House::open(&backup, Limits::default());
     let publisher = copy.client("p").persistent().connect();
     assert_eq!(publisher.connected.unreleased, [], "not before the service");
+}
+
+#[test]
+fn what_a_route_has_admitted_has_its_place_though_others_come_before_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let house = House::open(dir.path(), Limits::default());
+    let slow = Arc::new(Slow::default());
+    let filters = [TopicFilter::new("t").unwrap()];
+    house.broker.attach_service(&filters, slow.clone());
+    let route = house.broker.attach_route(AttachRoute {
+        name: "cloud/out".into(),
+        filters: vec![TopicFilter::new("+").unwrap()],
+        qos: QoS::AtLeastOnce,
+        upstream: "cloud".into(),
+        max_bytes: 1 << 20,
+        max_messages: 1,
+        on_full: OnFull::Reject,
+        rules: RouteRules::default(),
+        wake: Arc::new(Ears::default()),
+    });
+    let publisher = house.client("p").persistent().connect();
+    let (outcome, ears) = publisher.send_only(1, "t", "waits for the service");
+    assert_eq!(outcome, PublishOutcome::Pending);
+    house.publish("u", "fills the queue", QoS::AtLeastOnce);
+    slow.take().1.finish(Ok(()));
+    ears.wait("PUBREC", |h| h.acked == [(1, Ok(()))]);
+    let mut out = Vec::new();
+    let limit = DrainLimit {
+        messages: 10,
+        bytes: 1 << 20,
+    };
+    route.drain(limit, &mut out);
+    let texts: Vec<_> = out.iter().map(|d| d.message.payload.as_ref()).collect();
+    assert_eq!(texts, [&b"fills the queue"[..], b"waits for the service"]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use iotedge_model::{DropReason, Message, TopicFilter};
 use iotedge_ports::{AttachRoute, Mailbox};
 use iotedge_store::{Append, Done, TakerKind};
 
-use super::route::{WHOLE, give_to_route, takes};
+use super::route::{WHOLE, admit_route, count_drop, give_to_route, takes};
 use crate::Shared;
 use crate::core::Core;
 use crate::outbox::{RouteBox, RouteLimits};
@@ -50,6 +50,10 @@ impl Shared {
                 continue;
             }
             if !topics.insert(message.topic.clone()) {
+                continue;
+            }
+            if admit_route(route, &message).is_err() {
+                count_drop(route, DropReason::QueueFull);
                 continue;
             }
             let id = core.next_message();

@@ -61,6 +61,14 @@ fn is_full(route: &RouteBox, cost: u64) -> bool {
     route.is_full(cost)
 }
 
+/// A message for a route has no place there.
+pub(super) fn count_drop(route: &RouteBox, reason: DropReason) {
+    METRICS.dropped(reason, 1);
+    let store = &route.feed.env.store;
+    store.count_drop(route.taker, reason, 1);
+}
+
+/// Gives a route a message that was admitted ([`admit_route`]).
 pub(super) fn give_to_route(
     route: &Arc<RouteBox>,
     grant: &Grant,
@@ -71,13 +79,13 @@ pub(super) fn give_to_route(
 ) {
     let store = &route.feed.env.store;
     let cost = message.cost() as u64;
-    if is_full(route, cost) {
-        // `reject` comes here with QoS 0 only.
+    // What `reject` has admitted is kept: the others that were admitted with it, or while it waited
+    // for services, may have filled the queue.
+    let admitted = route.on_full == OnFull::Reject && message.qos > QoS::AtMostOnce;
+    if !admitted && is_full(route, cost) {
         let made_room = route.on_full == OnFull::DropOldest && route.make_room(cost);
         if !made_room {
-            METRICS.dropped(DropReason::QueueFull, 1);
-            store.count_drop(route.taker, DropReason::QueueFull, 1);
-            return;
+            return count_drop(route, DropReason::QueueFull);
         }
     }
     let shed = match message.qos {
@@ -85,9 +93,7 @@ pub(super) fn give_to_route(
         QoS::AtLeastOnce | QoS::ExactlyOnce => !has_place(route, cost),
     };
     if shed {
-        METRICS.dropped(DropReason::StoreFull, 1);
-        store.count_drop(route.taker, DropReason::StoreFull, 1);
-        return;
+        return count_drop(route, DropReason::StoreFull);
     }
     let published = match route.rules.raise_qos {
         true => message.qos.max(QoS::AtLeastOnce),
