@@ -139,6 +139,7 @@ impl Core {
             max_bytes: limits.outbox_bytes,
             first_id: MessageId(opened.next_message_id),
             shares: Shares::default(),
+            unread: Arc::default(),
         });
         let mut core = Self {
             sessions: Sessions::default(),

@@ -19,6 +19,7 @@
 mod queue;
 mod registry;
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use iotedge_model::{DropReason, Message, MessageId, QoS, SubscriptionIds};
@@ -394,7 +395,9 @@ impl Group {
                     filter = %self.text,
                     "a shared subscription's queue could not be read; its messages stay there"
                 );
-                queue.end(&reading, true);
+                // The tick has its members look again.
+                queue.fail();
+                self.env.unread.store(true, Ordering::Relaxed);
                 return false;
             };
             let (before, found_nothing) = (out.len(), rows.is_empty());

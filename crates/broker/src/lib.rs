@@ -175,12 +175,14 @@ impl Broker {
         }
     }
 
-    /// Ends sessions, retained messages and what waits for routes whose time is over, and publishes the broker's counters
-    /// when it is time. Call about once a second.
+    /// Ends sessions, retained messages and what waits for routes whose time is over, has queues that
+    /// could not be read looked at again, and publishes the broker's counters when it is time. Call
+    /// about once a second.
     pub fn tick(&self) {
         self.0.expire_retained();
         self.0.expire_sessions();
         self.0.expire_routed();
+        self.0.look_again();
         self.0.publish_counters();
     }
 

@@ -307,6 +307,31 @@ fn the_order_of_a_topic_holds_where_its_first_message_is_not_committed_yet() {
 }
 
 #[test]
+fn a_queue_that_could_not_be_read_is_looked_at_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let ears = Arc::new(Ears::default());
+    let wake = ears.clone();
+    let route = Route::with(dir.path(), move |route| route.wake = wake);
+    let client = route.house.client("c").persistent().connect();
+    client.subscribe("up/#", QoS::AtLeastOnce);
+    drop(client);
+    route.publish("up/a", "waits");
+    // No reader can open it any more.
+    let (file, away) = (dir.path().join("queue.db"), dir.path().join("away.db"));
+    std::fs::rename(&file, &away).unwrap();
+    let client = route.house.client("c").persistent().connect();
+    assert!(route.drain(10).is_empty());
+    assert!(client.drain().is_empty());
+    let (route_woken, client_woken) = (ears.heard().wakes, client.ears.heard().wakes);
+    std::fs::rename(&away, &file).unwrap();
+    route.house.broker.tick();
+    assert!(ears.heard().wakes > route_woken, "the route");
+    assert!(client.ears.heard().wakes > client_woken, "the session");
+    assert_eq!(texts(&route.drain(10)), ["waits"]);
+    assert_eq!(payloads(&client.drain()), ["waits"]);
+}
+
+#[test]
 fn retained_messages_wait_for_a_route_that_wants_them() {
     let dir = tempfile::tempdir().unwrap();
     let house = House::open(dir.path(), Limits::default());

@@ -125,6 +125,16 @@ impl Queue {
         (more, std::mem::take(&mut self.missed) && more)
     }
 
+    /// The read has failed: nothing is known of what there is.
+    pub(super) fn fail(&mut self) {
+        self.reading = false;
+        self.missed = false;
+        self.settled.clear();
+        if let Some(id) = self.rewound.take() {
+            self.rewind(id);
+        }
+    }
+
     /// A member gets a row; `true` when it may have seen it before.
     pub(super) fn claim(&mut self, id: MessageId, session: Option<TakerId>) -> bool {
         self.out.insert(id);
@@ -224,6 +234,15 @@ mod tests {
         queue.settled(MessageId(2));
         assert_eq!(fresh(&mut queue, &[1, 2, 3]), [1, 3]);
         queue.end(&reading, false);
+    }
+
+    #[test]
+    fn a_read_that_fails_says_nothing_of_what_there_is() {
+        let mut queue = behind();
+        queue.begin(MANY).unwrap();
+        queue.fail();
+        assert!(!queue.caught_up);
+        assert_eq!(queue.begin(MANY).unwrap().after, None);
     }
 
     #[test]

@@ -36,10 +36,15 @@ impl Outboxes {
                 max_bytes: IN_MEMORY_BYTES,
                 first_id: env.first_id,
                 shares: Shares::default(),
+                unread: env.unread.clone(),
             }),
             all: Vec::new(),
             names: HashMap::new(),
         }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<RouteBox>> {
+        self.all.iter().flatten()
     }
 
     fn get(&self, id: OutboxId) -> Option<&Arc<RouteBox>> {
@@ -58,7 +63,7 @@ impl Core {
 
     /// The queue of a taker.
     fn queue_of(&self, taker: TakerId) -> Option<&Arc<RouteBox>> {
-        let mut queues = self.outboxes.all.iter().flatten().chain(&self.routes);
+        let mut queues = self.outboxes.iter().chain(&self.routes);
         queues.find(|queue| queue.taker == taker)
     }
 }

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::num::NonZeroU16;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use iotedge_model::{DropReason, MessageId, QoS};
 use iotedge_mqtt::PubRec;
@@ -143,6 +144,7 @@ impl Attached {
                     %error,
                     "what a session had in flight could not be read; it waits"
                 );
+                env.unread.store(true, Ordering::Relaxed);
                 false
             }
         }

@@ -3,6 +3,7 @@
 mod state;
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use iotedge_model::{DropReason, Message, MessageId, QoS, SubscriptionIds};
@@ -23,6 +24,9 @@ pub(crate) struct Env {
     /// The first id that this process gives: what is older may have been sent before.
     pub(crate) first_id: MessageId,
     pub(crate) shares: Shares,
+    /// A queue could not be read; the next tick has all of them looked at again. Shared by all
+    /// queues of the broker.
+    pub(crate) unread: Arc<AtomicBool>,
 }
 
 /// What became of a delivery handed to a queue.
@@ -351,7 +355,9 @@ impl Feed {
             }
             let Ok(rows) = rows else {
                 state.rows().dropped = None;
+                // The tick wakes.
                 state.woken = false;
+                self.env.unread.store(true, Ordering::Relaxed);
                 return Some(DrainState::Empty);
             };
             // It may have been left while the store was read.

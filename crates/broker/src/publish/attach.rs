@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use iotedge_model::{DropReason, Message, TopicFilter};
 use iotedge_ports::{AttachRoute, Mailbox};
@@ -72,6 +73,18 @@ impl Shared {
                 .append(vec![Append::new(message, rows, None)], Some(done));
             route.feed.appended();
         }
+    }
+
+    /// Wakes all consumers when a queue could not be read: none of them knows what it has missed.
+    pub(crate) fn look_again(&self) {
+        let core = self.lock();
+        if !core.env.unread.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        let routes = core.routes.iter().chain(core.outboxes.iter());
+        routes.for_each(|queue| queue.feed.rouse());
+        let sessions = core.sessions.iter();
+        sessions.for_each(|session| session.mailbox.feed.rouse());
     }
 
     /// Drops what has waited too long for its route.

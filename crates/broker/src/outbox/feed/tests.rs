@@ -56,6 +56,7 @@ fn nothing_comes_out_before_the_store_has_its_row() {
         max_bytes: 1 << 20,
         first_id: MessageId(opened.next_message_id),
         shares: Shares::default(),
+        unread: Arc::default(),
     };
     let feed = Feed::new(Arc::new(env), Some(taker), true);
     let wakes = Arc::new(Wakes::default());
@@ -107,6 +108,7 @@ fn a_consumer_catches_up_with_a_stream_that_does_not_pause() {
         max_bytes: 1 << 20,
         first_id: MessageId(opened.next_message_id),
         shares: Shares::default(),
+        unread: Arc::default(),
     };
     let feed = Feed::new(Arc::new(env), Some(taker), false);
     let epoch = feed.attach(Arc::new(Wakes::default()));
