@@ -235,6 +235,40 @@ fn a_lost_connection_with_only_fresh_ones_in_flight_forgets_nothing_that_waits()
 }
 
 #[test]
+fn what_was_given_out_before_the_connection_was_lost_says_so_in_both_lanes() {
+    let dir = tempfile::tempdir().unwrap();
+    let route = Route::fresh(dir.path(), 50, FreshOrder::Lane);
+    for n in 0..20 {
+        route.publish("up/a", &format!("old {n}"));
+    }
+    let mut sent = route.drain(2);
+    for n in 0..4 {
+        route.publish("up/a", &format!("new {n}"));
+    }
+    sent.extend(route.drain(4));
+    assert!(sent.iter().all(|d| !d.dup));
+    let sent = texts(&sent);
+    assert!(sent.contains(&"new 1".into()), "{sent:?}");
+    route.mailbox.rewind();
+    let mut again = Vec::new();
+    while again.len() < 24 {
+        again.extend(route.drain(5));
+    }
+    for delivery in &again {
+        let text = texts(std::slice::from_ref(delivery)).remove(0);
+        assert_eq!(delivery.dup, sent.contains(&text), "{text}");
+    }
+    // What another process has sent nobody knows.
+    let Route { house, mailbox } = route;
+    drop(mailbox);
+    house.close();
+    let route = Route::fresh(dir.path(), 50, FreshOrder::Lane);
+    let all = route.drain(100);
+    assert_eq!(all.len(), 24);
+    assert!(all.iter().all(|d| !d.dup));
+}
+
+#[test]
 fn the_order_of_a_topic_holds_while_others_pass() {
     let dir = tempfile::tempdir().unwrap();
     let route = Route::fresh(dir.path(), 80, FreshOrder::Topic);

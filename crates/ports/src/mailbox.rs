@@ -192,7 +192,8 @@ pub trait Mailbox: Send + Sync {
     fn bury(&self, deliveries: &[Delivery], reason: &str);
 
     /// Starts again at the oldest row that is not acknowledged. What was drained and
-    /// not acknowledged comes out again, in order, marked `dup`.
+    /// not acknowledged comes out again, in order, marked `dup`. What an earlier process has drained
+    /// is not marked: nobody knows how far it came.
     fn rewind(&self);
 
     /// The sink is told when what was acknowledged, discarded and buried before is on disk: after

@@ -1,15 +1,15 @@
 //! How long messages have waited while the daemon ran, for when the wall clock says nothing
 //! (decision 3). One mark now and then instead of one a message.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use iotedge_model::{Message, MessageId, Now};
 
-/// Marks kept at most: when there are more, every second one goes, and ages get coarser.
-const MOST: usize = 256;
-/// Milliseconds between marks at first.
+/// Milliseconds between marks at least.
 const SPACING: u64 = 1000;
+/// Marks of a time long ago may be further apart: one part in so many of how long ago it is. So 200
+/// of them cover months, and nothing lives longer than it may by more than that part of its life.
+const PART: u64 = 8;
 
 /// All messages up to `id` were there at `mono`.
 #[derive(Clone, Copy)]
@@ -20,37 +20,49 @@ struct Mark {
 
 /// When which messages were there at the latest.
 pub(crate) struct Ages {
-    marks: VecDeque<Mark>,
-    spacing: u64,
+    marks: Vec<Mark>,
 }
 
 impl Ages {
     /// `newest`: the last message of an earlier process.
     pub(crate) fn new(now: &Now, newest: MessageId) -> Self {
         Self {
-            marks: VecDeque::from([Mark {
+            marks: vec![Mark {
                 mono: now.mono,
                 id: newest,
-            }]),
-            spacing: SPACING,
+            }],
         }
     }
 
-    /// A message is queued; ids grow.
-    pub(crate) fn queued(&mut self, id: MessageId, now: &Now) {
-        let due = |last: &Mark| now.mono >= last.mono.saturating_add(self.spacing);
-        if !self.marks.back().is_none_or(due) {
+    /// All messages up to `id` are there. To be called now and then, not only when one comes.
+    pub(crate) fn seen(&mut self, id: MessageId, now: &Now) {
+        let Some(last) = self.marks.last() else {
+            return;
+        };
+        if id <= last.id || now.mono < last.mono.saturating_add(SPACING) {
             return;
         }
-        self.marks.push_back(Mark { mono: now.mono, id });
-        if self.marks.len() > MOST {
-            let mut at = 0;
-            self.marks.retain(|_| {
-                at += 1;
-                at % 2 == 1
-            });
-            self.spacing = self.spacing.saturating_mul(2);
+        self.marks.push(Mark { mono: now.mono, id });
+        self.thin(now);
+    }
+
+    /// Lets go of marks between others that are near enough. The mark behind it then stands for its
+    /// messages too: they are taken for younger than they are, by no more than the gap before it.
+    fn thin(&mut self, now: &Now) {
+        let mut kept: Vec<Mark> = Vec::with_capacity(self.marks.len());
+        for (at, mark) in self.marks.iter().enumerate() {
+            let goes = match (kept.last(), self.marks.get(at + 1)) {
+                (Some(before), Some(next)) => {
+                    let age = now.mono.saturating_sub(next.mono);
+                    next.mono.saturating_sub(before.mono) <= age / PART
+                }
+                _ => false,
+            };
+            if !goes {
+                kept.push(*mark);
+            }
         }
+        self.marks = kept;
     }
 
     /// How long the daemon has certainly run since this message came, in milliseconds.
@@ -118,19 +130,40 @@ mod tests {
     #[test]
     fn without_a_clock_a_message_lives_no_shorter_than_it_may_and_not_much_longer() {
         let mut ages = Ages::new(&at(0, false), MessageId(0));
-        for id in 1..=100_000 {
-            ages.queued(MessageId(id), &at(id * 100, false));
+        for id in 1..=1_000_000 {
+            ages.seen(MessageId(id), &at(id * 100, false));
         }
-        assert!(ages.marks.len() <= MOST);
-        let end = 100_000 * 100;
-        let life = Some(Duration::from_secs(3_000));
-        for id in (1..=100_000u64).step_by(97) {
-            let came = at(id * 100, false);
-            let over = ages.is_over(&message(id, &came), life, &at(end, false));
-            let age = end - came.mono;
-            assert!(!over || age >= 3_000_000, "{id} ended after {age} ms");
-            assert!(over || age < 3_000_000 + 2 * ages.spacing, "{id} lives");
+        assert!(ages.marks.len() < 200, "{} marks", ages.marks.len());
+        let end = 1_000_000 * 100;
+        for seconds in [10, 300, 3_000, 70_000] {
+            let life = Some(Duration::from_secs(seconds));
+            let millis = seconds * 1000;
+            for id in (1..=1_000_000u64).step_by(97) {
+                let came = at(id * 100, false);
+                let over = ages.is_over(&message(id, &came), life, &at(end, false));
+                let age = end - came.mono;
+                assert!(!over || age >= millis, "{id} ended after {age} ms");
+                let latest = millis + millis / PART + 2 * SPACING;
+                assert!(
+                    over || age < latest,
+                    "{id} lives after {age} ms of {millis}"
+                );
+            }
         }
+    }
+
+    #[test]
+    fn the_last_message_ends_too_though_no_other_comes() {
+        let mut ages = Ages::new(&at(0, false), MessageId(0));
+        ages.seen(MessageId(1), &at(5_000, false));
+        let came = at(5_500, false);
+        ages.seen(MessageId(2), &came);
+        // Nothing comes any more; somebody looks once a second.
+        ages.seen(MessageId(2), &at(6_500, false));
+        ages.seen(MessageId(2), &at(7_500, false));
+        let last = message(2, &came);
+        assert!(!ages.is_over(&last, TTL, &at(15_400, false)));
+        assert!(ages.is_over(&last, TTL, &at(16_500, false)));
     }
 
     #[test]

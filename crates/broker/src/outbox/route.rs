@@ -39,6 +39,8 @@ pub(crate) struct RouteBox {
 struct InFlight {
     /// Drained and not acknowledged.
     out: BTreeSet<MessageId>,
+    /// Given out before a [`Mailbox::rewind`] of this process, and not again since.
+    again: BTreeSet<MessageId>,
     ahead: Option<Ahead>,
 }
 
@@ -46,8 +48,11 @@ struct InFlight {
 const ROOM_ROWS: usize = 64;
 /// Their bytes.
 const ROOM_BYTES: usize = 1 << 20;
-/// How often one drain looks for fresh messages among those that stay behind their own topic.
+/// How often one drain looks for fresh messages among those that stay behind their own topic, and in
+/// order for messages among those that are in flight or over.
 const LOOKS: usize = 8;
+/// Messages remembered that were given out before. Of more the oldest pass for new.
+const MOST_AGAIN: usize = 65_536;
 
 /// A route's limits.
 pub(crate) struct RouteLimits {
@@ -74,6 +79,7 @@ impl RouteBox {
         let ages = Ages::new(&env.clock.now(), newest);
         let state = InFlight {
             out: BTreeSet::new(),
+            again: BTreeSet::new(),
             ahead: limits.rules.fresh.map(Ahead::new),
         };
         Self {
@@ -100,7 +106,7 @@ impl RouteBox {
     /// A message is about to be queued, under the broker's lock.
     pub(crate) fn queued(&self, id: MessageId) {
         self.newest.store(id.0, Ordering::Relaxed);
-        self.ages().queued(id, &self.feed.env.clock.now());
+        self.ages().seen(id, &self.feed.env.clock.now());
     }
 
     fn ages(&self) -> MutexGuard<'_, Ages> {
@@ -190,13 +196,17 @@ impl RouteBox {
         store.discard_sized(self.taker, ids, reason, bytes);
     }
 
-    /// Drops the oldest rows that have outlived the route's time, whether the link is up or not.
+    /// Drops the oldest rows that have outlived the route's time, whether the link is up or not. To be
+    /// called about once a second, so that the newest age too.
     pub(crate) fn expire(&self) {
         let store = &self.feed.env.store;
+        let now = self.feed.env.clock.now();
+        // For messages with an expiry of their own as well.
+        let newest = MessageId(self.newest.load(Ordering::Relaxed));
+        self.ages().seen(newest, &now);
         if self.rules.ttl.is_none() || self.depth().rows == 0 {
             return;
         }
-        let now = self.feed.env.clock.now();
         let state = self.state();
         let (mut after, mut rows) = (None, 1);
         loop {
@@ -263,7 +273,8 @@ impl RouteBox {
             after = last.message.id;
             for row in rows {
                 let message = &row.message;
-                if !ahead.passes(message.id, &message.topic) {
+                let passes = ahead.passes(message.id, &message.topic);
+                if !passes || state.out.contains(&message.id) {
                     continue;
                 }
                 if self.is_over(message, now) {
@@ -277,7 +288,7 @@ impl RouteBox {
                 out.push(Delivery {
                     qos: row.qos,
                     retain: row.retain,
-                    dup: false,
+                    dup: state.again.remove(&message.id),
                     durable: true,
                     share: None,
                     identifiers: row.identifiers,
@@ -324,15 +335,24 @@ impl Mailbox for RouteBox {
         if limit.messages == 0 || limit.bytes == 0 {
             return DrainState::More;
         }
-        let mut taken = Vec::new();
-        let left = self.feed.take(epoch, limit, limit.messages, &mut taken);
-        for taken in taken {
-            taken.each(|delivery| {
-                if self.is_due(&state, &delivery.message, &now) {
-                    state.out.insert(delivery.message.id);
-                    out.push(delivery);
-                }
-            });
+        let before = out.len();
+        let mut left = None;
+        for _ in 0..LOOKS {
+            let mut taken = Vec::new();
+            left = self.feed.take(epoch, limit, limit.messages, &mut taken);
+            for taken in taken {
+                taken.each(|mut delivery| {
+                    if self.is_due(&state, &delivery.message, &now) {
+                        let id = delivery.message.id;
+                        delivery.dup = state.again.remove(&id);
+                        state.out.insert(id);
+                        out.push(delivery);
+                    }
+                });
+            }
+            if out.len() > before || left != Some(DrainState::More) {
+                break;
+            }
         }
         left.unwrap_or(DrainState::Empty)
     }
@@ -367,7 +387,11 @@ impl Mailbox for RouteBox {
         if let Some(first) = state.out.first() {
             feed.rewind_at_most_to(*first);
         }
-        state.out.clear();
+        let out = std::mem::take(&mut state.out);
+        state.again.extend(out);
+        while state.again.len() > MOST_AGAIN {
+            state.again.pop_first();
+        }
         if let Some(ahead) = &mut state.ahead {
             ahead.rewind();
         }

@@ -90,7 +90,14 @@ impl Shared {
     /// Drops what has waited too long for its route.
     pub(crate) fn expire_routed(&self) {
         // Not under the lock: it reads the store.
-        let routes = self.lock().routes.clone();
-        routes.iter().for_each(|route| route.expire());
+        let queues: Vec<_> = {
+            let core = self.lock();
+            core.routes
+                .iter()
+                .chain(core.outboxes.iter())
+                .cloned()
+                .collect()
+        };
+        queues.iter().for_each(|queue| queue.expire());
     }
 }
