@@ -218,7 +218,7 @@ impl House {
         let fatal = Arc::new(Fatal::default());
         let (store, mut opened) = store::open(&config, &fatal)?;
         let registers = Registers::open(&config, &store)?;
-        let gateway_id = name::gateway_id(&store).map_err(problem)?;
+        let gateway_id = name::gateway_id(&store, &config.data_dir).map_err(problem)?;
         let limits = convert::broker_limits(&config, &gateway_id);
         let broker = Broker::new(store.clone(), &mut opened, registers.clock.clone(), limits);
         let port: Arc<dyn BrokerPort> = Arc::new(broker.clone());
