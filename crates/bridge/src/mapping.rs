@@ -102,6 +102,15 @@ impl Template {
         &self.text
     }
 
+    /// The last level of the topic that it cannot do without.
+    pub fn highest_level(&self) -> Option<usize> {
+        let levels = self.parts.iter().filter_map(|part| match part {
+            Part::Level(n) => Some(*n),
+            _ => None,
+        });
+        levels.max()
+    }
+
     /// Fills it.
     ///
     /// # Errors

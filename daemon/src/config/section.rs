@@ -106,6 +106,18 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// Keys that belong here, whatever they hold: there is nothing to read them by.
+    pub(super) fn known<'k>(&self, keys: impl Iterator<Item = &'k &'static str>) {
+        self.asked.borrow_mut().extend(keys.copied());
+    }
+
+    /// A known key that is in the wrong place here.
+    pub(super) fn misplaced(&self, key: &'static str, reason: &str) {
+        if self.node(key).is_some() {
+            self.wrong(key, reason);
+        }
+    }
+
     /// Whether the key holds a list.
     pub(super) fn is_list(&self, key: &'static str) -> bool {
         matches!(self.node(key).map(|n| &n.value), Some(Value::List(_)))
@@ -327,6 +339,17 @@ impl<'a> Section<'a> {
             }
         }
         (self.certificates("certificate"), self.private_key("key"))
+    }
+
+    /// The path of a file that holds a password and nothing else.
+    pub(super) fn secret_file(&self, key: &'static str) -> Option<PathBuf> {
+        self.pem_file(key, |text| {
+            match text.trim_end_matches(['\r', '\n']).len() {
+                0 => Err("is empty: it has to hold the password".into()),
+                1..=65_535 => Ok(()),
+                _ => Err("a password has at most 65535 bytes".into()),
+            }
+        })
     }
 
     /// The path of a file with an argon2 hash.

@@ -63,7 +63,7 @@ fn root_table(file: &Path, root: &Section<'_>) -> Option<Config> {
     let rules = rules::read(&rules_section, data_dir.as_deref());
     rules_section.finish();
     let log = log(root.table("log"));
-    let upstreams = upstream::read(root, &gateway);
+    let upstreams = upstream::read(root, &gateway, &broker);
     let serial = devices::read(root);
     let users = match &data_dir {
         Some(data_dir) => principals::users(root, &policies_dir, data_dir),

@@ -7,6 +7,7 @@ use super::*;
 mod limits;
 mod mistakes;
 mod nonsense;
+mod upstreams;
 
 const GOOD: &str = r#"
 data_dir = "data"

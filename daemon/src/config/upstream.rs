@@ -1,5 +1,6 @@
 //! `[[upstream]]`.
 
+mod identity;
 mod shadows;
 
 use std::collections::BTreeMap;
@@ -12,7 +13,7 @@ use iotedge_bridge::{Direction, KINDS, Kind, Proxy, TimeWindow, Version};
 use iotedge_model::ClientId;
 
 use super::section::Section;
-use super::{GatewayConfig, Place};
+use super::{BrokerConfig, GatewayConfig, Place};
 use route::routes;
 
 mod route;
@@ -24,6 +25,8 @@ pub use shadows::ShadowsConfig;
 /// `[[upstream]]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UpstreamConfig {
+    /// Where it stands.
+    pub place: Option<Place>,
     /// Its name; queues live under it.
     pub name: String,
     /// Where it is.
@@ -104,11 +107,15 @@ impl fmt::Display for UpstreamUrl {
     }
 }
 
-pub(super) fn read(root: &Section<'_>, gateway: &GatewayConfig) -> Vec<UpstreamConfig> {
+pub(super) fn read(
+    root: &Section<'_>,
+    gateway: &GatewayConfig,
+    broker: &BrokerConfig,
+) -> Vec<UpstreamConfig> {
     let mut names: BTreeMap<String, Place> = BTreeMap::new();
-    let mut upstreams = Vec::new();
+    let mut upstreams: Vec<UpstreamConfig> = Vec::new();
     for section in root.tables("upstream") {
-        let read = upstream(&section, gateway);
+        let read = upstream(&section, gateway, broker);
         if let Some(name) = section.text("name") {
             let place = section.place_of("name");
             if let Some(first) = names.get(name) {
@@ -119,6 +126,9 @@ pub(super) fn read(root: &Section<'_>, gateway: &GatewayConfig) -> Vec<UpstreamC
             }
             names.insert(name.to_owned(), place);
         }
+        if let Some(read) = &read {
+            check_client_id(&section, read, &upstreams);
+        }
         section.finish();
         upstreams.extend(read);
     }
@@ -126,7 +136,29 @@ pub(super) fn read(root: &Section<'_>, gateway: &GatewayConfig) -> Vec<UpstreamC
     upstreams
 }
 
-fn upstream(section: &Section<'_>, gateway: &GatewayConfig) -> Option<UpstreamConfig> {
+/// Two links with one client id at one broker push each other out for ever (MQTT 3.1.1, 3.1.4).
+fn check_client_id(section: &Section<'_>, new: &UpstreamConfig, upstreams: &[UpstreamConfig]) {
+    let same = |old: &&UpstreamConfig| {
+        old.url.host.eq_ignore_ascii_case(&new.url.host)
+            && old.url.port == new.url.port
+            && old.client_id == new.client_id
+    };
+    if let Some(old) = upstreams.iter().find(same) {
+        let reason = format!(
+            "{:?} is the client id of the upstream {:?} too, at the same broker: they would push each \
+             other out for ever; give one a `client_id` of its own",
+            new.client_id.as_str(),
+            old.name
+        );
+        section.wrong("client_id", reason);
+    }
+}
+
+fn upstream(
+    section: &Section<'_>,
+    gateway: &GatewayConfig,
+    broker: &BrokerConfig,
+) -> Option<UpstreamConfig> {
     section.need("name");
     section.need("url");
     let name = section.parsed("name", plain_name);
@@ -143,6 +175,11 @@ fn upstream(section: &Section<'_>, gateway: &GatewayConfig) -> Option<UpstreamCo
     };
     let ca = section.certificates("ca");
     let (certificate, key) = section.certificate_and_key();
+    if let (Some(certificate), Some(key)) = (&certificate, &key) {
+        if let Err(reason) = identity::check(certificate, key) {
+            section.wrong("key", reason);
+        }
+    }
     let tls = url.as_ref().is_none_or(UpstreamUrl::is_tls);
     if !tls {
         for key in ["ca", "certificate", "key", "alpn"] {
@@ -180,7 +217,12 @@ fn upstream(section: &Section<'_>, gateway: &GatewayConfig) -> Option<UpstreamCo
         }
     }
     let mut windows = Vec::new();
-    for text in section.texts("window").unwrap_or_default() {
+    let texts = section.texts("window");
+    if texts.as_ref().is_some_and(Vec::is_empty) {
+        let reason = "has no window; leave the key out for a link that may always be up";
+        section.wrong("window", reason);
+    }
+    for text in texts.unwrap_or_default() {
         match text.parse() {
             Ok(window) => windows.push(window),
             Err(reason) => section.wrong("window", format!("{text:?}: {reason}")),
@@ -190,17 +232,23 @@ fn upstream(section: &Section<'_>, gateway: &GatewayConfig) -> Option<UpstreamCo
     let max_rate = section.number("max_rate", 1..=1_000_000);
     let max_byte_rate = section.size("max_byte_rate", 1024..=1 << 40);
     let max_payload_bytes = section.size("max_payload_bytes", 1..=268_435_455);
+    let most = broker.max_packet_bytes as u64;
+    if max_payload_bytes.is_some_and(|bytes| bytes > most) {
+        let reason =
+            format!("is more than broker.max_packet_bytes ({most}), which holds for links too");
+        section.wrong("max_payload_bytes", reason);
+    }
     let max_inflight = section.number("max_inflight", 1..=10_000);
     let username = section.text("username").map(str::to_owned);
-    let password_file = section.path("password_file");
+    let password_file = section.secret_file("password_file");
     if username.as_ref().is_some_and(String::is_empty) {
         section.wrong("username", "has at least one character");
     }
-    if password_file.is_some() && username.is_none() {
+    if section.has("password_file") && !section.has("username") {
         section.wrong("password_file", "needs `username`");
     }
     let proxy = proxy(section);
-    let routes = routes(section);
+    let routes = routes(section, version);
     let inbound = routes.iter().filter(|r| r.direction == Direction::In);
     if kind == Kind::AwsIotCore && inbound.count() > 50 {
         section.wrong(
@@ -212,6 +260,7 @@ fn upstream(section: &Section<'_>, gateway: &GatewayConfig) -> Option<UpstreamCo
     let (name, url) = (name?, url?);
     let shadows = shadows.map(|shadows| shadows.of(&name, &url.host));
     Some(UpstreamConfig {
+        place: Some(section.place().clone()),
         name,
         url,
         shadows,
@@ -314,7 +363,7 @@ fn proxy_url(text: &str) -> Result<String, String> {
 fn proxy(section: &Section<'_>) -> Option<Proxy> {
     let url = section.parsed("proxy", proxy_url);
     let username = section.text("proxy_username").map(str::to_owned);
-    let password_file = section.path("proxy_password_file");
+    let password_file = section.secret_file("proxy_password_file");
     for (key, other) in [
         ("proxy_username", "proxy"),
         ("proxy_password_file", "proxy_username"),

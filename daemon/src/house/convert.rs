@@ -176,7 +176,7 @@ pub(super) fn guest_rooms(listeners: &[&ListenerConfig]) -> Result<GuestRooms, S
         .collect()
 }
 
-/// Whether the files that listeners name can be used.
+/// Whether the files that listeners name can be used, and the bridge its upstreams.
 pub(super) fn check_files(config: &Config) -> Result<(), Vec<String>> {
     let tls = config.listeners.iter().filter(|l| l.is_tls());
     let problems: Vec<String> = tls
@@ -185,6 +185,12 @@ pub(super) fn check_files(config: &Config) -> Result<(), Vec<String>> {
             Some(format!("{}listener: {error}", place(listener)))
         })
         .chain(crls(config).err())
+        .chain(
+            config
+                .upstreams
+                .iter()
+                .filter_map(|upstream| wrong(upstream, config)),
+        )
         .collect();
     if problems.is_empty() {
         Ok(())
@@ -338,6 +344,14 @@ pub(super) fn route_names(config: &Config) -> HashSet<String> {
     names
 }
 
+/// What the bridge would refuse, so that a check finds what a start does.
+fn wrong(upstream: &UpstreamConfig, config: &Config) -> Option<String> {
+    let error = link(upstream, config).check().err()?;
+    let place = upstream.place.as_ref();
+    let place = place.map(|p| format!("{p}: ")).unwrap_or_default();
+    Some(format!("{place}upstream {:?}: {error}", upstream.name))
+}
+
 /// Every upstream's link.
 pub(super) fn upstreams(
     config: &Config,
@@ -346,6 +360,7 @@ pub(super) fn upstreams(
     let mut links = Vec::with_capacity(config.upstreams.len());
     let mut problems = Vec::new();
     for upstream in &config.upstreams {
+        problems.extend(wrong(upstream, config));
         let mut link = link(upstream, config);
         link.gateway_id = gateway_id.clone();
         if let Some(uri) = link.key.take_if(|key| is_token_key(key)) {
@@ -433,6 +448,12 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> bool {
             listener.key = None;
             listener.client_ca = None;
             listener.crl = Vec::new();
+        }
+        for upstream in &mut config.upstreams {
+            upstream.place = None;
+            if let Some(shadows) = &mut upstream.shadows {
+                shadows.places.clear();
+            }
         }
         config
     };

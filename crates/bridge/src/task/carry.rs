@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use iotedge_model::{DropReason, HOPS, Message, Now, Properties, QoS, UserProperty};
+use iotedge_model::{DropReason, HOPS, Message, Now, Properties, QoS, TopicError, UserProperty};
 use iotedge_ports::Delivery;
 
 use crate::payload::{self, ENCODING, GZIP, Unpacked};
@@ -36,7 +36,7 @@ pub(super) fn outgoing(
     }
     let topic = route
         .map(message.topic.as_str(), &message.client_id)
-        .map_err(|why| Stays::Buried(format!("the route makes no topic of its own: {why}")))?;
+        .map_err(|why| Stays::Buried(no_topic(route, message.topic.as_str(), why)))?;
     let key = route
         .idempotency
         .as_ref()
@@ -72,6 +72,18 @@ pub(super) fn outgoing(
         return Err(Stays::Buried(why));
     }
     Ok((publish, size))
+}
+
+/// Why a route makes no topic of one.
+fn no_topic(route: &Route, topic: &str, why: TopicError) -> String {
+    let asked = route.topic.as_ref().and_then(|t| t.highest_level());
+    let levels = topic.split('/').count();
+    match asked.filter(|asked| *asked > levels) {
+        Some(asked) => format!(
+            "the route makes no topic of {topic:?}: it has no level {asked}, which remote_topic asks for"
+        ),
+        None => format!("the route makes no topic of {topic:?}: {why}"),
+    }
 }
 
 /// The payload with its key, packed; whether it is.

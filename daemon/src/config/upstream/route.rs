@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use iotedge_bridge::{Direction, Idempotency, Template};
-use iotedge_model::{QoS, Topic, TopicFilter};
+use iotedge_bridge::{Direction, Idempotency, Template, Version};
+use iotedge_model::{ClientId, QoS, Topic, TopicFilter};
 use iotedge_ports::{FreshOrder, FreshRule, OnFull, RouteRules};
 
 use super::super::Place;
 use super::super::section::Section;
 use super::plain_name;
+use super::shadows::overlap;
 
 /// `[[upstream.route]]`. Topics lose the prefix of the side they come from and get the other's; the
 /// filter is what is between.
@@ -71,11 +72,24 @@ const IN: [&str; 3] = ["decompress", "local_topic", "take_retained"];
 /// The longest that a message may be told to wait.
 const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 
-pub(super) fn routes(upstream: &Section<'_>) -> Vec<RouteConfig> {
+pub(super) fn routes(upstream: &Section<'_>, version: Version) -> Vec<RouteConfig> {
     let mut names: BTreeMap<String, Place> = BTreeMap::new();
     let mut routes = Vec::new();
+    let mut inbound: Vec<(String, String, Place)> = Vec::new();
     for section in upstream.tables("route") {
-        if let Some(route) = route(&section) {
+        if let Some(route) = route(&section, version) {
+            if let Some(filter) = check_filters(&section, &route) {
+                let overlaps = |(other, _, _): &&(String, String, Place)| overlap(other, &filter);
+                if let Some((_, name, first)) = inbound.iter().find(overlaps) {
+                    let reason = format!(
+                        "takes some of the same topics of the upstream as the route {name:?} at \
+                         {first}: a message comes once, and one of the two would never have it"
+                    );
+                    section.wrong("filter", reason);
+                }
+                let place = section.place_of("filter");
+                inbound.push((filter, route.name.clone(), place));
+            }
             if let Some(first) = names.get(&route.name) {
                 let key = if section.has("name") {
                     "name"
@@ -96,7 +110,44 @@ pub(super) fn routes(upstream: &Section<'_>) -> Vec<RouteConfig> {
     routes
 }
 
-fn route(section: &Section<'_>) -> Option<RouteConfig> {
+/// Whether the prefixes and the filter make filters on both sides; that of the upstream, of an inbound
+/// route.
+fn check_filters(section: &Section<'_>, route: &RouteConfig) -> Option<String> {
+    let mut good = true;
+    let sides = [
+        ("local_prefix", &route.local_prefix),
+        ("remote_prefix", &route.remote_prefix),
+    ];
+    let [here, there] = sides.map(|(key, prefix)| {
+        let whole = format!("{prefix}{}", route.filter);
+        if let Err(reason) = TopicFilter::new(&whole) {
+            section.wrong(key, format!("makes no filter of {whole:?}: {reason}"));
+            good = false;
+        }
+        whole
+    });
+    let (from, key) = match route.direction {
+        Direction::Out => (&here, "remote_topic"),
+        Direction::In => (&there, "local_topic"),
+    };
+    if route.direction == Direction::Out && here.starts_with("$share/") {
+        let reason = "a shared subscription is nothing for routes with direction = \"out\": the \
+                      route has each message once";
+        section.wrong("filter", reason);
+    }
+    if let Some(template) = &route.topic {
+        // `#` stands for any number of levels.
+        let levels = (!from.ends_with('#')).then(|| from.split('/').count());
+        if let (Some(levels), Some(asked)) = (levels, template.highest_level()) {
+            if asked > levels {
+                section.wrong(key, format!("{from:?} has no level {asked}"));
+            }
+        }
+    }
+    (good && route.direction == Direction::In).then_some(there)
+}
+
+fn route(section: &Section<'_>, version: Version) -> Option<RouteConfig> {
     section.need("direction");
     section.need("filter");
     let directions = [("out", Direction::Out), ("in", Direction::In)];
@@ -138,15 +189,12 @@ fn route(section: &Section<'_>) -> Option<RouteConfig> {
     let compress = section.choice("compress", &[("off", false), ("gzip", true)]);
     let decompress = section.flag("decompress").unwrap_or(false);
     let idempotency = section.parsed("idempotency_key", idempotency);
-    let (others, only) = match direction {
-        Some(Direction::In) => (&OUT[..], "is only for routes with direction = \"out\""),
-        _ => (&IN[..], "is only for routes with direction = \"in\""),
-    };
-    for key in others.iter().copied() {
-        if section.has(key) {
-            section.wrong(key, only);
-        }
+    if idempotency == Some(Idempotency::Property) && version == Version::V3 {
+        let reason =
+            "\"property\" needs mqtt_version = \"5\" of the upstream; 3.1.1 has no properties";
+        section.wrong("idempotency_key", reason);
     }
+    check_direction(section, direction);
     let given = section.parsed("name", plain_name);
     let (direction, filter) = (direction?, filter?);
     let name = given.unwrap_or_else(|| format!("{}:{local_prefix}{filter}", direction.as_str()));
@@ -170,6 +218,18 @@ fn route(section: &Section<'_>) -> Option<RouteConfig> {
     })
 }
 
+/// No key is for the other way.
+fn check_direction(section: &Section<'_>, direction: Option<Direction>) {
+    let (others, only) = match direction {
+        Some(Direction::In) => (&OUT[..], "is only for routes with direction = \"out\""),
+        Some(Direction::Out) => (&IN[..], "is only for routes with direction = \"in\""),
+        None => return section.known(OUT.iter().chain(&IN)),
+    };
+    for key in others.iter().copied() {
+        section.misplaced(key, only);
+    }
+}
+
 fn rules(section: &Section<'_>, inbound: bool) -> RouteRules {
     let ttl = section.duration("ttl", Duration::from_secs(1)..=LONGEST);
     let orders = [
@@ -189,6 +249,11 @@ fn rules(section: &Section<'_>, inbound: bool) -> RouteRules {
         false => ("send_retained", false),
     };
     let not_from = section.texts("not_from").unwrap_or_default();
+    for id in &not_from {
+        if let Err(reason) = ClientId::new(id) {
+            section.wrong("not_from", format!("{id:?} is no client id: {reason}"));
+        }
+    }
     RouteRules {
         ttl,
         fresh: order.map(|order| FreshRule { share, order }),

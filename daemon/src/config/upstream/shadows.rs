@@ -127,7 +127,7 @@ fn check_routes(section: &Section<'_>, selection: &Selection, routes: &[RouteCon
 }
 
 /// Whether both filters match some topic (MQTT 3.1.1, 4.7).
-fn overlap(a: &str, b: &str) -> bool {
+pub(super) fn overlap(a: &str, b: &str) -> bool {
     if a.starts_with('$') != b.starts_with('$') {
         return false;
     }
