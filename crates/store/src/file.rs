@@ -130,7 +130,11 @@ pub(crate) fn version(
     }
 }
 
-fn migrate(connection: &Connection, schema: &Schema, from: usize) -> rusqlite::Result<()> {
+pub(crate) fn migrate(
+    connection: &Connection,
+    schema: &Schema,
+    from: usize,
+) -> rusqlite::Result<()> {
     for (at, migration) in schema.migrations.iter().enumerate().skip(from) {
         let version = at + 1;
         connection.execute_batch(&format!(

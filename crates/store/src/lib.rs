@@ -43,6 +43,8 @@ mod backup;
 mod documents;
 mod error;
 mod file;
+#[doc(hidden)]
+pub mod fuzzed;
 mod queue;
 mod salvage;
 mod schema;

@@ -28,7 +28,7 @@ mod pages;
 mod place;
 mod repair;
 
-use carve::Tables;
+use carve::{Carved, Tables};
 use pages::Pages;
 use place::Place;
 
@@ -216,11 +216,8 @@ fn build(
     fresh
         .execute_batch("PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF; BEGIN IMMEDIATE")
         .map_err(sql)?;
-    let pages = Pages::open(place.path, schema.page_size);
-    let carved = carve::carve(pages.as_ref(), &fresh, tables).map_err(sql)?;
-    if schema.file == QUEUE.file {
-        report.lost_rows = repair::repair(&fresh, &carved.incomplete).map_err(sql)?;
-    }
+    let (carved, lost_rows) = read_over(place.path, &fresh, schema, tables).map_err(sql)?;
+    report.lost_rows = lost_rows;
     report.recovered = carved.rows;
     report.incomplete = carved.incomplete.into_iter().collect();
     place.step("rows brought over");
@@ -228,6 +225,27 @@ fn build(
     fresh.close().map_err(|(_, e)| sql(e))?;
     place.step("a committed file");
     Ok(())
+}
+
+/// Brings over what there is, and makes one whole of it; the number of rows that are known to be lost.
+fn read_over(
+    path: &Path,
+    fresh: &Connection,
+    schema: &Schema,
+    tables: Tables,
+) -> rusqlite::Result<(Carved, u64)> {
+    let pages = Pages::open(path, schema.page_size);
+    let carved = carve::carve(pages.as_ref(), fresh, tables)?;
+    let lost = match schema.file == QUEUE.file {
+        true => repair::repair(fresh, &carved.incomplete)?,
+        false => 0,
+    };
+    Ok((carved, lost))
+}
+
+/// The queue's part of it.
+pub(crate) fn bring_over(path: &Path, fresh: &Connection) -> rusqlite::Result<()> {
+    read_over(path, fresh, &QUEUE, carve::QUEUE).map(drop)
 }
 
 #[cfg(test)]

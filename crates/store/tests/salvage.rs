@@ -7,6 +7,7 @@ mod common;
 
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use common::{append, message, open, row};
 use iotedge_model::{DropReason, MessageId, QoS};
@@ -17,8 +18,23 @@ const MESSAGES: u64 = 2000;
 const COMMIT: u64 = 50;
 
 /// A queue of 2,000 messages of about 300 bytes in commits of 50 for the route `cloud/r`; of QoS 2 they
-/// are in rows of their own. `open`: as a kill leaves it, with all of it in the journal.
+/// are in rows of their own. `killed`: as a kill leaves it, with all of it in the journal.
 fn filled(dir: &Path, qos: QoS, killed: bool) {
+    // Made once.
+    static MADE: [OnceLock<tempfile::TempDir>; 4] = [const { OnceLock::new() }; 4];
+    let which = usize::from(qos == QoS::ExactlyOnce) * 2 + usize::from(killed);
+    let made = MADE[which].get_or_init(|| make(qos, killed));
+    for name in FILES {
+        let from = made.path().join(name);
+        if from.exists() {
+            std::fs::copy(from, dir.join(name)).unwrap();
+        }
+    }
+}
+
+const FILES: [&str; 3] = ["queue.db", "queue.db-wal", "state.db"];
+
+fn make(qos: QoS, killed: bool) -> tempfile::TempDir {
     let made = tempfile::tempdir().unwrap();
     let (store, _) = open(made.path());
     let taker = store.create_taker(TakerKind::Route, "cloud/r");
@@ -31,13 +47,13 @@ fn filled(dir: &Path, qos: QoS, killed: bool) {
     }
     if !killed {
         store.close();
+        return made;
     }
-    for name in ["queue.db", "queue.db-wal", "state.db"] {
-        let from = made.path().join(name);
-        if from.exists() {
-            std::fs::copy(from, dir.join(name)).unwrap();
-        }
+    let left = tempfile::tempdir().unwrap();
+    for name in FILES {
+        std::fs::copy(made.path().join(name), left.path().join(name)).unwrap();
     }
+    left
 }
 
 fn payload(id: u64) -> String {

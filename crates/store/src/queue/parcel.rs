@@ -20,7 +20,7 @@ mod bytes;
 #[cfg(test)]
 mod tests;
 
-pub(super) use bytes::checksum;
+pub(crate) use bytes::checksum;
 use bytes::{Bytes, put, put_slice, unzigzag, zigzag};
 
 /// Messages in one parcel: a bit each in the word that says which are gone.
@@ -45,7 +45,7 @@ pub(crate) type Index = Vec<(u64, i64)>;
 
 /// A parcel on its way to the file.
 #[derive(Default)]
-pub(super) struct Packer {
+pub(crate) struct Packer {
     pub(super) first: u64,
     pub(super) count: usize,
     pub(super) bytes: i64,
@@ -94,7 +94,7 @@ impl Packer {
     }
 
     /// Adds a message; ids come in ascending order.
-    pub(super) fn push(
+    pub(crate) fn push(
         &mut self,
         encoder: &mut Encoder,
         message: &Message,
@@ -191,7 +191,7 @@ impl Packer {
 
     /// The index and the body, when the last message is in it, of a taker of this number, kind and
     /// name.
-    pub(super) fn finish(&mut self, (taker, kind, name): (u64, &str, &str)) -> (&[u8], &[u8]) {
+    pub(crate) fn finish(&mut self, (taker, kind, name): (u64, &str, &str)) -> (&[u8], &[u8]) {
         self.end_alike();
         self.alike = (0, 0, 0);
         let messages = self.body.len();
@@ -325,6 +325,17 @@ pub(super) fn each(
         }
     }
     Some(())
+}
+
+/// All messages of a parcel.
+pub(crate) fn rows(index: &[(u64, i64)], body: &[u8]) -> Option<Vec<QueuedRow>> {
+    let mut rows = Vec::new();
+    let take = |row| {
+        rows.push(row);
+        true
+    };
+    each(&mut Decoder::default(), index, body, |_, _| true, take)?;
+    Some(rows)
 }
 
 /// The next message, or `Some(None)` when it is only passed over.

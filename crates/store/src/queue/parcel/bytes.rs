@@ -66,7 +66,7 @@ impl<'a> Bytes<'a> {
 
 /// Tells bytes that a card has changed: SQLite looks at the shape of its pages, not at what is in
 /// them.
-pub(in crate::queue) fn checksum(bytes: &[u8]) -> u32 {
+pub(crate) fn checksum(bytes: &[u8]) -> u32 {
     const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
     let mix = |hash: u64, word: u64| (hash ^ word).wrapping_mul(STEP).rotate_left(29);
     let mut hash = bytes.len() as u64;

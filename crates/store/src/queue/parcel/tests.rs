@@ -52,21 +52,6 @@ fn packed(all: &[(Message, TakerRow)]) -> (u64, Vec<u8>, Vec<u8>) {
     (first, index.to_vec(), body.to_vec())
 }
 
-fn unpacked(index: &[(u64, i64)], body: &[u8]) -> Option<Vec<QueuedRow>> {
-    let mut rows = Vec::new();
-    each(
-        &mut Decoder::default(),
-        index,
-        body,
-        |_, _| true,
-        |row| {
-            rows.push(row);
-            true
-        },
-    )?;
-    Some(rows)
-}
-
 fn messages() -> impl Strategy<Value = Vec<(Message, TakerRow)>> {
     let one = (
         1u64..4,
@@ -88,12 +73,12 @@ proptest! {
     fn what_was_packed_comes_out_as_it_was(all in messages()) {
         let (first, packed_index, body) = packed(&all);
         let ids = index(first, &packed_index).unwrap();
-        let rows = unpacked(&ids, &body).unwrap();
+        let out = rows(&ids, &body).unwrap();
         let own = origin(&body).unwrap();
         prop_assert_eq!((own.taker, own.kind, own.name), (7, "route", "cloud/out"));
         prop_assert_eq!((own.first, own.ids), (first, &*packed_index));
-        prop_assert_eq!(rows.len(), all.len());
-        for ((row, (message, taker)), (id, cost)) in rows.iter().zip(&all).zip(&ids) {
+        prop_assert_eq!(out.len(), all.len());
+        for ((row, (message, taker)), (id, cost)) in out.iter().zip(&all).zip(&ids) {
             prop_assert_eq!(&row.message, message);
             prop_assert_eq!((row.qos, row.retain), (taker.qos, taker.retain));
             prop_assert_eq!(&*row.identifiers, &*taker.identifiers);
@@ -107,7 +92,7 @@ proptest! {
         let (first, packed_index, mut body) = packed(&all);
         let at = at.index(body.len());
         body[at] ^= by;
-        prop_assert!(unpacked(&index(first, &packed_index).unwrap(), &body).is_none());
+        prop_assert!(rows(&index(first, &packed_index).unwrap(), &body).is_none());
         prop_assert!(origin(&body).is_none());
     }
 
@@ -126,7 +111,7 @@ proptest! {
             let mut body = body.clone();
             body.insert(0, form);
             body.extend(checksum(&body).to_le_bytes());
-            unpacked(found.as_deref().unwrap_or_default(), &body);
+            rows(found.as_deref().unwrap_or_default(), &body);
             origin(&body);
         }
         let (first, packed_index, mut body) = packed(&all);
@@ -134,7 +119,7 @@ proptest! {
         let at = at.index(body.len());
         body[at] ^= by;
         body.extend(checksum(&body).to_le_bytes());
-        unpacked(&index(first, &packed_index).unwrap(), &body);
+        rows(&index(first, &packed_index).unwrap(), &body);
         origin(&body);
     }
 
@@ -147,8 +132,8 @@ proptest! {
         body[0] = FIRST_FORM;
         body.extend(checksum(&body).to_le_bytes());
         prop_assert!(is_whole(&body) && origin(&body).is_none());
-        let rows = unpacked(&index(first, &packed_index).unwrap(), &body).unwrap();
-        prop_assert_eq!(rows.len(), all.len());
-        prop_assert_eq!(&rows[0].message, &all[0].0);
+        let out = rows(&index(first, &packed_index).unwrap(), &body).unwrap();
+        prop_assert_eq!(out.len(), all.len());
+        prop_assert_eq!(&out[0].message, &all[0].0);
     }
 }
