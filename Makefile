@@ -15,6 +15,7 @@ help:
 	@echo "make run     build the gateway and start it on its embedded default (ARGS=... for iotedged)"
 	@echo "make test    install what the tests need, and run all of them"
 	@echo "make test-browser  a page in chromium talks to the gateway; installs chromium"
+	@echo "make test-rabbitmq the bridge and a real RabbitMQ; installs it"
 	@echo "make bench   compare with mosquitto and rumqttd on this machine (ARGS=... for benches/run.py)"
 	@echo "make bench-rules    a rule beside a bare JSON parse, 1,000 rules beside one, memory of a rule"
 	@echo "make bench-shadows  device shadows beside bare SQLite, and what 100,000 of them cost"
@@ -61,7 +62,7 @@ test: test-deps test-format test-yocto test-clippy test-rust test-msrv test-bina
 	$(say) "all tests passed"
 
 test-deps: .venv/ready $(NODE)
-	@. packaging/apt.sh && apt_install gcc libc6-dev mosquitto mosquitto-clients socat valgrind \
+	@. packaging/apt.sh && apt_install gcc libc6-dev mosquitto mosquitto-clients nats-server socat valgrind \
 		openssl curl iproute2 faketime libmbedtls-dev softhsm2 pkg-config
 
 .venv/ready: tests/requirements.txt
@@ -112,6 +113,12 @@ test-stories: .venv/ready $(NODE) test-binaries
 test-browser: .venv/ready $(NODE) test-binaries
 	@command -v chromium >/dev/null || { . packaging/apt.sh && apt_install chromium; }
 	@.venv/bin/python -m pytest -q tests/browser $(ARGS)
+
+# Not a part of `make test`: Erlang is 100 MB.
+.PHONY: test-rabbitmq
+test-rabbitmq: .venv/ready test-binaries
+	@test -x /usr/lib/rabbitmq/bin/rabbitmq-server || { . packaging/apt.sh && apt_install rabbitmq-server; }
+	@.venv/bin/python -m pytest -q tests/bridge/test_rabbitmq.py $(ARGS)
 
 # The packages' layout does not depend on optimisation: debug binaries do.
 test-deb: test-binaries
