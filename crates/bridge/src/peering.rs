@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use iotedge_model::{Topic, TopicFilter};
-use iotedge_ports::{UpstreamLine, UpstreamPeer};
+use iotedge_ports::{RequestRefused, UpstreamLine, UpstreamPeer};
 use tokio::sync::Notify;
 
 /// What waits at most, and its bytes.
@@ -69,6 +69,8 @@ impl Peering {
             peer.connected();
         }
         state.peer = Some(peer);
+        drop(state);
+        self.notify.notify_one();
         true
     }
 
@@ -93,6 +95,17 @@ impl Peering {
         if let Some(peer) = &self.lock().peer {
             peer.subscribed(filter, granted);
         }
+    }
+
+    pub(crate) fn refused(&self, topic: &Topic, why: &RequestRefused) {
+        if let Some(peer) = &self.lock().peer {
+            peer.refused(topic, why);
+        }
+    }
+
+    /// Whether there is a peer.
+    pub(crate) fn is_joined(&self) -> bool {
+        self.lock().peer.is_some()
     }
 
     /// `false`: nobody is there to hear it.
@@ -143,5 +156,96 @@ impl UpstreamLine for Peering {
 
     fn publish(&self, topic: &Topic, payload: Bytes) -> bool {
         self.add(vec![Command::Publish(topic.clone(), payload)])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Heard(Mutex<Vec<&'static str>>);
+
+    impl UpstreamPeer for Heard {
+        fn connected(&self) {
+            self.0.lock().unwrap().push("connected");
+        }
+        fn disconnected(&self) {
+            self.0.lock().unwrap().push("disconnected");
+        }
+        fn subscribed(&self, _: &str, _: bool) {}
+        fn refused(&self, _: &Topic, _: &RequestRefused) {}
+        fn received(&self, _: &str, _: &Bytes) {
+            self.0.lock().unwrap().push("received");
+        }
+    }
+
+    fn publish(peering: &Peering, bytes: usize) -> bool {
+        peering.publish(&Topic::new("t").unwrap(), Bytes::from(vec![0; bytes]))
+    }
+
+    fn count(peering: &Peering) -> usize {
+        std::iter::from_fn(|| peering.next(|_| true)).count()
+    }
+
+    #[test]
+    fn what_waits_is_bounded_by_number_and_by_bytes() {
+        let peering = Peering::new(Arc::default());
+        peering.set_up(true);
+        let taken = (0..MAX_COMMANDS + 5)
+            .filter(|_| publish(&peering, 1))
+            .count();
+        assert_eq!(taken, MAX_COMMANDS);
+        assert_eq!(count(&peering), MAX_COMMANDS);
+        assert!(publish(&peering, MAX_BYTES - 1));
+        assert!(!publish(&peering, 1));
+        assert_eq!(count(&peering), 1);
+        assert!(publish(&peering, 1), "there is room again");
+    }
+
+    #[test]
+    fn a_lost_connection_takes_along_what_waits() {
+        let peering = Peering::new(Arc::default());
+        assert!(!publish(&peering, 1), "there is none");
+        peering.set_up(true);
+        assert!(publish(&peering, MAX_BYTES - 1));
+        peering.set_up(false);
+        assert!(!publish(&peering, 1));
+        peering.set_up(true);
+        assert_eq!(count(&peering), 0);
+        assert!(publish(&peering, MAX_BYTES - 1), "nor do its bytes count");
+    }
+
+    #[test]
+    fn a_peer_hears_of_the_link_as_it_stands_and_each_change_once() {
+        let peering = Peering::new(Arc::default());
+        assert!(!peering.received("t", &Bytes::new()), "nobody hears it");
+        peering.set_up(true);
+        let heard = Arc::new(Heard::default());
+        assert!(peering.join(heard.clone()));
+        assert!(!peering.join(Arc::new(Heard::default())));
+        peering.set_up(true);
+        assert!(peering.received("t", &Bytes::new()));
+        peering.set_up(false);
+        peering.set_up(false);
+        assert_eq!(
+            *heard.0.lock().unwrap(),
+            ["connected", "received", "disconnected"]
+        );
+    }
+
+    #[test]
+    fn the_first_that_may_not_go_holds_those_behind_it() {
+        let peering = Peering::new(Arc::default());
+        peering.set_up(true);
+        let filter = TopicFilter::new("a").unwrap();
+        assert!(peering.subscribe(&[filter]) && publish(&peering, 1));
+        let publishes = |command: &Command| matches!(command, Command::Publish(..));
+        assert_eq!(peering.next(publishes), None);
+        assert!(matches!(
+            peering.next(|_| true),
+            Some(Command::Subscribe(_))
+        ));
+        assert!(peering.next(publishes).is_some());
     }
 }

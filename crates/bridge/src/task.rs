@@ -58,7 +58,9 @@ pub(crate) struct Sent {
     delivery: Option<Delivery>,
     /// Its bytes on the wire, at most.
     size: usize,
-    /// [`Task::controls`] then.
+    /// Such a request's topic.
+    request: Option<Topic>,
+    /// [`Task::controls`] when it was sent.
     controls: u64,
 }
 
@@ -114,6 +116,7 @@ pub(crate) struct Task {
     /// When the SUBSCRIBE without SUBACK was handed over.
     subscribing: Option<tokio::time::Instant>,
     asked: Asked,
+    guard: peer::Guard,
     /// SUBSCRIBE and UNSUBSCRIBE handed over, each of which has taken a packet id.
     controls: u64,
     /// One of them waits for the window to become empty.
@@ -192,6 +195,7 @@ impl Task {
             echoes: Echoes::default(),
             subscribing: None,
             asked: Asked::Routes,
+            guard: peer::Guard::default(),
             controls: 0,
             control_waits: false,
             inbound: Inbound::default(),
@@ -248,6 +252,7 @@ impl Task {
     /// Remembers which message was the oldest on a connection that the other side or the network
     /// ended.
     fn blame(&mut self, end: &End) {
+        self.blame_peer(matches!(end, End::Lost(_)));
         let End::Lost(fault) = end else {
             return;
         };

@@ -70,6 +70,12 @@ impl<T> Window<T> {
         self.slots.front()?.item.as_ref()
     }
 
+    /// Whether one of those that are not acknowledged is of a kind.
+    pub(crate) fn has(&self, kind: impl Fn(&T) -> bool) -> bool {
+        let mut items = self.slots.iter().filter_map(|slot| slot.item.as_ref());
+        items.any(kind)
+    }
+
     /// Since when the oldest item on the wire waits for its PUBACK.
     pub(crate) fn waits_since(&self) -> Option<Instant> {
         self.slots.front()?.written

@@ -89,6 +89,38 @@ pub struct UpstreamStatus {
     pub routes: Vec<RouteStatus>,
 }
 
+/// Why a request of an [`UpstreamPeer`] will not be answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RequestRefused {
+    /// Its packet is larger than the configuration or the other side allows; it was not sent.
+    TooLarge {
+        /// The packet.
+        bytes: usize,
+        /// The limit.
+        most: usize,
+    },
+    /// The other side does not let us: its words.
+    NotAuthorized(String),
+    /// The other side has a quota: its words.
+    Quota(String),
+    /// The other side does not take it: its words.
+    Other(String),
+}
+
+impl std::fmt::Display for RequestRefused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::TooLarge { bytes, most } => {
+                write!(
+                    f,
+                    "its packet of {bytes} bytes is larger than the upstream's {most}"
+                )
+            }
+            Self::NotAuthorized(why) | Self::Quota(why) | Self::Other(why) => f.write_str(why),
+        }
+    }
+}
+
 /// A room that talks with an upstream beside the routes, in requests and answers: nothing of it is
 /// kept over a lost connection. Its calls come from the link's task, in the order of events: they
 /// must not block.
@@ -99,6 +131,8 @@ pub trait UpstreamPeer: Send + Sync {
     fn disconnected(&self);
     /// The answer to [`UpstreamLine::subscribe`], filter by filter.
     fn subscribed(&self, filter: &str, granted: bool);
+    /// A message that was taken by [`UpstreamLine::publish`] and that the other side has not taken.
+    fn refused(&self, topic: &Topic, why: &RequestRefused);
     /// A message of the peer's subscriptions, that no inbound route takes.
     fn received(&self, topic: &str, payload: &Bytes);
 }

@@ -57,10 +57,7 @@ pub(super) fn outgoing(
         publish.properties = properties(config, message, packed, key);
     }
     let size = packet_bytes(&publish);
-    let server = accepted.maximum_packet_size.unwrap_or(u32::MAX);
-    let most = config
-        .max_packet_bytes
-        .min(usize::try_from(server).unwrap_or(usize::MAX));
+    let most = largest(config, accepted);
     let body = config.max_payload_bytes.unwrap_or(usize::MAX);
     if publish.payload.len() > body {
         let bytes = publish.payload.len();
@@ -149,6 +146,13 @@ fn properties(
         all.payload_format = None;
     }
     Some(Arc::new(all))
+}
+
+/// The largest packet that may go.
+pub(super) fn largest(config: &Config, accepted: &Accepted) -> usize {
+    let server = accepted.maximum_packet_size.unwrap_or(u32::MAX);
+    let server = usize::try_from(server).unwrap_or(usize::MAX);
+    config.max_packet_bytes.min(server)
 }
 
 /// A PUBLISH at most: fixed header, the topic's length, the packet id and the length of the

@@ -38,7 +38,6 @@ impl Task {
         if let Err(end) = self.subscribe(connection) {
             return end;
         }
-        self.shared.peering.set_up(true);
         loop {
             if self.budget_left() == 0 {
                 self.leave(connection).await;
@@ -190,7 +189,8 @@ impl Task {
         let suspect = self.suspects.next_due(self.now().mono);
         // One that is due waits for an event, not for the time.
         let suspect = suspect.filter(|wait| !wait.is_zero());
-        [again, subscribe, self.pacing.wait(), suspect]
+        let peer = self.guard.wait(Instant::now());
+        [again, subscribe, peer, self.pacing.wait(), suspect]
             .into_iter()
             .flatten()
             .min()

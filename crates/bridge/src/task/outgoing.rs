@@ -26,14 +26,15 @@ impl Task {
         self.settle_inbound()?;
         self.retry_blocked()?;
         self.acknowledge_inbound(connection)?;
-        self.send(connection)?;
-        self.serve_peer(connection)
+        let _ = self.pacing.allowed(self.now().mono);
+        // Few and paced by itself: it would never find room behind a backlog.
+        self.serve_peer(connection)?;
+        self.send(connection)
     }
 
     /// Fills the window from the mailboxes, a portion each in turn.
     fn send(&mut self, connection: &mut dyn Connection) -> Result<(), End> {
         self.stalled = false;
-        let _ = self.pacing.allowed(self.now().mono);
         if self.window.is_single() && self.subscribing.is_some() {
             // The only packet id is SUBSCRIBE's.
             return Ok(());
@@ -156,6 +157,7 @@ impl Task {
             route,
             delivery: Some(delivery),
             size,
+            request: None,
             controls: self.controls,
         };
         self.window.push(sent, size);
@@ -188,12 +190,7 @@ impl Task {
         }
         let why = reason::told("PUBACK", ack.reason, ack.said.as_deref());
         let Some(delivery) = sent.delivery else {
-            tracing::warn!(
-                event = iotedge_telemetry::event::UPSTREAM,
-                upstream = self.shared.config.name,
-                reason = why,
-                "the upstream refuses a request"
-            );
+            self.request_refused(sent.request.as_ref(), ack.reason, why);
             return Ok(());
         };
         let key = (sent.route, delivery.message.id);

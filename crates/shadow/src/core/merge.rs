@@ -110,7 +110,8 @@ fn same_text(a: &str, b: &str) -> bool {
     }
 }
 
-fn same(a: &Value, b: &Value) -> bool {
+/// Equality by value.
+pub(super) fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => same_number(a, b),
         (Value::Array(a), Value::Array(b)) => {

@@ -19,6 +19,8 @@
 //! [`Direction::Down`] the local side what the cloud is; what is overwritten counts as a conflict. A
 //! shadow that only the copied side's counterpart has, and that was never synchronised, is left alone.
 //!
+//! Numbers are compared by value, as for the delta: another spelling is no change.
+//!
 //! The plan of equal sides is to do nothing, so that a step that was lost on the way is made again
 //! by the next plan, and one that arrived is not made twice.
 
@@ -29,6 +31,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::Section;
+use super::merge::same;
 
 pub use apply::{Change, Merged, Seen, Synchronised, settle, synchronise};
 pub use record::{Base, Known};
@@ -331,13 +334,14 @@ impl Merging {
         key: &str,
         (local, cloud): (Option<&Value>, Option<&Value>),
     ) -> Option<Value> {
-        if local == cloud {
+        if same_leaf(local, cloud) {
             return local.cloned();
         }
         let base = was.base.get(key);
-        let local_is_old = local == base;
+        let local_is_old = same_leaf(local, base);
         let before = was.before.map(|before| before.get(key));
-        let cloud_is_old = cloud == base || before.is_some_and(|before| cloud == before);
+        let cloud_is_old =
+            same_leaf(cloud, base) || before.is_some_and(|before| same_leaf(cloud, before));
         let winner = match (rule.always, local_is_old, cloud_is_old) {
             // With both as they were, the cloud has not heard of what it was told.
             (false, _, true) => Winner::Local,
@@ -363,6 +367,20 @@ impl Merging {
     }
 }
 
+/// Whether both sides say the same: 1 is 1.0, which the other side may have made of it.
+fn same_leaf(a: Option<&Value>, b: Option<&Value>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => same(a, b),
+        (a, b) => a.is_none() && b.is_none(),
+    }
+}
+
+fn same_section(a: &Section, b: &Section) -> bool {
+    a.len() == b.len()
+        && a.iter()
+            .all(|(key, a)| b.get(key).is_some_and(|b| same(a, b)))
+}
+
 /// The update that makes `to` of `from`.
 fn patch(from: &Section, to: &Section) -> Section {
     let mut patch = Section::new();
@@ -371,7 +389,7 @@ fn patch(from: &Section, to: &Section) -> Section {
     }
     for (key, wanted) in to {
         match (from.get(key), wanted) {
-            (Some(is), wanted) if is == wanted => {}
+            (Some(is), wanted) if same(is, wanted) => {}
             (Some(Value::Object(is)), Value::Object(wanted)) => {
                 patch.insert(key.clone(), self::patch(is, wanted).into());
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use iotedge_model::{Topic, TopicFilter, TraceId};
-use iotedge_ports::{Clock, UpstreamLine, UpstreamPeer, UpstreamPort};
+use iotedge_ports::{Clock, RequestRefused, UpstreamLine, UpstreamPeer, UpstreamPort};
 use iotedge_telemetry::event;
 
 use super::{Action, Entry, Journal, Machine, Settings, Status};
@@ -29,6 +29,8 @@ enum Input {
     Down,
     Subscribed(String, bool),
     Received(String, Bytes),
+    /// A request did not go, with the code that the cloud would have given.
+    Refused(String, u64, String),
     Merged(SyncKey, Box<Result<Synchronised, ShadowError>>),
     Unsettled(SyncKey),
 }
@@ -46,7 +48,6 @@ struct Inputs {
     /// Whether the last thing said of the link is that it is there.
     up: bool,
     stopping: bool,
-    status: Status,
 }
 
 struct Shared {
@@ -84,14 +85,28 @@ impl UpstreamPeer for Shared {
         let mut inputs = self.lock();
         inputs.up = false;
         // Nothing that was said on it counts any more.
-        inputs
-            .queue
-            .retain(|input| !matches!(input, Input::Received(..) | Input::Subscribed(..)));
+        inputs.queue.retain(|input| {
+            !matches!(
+                input,
+                Input::Received(..) | Input::Subscribed(..) | Input::Refused(..)
+            )
+        });
         (inputs.messages, inputs.bytes) = (0, 0);
         inputs.overflow = false;
         inputs.queue.push_back(Input::Down);
         drop(inputs);
         self.wake.notify_one();
+    }
+
+    fn refused(&self, topic: &Topic, why: &RequestRefused) {
+        let code = match why {
+            RequestRefused::TooLarge { .. } => 413,
+            RequestRefused::NotAuthorized(_) => 403,
+            RequestRefused::Quota(_) => 429,
+            RequestRefused::Other(_) => 500,
+        };
+        let topic = topic.as_str().to_owned();
+        self.push(Input::Refused(topic, code, why.to_string()));
     }
 
     fn subscribed(&self, filter: &str, granted: bool) {
@@ -117,6 +132,7 @@ impl UpstreamPeer for Shared {
 /// One upstream's synchronisation.
 pub struct Synchroniser {
     shared: Arc<Shared>,
+    machine: Arc<Mutex<Machine>>,
     upstream: String,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -149,8 +165,10 @@ impl Synchroniser {
                 shared.changed(key);
             }
         }));
+        let machine = Machine::new(settings.clone(), seed, clock.now().mono);
+        let machine = Arc::new(Mutex::new(machine));
         let carrier = Carrier {
-            machine: Machine::new(settings.clone(), seed, clock.now().mono),
+            machine: machine.clone(),
             shared: shared.clone(),
             service: service.clone(),
             line,
@@ -163,6 +181,7 @@ impl Synchroniser {
             .spawn(move || carrier.run())?;
         Ok(Some(Arc::new(Self {
             shared,
+            machine,
             upstream,
             thread: Mutex::new(Some(thread)),
         })))
@@ -175,7 +194,7 @@ impl Synchroniser {
 
     /// How far it is.
     pub fn status(&self) -> Status {
-        self.shared.lock().status
+        lock(&self.machine).status()
     }
 
     /// Ends it. What is not brought over is at the next start. To be called before the service is
@@ -197,8 +216,13 @@ impl Drop for Synchroniser {
     }
 }
 
+fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
+    what.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 struct Carrier {
-    machine: Machine,
+    /// Somebody asks for its status now and then.
+    machine: Arc<Mutex<Machine>>,
     shared: Arc<Shared>,
     service: Arc<ShadowService>,
     line: Arc<dyn UpstreamLine>,
@@ -215,11 +239,13 @@ impl Carrier {
                 looking = self.look(after);
             }
             let now = self.now();
-            let next = self.machine.poll(now);
-            for action in self.machine.actions() {
+            let (next, actions) = {
+                let mut machine = lock(&self.machine);
+                (machine.poll(now), machine.actions())
+            };
+            for action in actions {
                 self.act(action);
             }
-            self.shared.lock().status = self.machine.status();
             let wait = match looking {
                 Some(_) => 0,
                 None => next.map_or(LONGEST, |at| at.saturating_sub(now).min(LONGEST)),
@@ -228,11 +254,12 @@ impl Carrier {
                 return;
             };
             let now = self.now();
+            let mut machine = lock(&self.machine);
             for input in inputs {
-                self.take(input, now);
+                take(&mut machine, input, now);
             }
             for key in changed {
-                self.machine.found(&key, true);
+                machine.found(&key, true);
             }
         }
     }
@@ -245,8 +272,9 @@ impl Carrier {
     fn look(&mut self, after: Option<String>) -> Option<Option<String>> {
         match self.service.synchronisable(after.as_deref(), PAGE) {
             Ok((keys, next)) => {
+                let mut machine = lock(&self.machine);
                 for (key, news) in keys {
-                    self.machine.found(&key, news);
+                    machine.found(&key, news);
                 }
                 next.map(Some)
             }
@@ -277,17 +305,6 @@ impl Carrier {
             queue.push_back(Input::Up);
         }
         Some((queue, std::mem::take(&mut inputs.changed)))
-    }
-
-    fn take(&mut self, input: Input, now: u64) {
-        match input {
-            Input::Up => self.machine.link_up(),
-            Input::Down => self.machine.link_down(),
-            Input::Subscribed(filter, granted) => self.machine.subscribed(&filter, granted, now),
-            Input::Received(topic, payload) => self.machine.received(&topic, &payload, now),
-            Input::Merged(key, answer) => self.machine.merged(&key, *answer, now),
-            Input::Unsettled(key) => self.machine.unsettled(&key, now),
-        }
     }
 
     fn act(&self, action: Action) {
@@ -344,6 +361,18 @@ impl Carrier {
         if let Err(e) = self.journal.note(&entry) {
             tracing::error!(shadow = entry.shadow, "the conflict journal: {e}");
         }
+    }
+}
+
+fn take(machine: &mut Machine, input: Input, now: u64) {
+    match input {
+        Input::Up => machine.link_up(),
+        Input::Down => machine.link_down(),
+        Input::Subscribed(filter, granted) => machine.subscribed(&filter, granted, now),
+        Input::Received(topic, payload) => machine.received(&topic, &payload, now),
+        Input::Refused(topic, code, why) => machine.refuse(&topic, code, why, now),
+        Input::Merged(key, answer) => machine.merged(&key, *answer, now),
+        Input::Unsettled(key) => machine.unsettled(&key, now),
     }
 }
 

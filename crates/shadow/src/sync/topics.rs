@@ -31,6 +31,12 @@ pub(super) fn request(key: &SyncKey, operation: ShadowOperation) -> String {
     format!("{prefix}/{}", operation.as_str())
 }
 
+/// The shadow and the operation of a request's topic.
+pub(super) fn request_of(topic: &str) -> Option<(SyncKey, ShadowOperation)> {
+    let (key, operation, _) = parse(&format!("{topic}/accepted"))?;
+    Some((key, operation))
+}
+
 /// What is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Word {

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Replica, Section};
+use super::{Replica, Section, same_section};
 
 /// The document that both sides had in common, and the versions by which they knew it.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -53,10 +53,11 @@ impl Known {
         else {
             return false;
         };
-        let as_base = base.desired == *desired && base.reported == *reported;
+        let is = |a: &Section, b: &Section| same_section(a, desired) && same_section(b, reported);
+        let as_base = is(&base.desired, &base.reported);
         match &self.before {
             None => as_base && base.cloud == *version,
-            Some(before) => as_base || (before.0 == *desired && before.1 == *reported),
+            Some(before) => as_base || is(&before.0, &before.1),
         }
     }
 

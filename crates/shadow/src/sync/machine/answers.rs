@@ -2,7 +2,7 @@
 
 use iotedge_model::reserved::ShadowOperation as Op;
 
-use super::shadow::{Cloud, Phase, Sending};
+use super::shadow::{Cloud, Phase, Refusal, Sending};
 use super::{Action, Machine, REFUSED_PAUSE};
 use crate::SyncKey;
 use crate::core::sync::{Base, Replica};
@@ -38,7 +38,8 @@ impl Machine {
                     _ => self.deleted(&key, None, now),
                 }
             }
-            (_, Word::Rejected, true) => self.rejected(&key, &document, now),
+            (_, Word::Rejected, true) => self.rejected(&key, Refusal::of(&document), now),
+            (_, Word::Rejected, false) => self.unsigned(&key, operation, &document),
             (Op::Update, Word::Accepted, true) => self.accepted(&key, document.version(), now),
             (Op::Update, Word::Documents, true) => self.created(&key, &document, now),
             (Op::Delete, Word::Accepted, true) => self.deleted(&key, document.version(), now),
@@ -48,17 +49,37 @@ impl Machine {
         }
     }
 
+    /// The upstream does not take the request that is under way, as if the cloud had answered it
+    /// with this code.
+    pub fn refuse(&mut self, topic: &str, code: u64, message: String, now: u64) {
+        let Some((key, operation)) = topics::request_of(topic) else {
+            return;
+        };
+        let asked = self.shadows.get(&key).and_then(|s| s.phase.asked());
+        if asked.is_some_and(|(asked, _)| asked == operation) {
+            self.rejected(&key, Refusal { code, message }, now);
+        }
+    }
+
     /// Whether it answers the request that is under way.
     fn is_own(&self, key: &SyncKey, operation: Op, document: &Document) -> bool {
-        let (token, asked) = match self.shadows.get(key).map(|shadow| &shadow.phase) {
-            Some(Phase::Getting { token }) => (token, Op::Get),
-            Some(Phase::Sending { token, sending }) => match sending {
-                Sending::Update { .. } => (token, Op::Update),
-                Sending::Delete { .. } => (token, Op::Delete),
-            },
-            _ => return false,
+        let asked = self
+            .shadows
+            .get(key)
+            .and_then(|shadow| shadow.phase.asked());
+        asked.is_some_and(|(asked, token)| asked == operation && document.token() == Some(token))
+    }
+
+    /// A refusal without a token: AWS IoT gives none back where it could not read the request, and
+    /// so do refusals of others' requests without one. Which it was shows when no answer comes.
+    fn unsigned(&mut self, key: &SyncKey, operation: Op, document: &Document) {
+        let Some(shadow) = self.shadows.get_mut(key) else {
+            return;
         };
-        asked == operation && document.token() == Some(token)
+        let asked = shadow.phase.asked().map(|(asked, _)| asked);
+        if asked == Some(operation) && document.token().is_none() {
+            shadow.unsigned = Some(Box::new(Refusal::of(document)));
+        }
     }
 
     fn got(&mut self, key: &SyncKey, replica: Option<Replica>, now: u64) {
@@ -168,13 +189,14 @@ impl Machine {
         self.in_step(key, None, now);
     }
 
-    fn rejected(&mut self, key: &SyncKey, document: &Document, now: u64) {
+    /// The request that is under way is refused.
+    pub(super) fn rejected(&mut self, key: &SyncKey, refusal: Refusal, now: u64) {
+        let Refusal { code, message } = refusal;
         let getting = self
             .shadows
             .get(key)
             .is_some_and(|shadow| matches!(shadow.phase, Phase::Getting { .. }));
         self.end_request(key);
-        let code = document.code().unwrap_or_default();
         match code {
             // Somebody was faster.
             404 | 409 => {
@@ -194,7 +216,7 @@ impl Machine {
             }
             500..=599 => self.failed(key, now),
             _ => {
-                let kind = Kind::RefusedByCloud(code, document.message().to_owned());
+                let kind = Kind::RefusedByCloud(code, message);
                 if !getting && !matches!(code, 401 | 403) {
                     return self.refused(key, kind, now);
                 }
@@ -248,5 +270,14 @@ impl Machine {
             shadow.heard = u64::MAX;
             shadow.cloud = Cloud::Unknown;
         });
+    }
+}
+
+impl Refusal {
+    fn of(document: &Document) -> Self {
+        Self {
+            code: document.code().unwrap_or_default(),
+            message: document.message().to_owned(),
+        }
     }
 }

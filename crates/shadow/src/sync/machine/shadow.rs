@@ -1,5 +1,6 @@
 //! What is known of one shadow while the daemon runs.
 
+use iotedge_model::reserved::ShadowOperation;
 use serde_json::{Map, Value};
 
 use crate::core::sync::Replica;
@@ -15,6 +16,20 @@ pub(super) enum Phase {
     Merging { version: Option<u64> },
     /// The cloud is told.
     Sending { token: String, sending: Sending },
+}
+
+impl Phase {
+    /// What the cloud is asked, and the token of that; `None`: nothing.
+    pub(super) fn asked(&self) -> Option<(ShadowOperation, &str)> {
+        match self {
+            Self::Idle | Self::Merging { .. } => None,
+            Self::Getting { token } => Some((ShadowOperation::Get, token)),
+            Self::Sending { token, sending } => match sending {
+                Sending::Update { .. } => Some((ShadowOperation::Update, token)),
+                Sending::Delete { .. } => Some((ShadowOperation::Delete, token)),
+            },
+        }
+    }
 }
 
 /// What the cloud is told.
@@ -69,7 +84,19 @@ pub(super) enum Due {
     /// An answer has not come.
     Answer,
     /// There may be something to do.
-    Look,
+    Turn {
+        /// One side has changed. Otherwise the cloud has to be asked whether it has.
+        news: bool,
+        /// It has what it needs to hear the answer.
+        seated: bool,
+    },
+}
+
+/// What the cloud says against a request.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Refusal {
+    pub(super) code: u64,
+    pub(super) message: String,
 }
 
 #[derive(Debug)]
@@ -97,6 +124,10 @@ pub(super) struct Shadow {
     pub(super) heard: u64,
     /// In a row.
     pub(super) failures: u8,
+    /// Times in a row that what goes one way was changed against it.
+    pub(super) quarrels: u8,
+    /// A refusal without a token, which may be that of the request under way.
+    pub(super) unsigned: Option<Box<Refusal>>,
 }
 
 impl Default for Shadow {
@@ -115,6 +146,8 @@ impl Default for Shadow {
             rests_since: 0,
             heard: 0,
             failures: 0,
+            quarrels: 0,
+            unsigned: None,
         }
     }
 }
@@ -130,15 +163,23 @@ impl Shadow {
         self.phase == Phase::Idle && !self.refused && !self.has_work()
     }
 
-    /// When to look at it, and why; `None`: when something happens.
-    pub(super) fn place(&self) -> Option<(Due, u64)> {
+    /// When to look at it, and why; `None`: when something happens. `wildcard`: it needs no
+    /// subscription of its own.
+    pub(super) fn place(&self, wildcard: bool) -> Option<(Due, u64)> {
+        let news = self.local_news || matches!(self.cloud, Cloud::News(_) | Cloud::Lost(_));
+        let seated = wildcard || self.sub == Sub::Yes;
         match &self.phase {
             Phase::Merging { .. } => None,
             Phase::Getting { .. } | Phase::Sending { .. } => Some((Due::Answer, self.deadline)),
             Phase::Idle if self.waits => None,
             Phase::Idle if self.sub == Sub::Asked => Some((Due::Answer, self.deadline)),
-            Phase::Idle if self.has_work() => Some((Due::Look, self.not_before)),
-            Phase::Idle => Some((Due::Look, self.refresh_at)),
+            Phase::Idle => {
+                let at = match self.has_work() {
+                    true => self.not_before,
+                    false => self.refresh_at,
+                };
+                Some((Due::Turn { news, seated }, at))
+            }
         }
     }
 }
