@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used)] // a test that panics has failed
 
 #[path = "support/house.rs"]
-#[allow(dead_code)]
 mod support;
 
 use std::sync::Arc;
