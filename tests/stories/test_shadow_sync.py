@@ -1,78 +1,10 @@
 """Shadows are kept together with those of the cloud: another gateway that plays it, over TLS, with a
 certificate and a policy."""
 
-import json
-
 import pytest
 
-from harness.daemon import allow
+from harness.shadow_pair import Pair, delete, state, update
 from harness.wait import until
-
-SHADOWS = "$aws/things/lamp/shadow/*"
-EDGE = allow(
-    (["iot:Connect"], ["arn:aws:iot:*:*:client/edge"]),
-    (["iot:Publish", "iot:Receive"], [f"arn:aws:iot:*:*:topic/{SHADOWS}"]),
-    (["iot:Subscribe"], [f"arn:aws:iot:*:*:topicfilter/{SHADOWS}"]),
-)
-
-
-class Pair:
-    """The cloud and a gateway below it."""
-
-    def __init__(self, daemon, **shadows):
-        self.cloud = daemon(policies={"edge": EDGE}).start()
-        identity = self.cloud.cert("edge", policy="edge")
-        select = shadows.pop("select", [{"thing": "lamp", "named": ["cfg", "net-*"]}])
-        self.edge = daemon(config={"upstream": [{
-            "name": "cloud",
-            "url": f"mqtts://localhost:{self.cloud.ports['mqtts']}",
-            "client_id": "edge",
-            "keep_alive": "5s",
-            "ca": str(identity.ca),
-            "certificate": str(identity.certificate),
-            "key": str(identity.key),
-            "shadows": {"select": select, "answer_timeout": "2s", "refresh": "10s", "rate": 100, **shadows},
-        }]}).start()
-        self.edge.wait_link("cloud")
-
-    def status(self):
-        return self.edge.link("cloud")["shadows"]
-
-    def in_step(self):
-        def equal():
-            status = self.status()
-            return status["in_step"] == status["shadows"] and status["shadows"] > 0
-        until(equal, "all shadows are in step", every=0.1)
-
-    def same(self, wanted, name=None):
-        """Both sides have the state, in the end."""
-        def equal():
-            return state(self.edge, name) == wanted and state(self.cloud, name) == wanted
-        try:
-            until(equal, "both sides are equal", every=0.1, deadline=60)
-        except AssertionError:
-            raise AssertionError((state(self.edge, name), state(self.cloud, name), self.status()))
-
-
-def named(name):
-    return ["--name", name] if name else []
-
-
-def update(gateway, new, name=None):
-    gateway.ctl_ok("shadow", "update", "lamp", *named(name), json.dumps({"state": new}))
-
-
-def delete(gateway, name=None):
-    gateway.ctl_ok("shadow", "delete", "lamp", *named(name))
-
-
-def state(gateway, name=None):
-    done = gateway.ctl("shadow", "get", "lamp", *named(name), "--json")
-    if done.returncode != 0:
-        return None
-    found = json.loads(done.stdout)["state"]
-    found.pop("delta", None)
-    return found
 
 
 @pytest.fixture
@@ -106,11 +38,10 @@ def test_both_change_in_an_outage(pair):
     update(pair.edge, {"desired": {"a": 0}, "reported": {"a": 0}})
     pair.same({"desired": {"a": 0}, "reported": {"a": 0}})
     pair.in_step()
-    pair.edge.ctl_ok("bridge", "pause", "cloud")
-    pair.edge.wait_link("cloud", "paused")
+    pair.offline()
     update(pair.edge, {"desired": {"a": 1, "here": 1}, "reported": {"a": 1}})
     update(pair.cloud, {"desired": {"a": 2, "there": 1}, "reported": {"a": 2}})
-    pair.edge.ctl_ok("bridge", "resume", "cloud")
+    pair.online()
     pair.same({"desired": {"a": 2, "here": 1, "there": 1}, "reported": {"a": 1}})
     [entry] = until(lambda: pair.edge.ctl_json("shadow", "conflicts"), "it is noted", every=0.1)
     assert entry["shadow"] == "lamp"
@@ -143,11 +74,10 @@ def test_deleted_and_made_again(pair):
     update(pair.edge, {"reported": {"x": 1}}, "cfg")
     pair.same({"reported": {"x": 1}}, "cfg")
     pair.in_step()
-    pair.edge.ctl_ok("bridge", "pause", "cloud")
-    pair.edge.wait_link("cloud", "paused")
+    pair.offline()
     delete(pair.edge, "cfg")
     update(pair.cloud, {"desired": {"y": 1}}, "cfg")
-    pair.edge.ctl_ok("bridge", "resume", "cloud")
+    pair.online()
     pair.same({"desired": {"y": 1}, "reported": {"x": 1}}, "cfg")
 
 
@@ -203,11 +133,10 @@ def test_what_the_cloud_refuses_is_told_and_blocks_nothing(daemon):
     update(pair.edge, {"reported": {"a": "x" * 5000}})
     pair.same({"reported": {"a": "x" * 5000}})
     pair.in_step()
-    pair.edge.ctl_ok("bridge", "pause", "cloud")
-    pair.edge.wait_link("cloud", "paused")
+    pair.offline()
     update(pair.edge, {"reported": {"b": "x" * 2500}})
     update(pair.cloud, {"desired": {"c": "x" * 2500}})
-    pair.edge.ctl_ok("bridge", "resume", "cloud")
+    pair.online()
     entry = until(lambda: pair.edge.ctl_json("shadow", "conflicts"), "it is noted", every=0.1)[-1]
     assert "maximum size" in entry["text"], entry
     update(pair.edge, {"reported": {"n": 1}}, "cfg")
