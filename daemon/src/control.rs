@@ -196,7 +196,7 @@ async fn answer(rooms: &Arc<Rooms>, principal: &Arc<Principal>, request: Request
     match request {
         Request::Status => Ok(status::status(rooms)),
         Request::BridgeStatus => Ok(status::bridge(rooms)),
-        Request::BridgeTest(upstream) => status::bridge_test(rooms, &upstream.upstream).await,
+        Request::BridgeTest(test) => status::bridge_test(rooms, &test).await,
         Request::BridgeQueue(queue) => queues::list(rooms, &queue),
         Request::BridgePause(upstream) => status::pause(rooms, &upstream.upstream, true),
         Request::BridgeResume(upstream) => status::pause(rooms, &upstream.upstream, false),

@@ -2,7 +2,9 @@
 
 import json
 
+import pytest
 from harness.clients import Client
+from harness.daemon import allow
 from harness.ports import free_port
 from harness.wait import until
 
@@ -27,6 +29,24 @@ def test_bridge_test_names_the_layer_and_the_link_goes_on(daemon, upstream):
     assert failed.returncode == 1 and "TCP" in failed.stderr + failed.stdout, failed
     assert gateway.ctl("bridge", "test", "nowhere").returncode == 1
     broker.start()
+    gateway.wait_link("cloud")
+
+
+@pytest.mark.parametrize("version", ["3.1.1", "5"])
+def test_bridge_test_tries_a_policy_for_publishing_on_request(daemon, version):
+    actions = ["iot:Connect", "iot:Subscribe", "iot:Receive"]
+    may = allow((actions, ["*"]), (["iot:Publish"], ["arn:aws:iot:*:*:topic/site7/*"]))
+    far = daemon(policies={"site": may}, listener={})
+    far.config["listener"][0]["policy"] = "site"
+    far.write()
+    far.start()
+    gateway = daemon(config=link(f"mqtt://127.0.0.1:{far.ports['mqtt']}", OUT, mqtt_version=version)).start()
+    gateway.wait_link("cloud")
+    steps = gateway.ctl_json("bridge", "test", "cloud", "--publish", "site7/x")["steps"]
+    assert steps[-1]["layer"] == "policy" and all(s["ok"] for s in steps), steps
+    failed = gateway.ctl("bridge", "test", "cloud", "--publish", "site8/x")
+    assert failed.returncode == 1 and "policy fails" in failed.stderr and "site8/x" in failed.stderr, failed
+    assert gateway.ctl("bridge", "test", "cloud", "--publish", "site8/#").returncode == 1
     gateway.wait_link("cloud")
 
 

@@ -4,26 +4,31 @@ use std::future::poll_fn;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
+use iotedge_model::{QoS, Topic};
 use iotedge_ports::LinkState;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::shared::{Desired, Shared};
-use crate::uplink::{Connection, Ended, Event, Filter, Layer, reason};
+use crate::uplink::{Acknowledged, Connection, Ended, Event, Filter, Layer, Publish, reason};
 use crate::{Bridge, Direction};
 
-/// For the link to let go, for the connection and for the subscriptions: together below 20 s.
+/// For the link to let go, for the connection, the subscriptions, a message and good-bye, twice: together
+/// below 20 s.
 const LET_GO: Duration = Duration::from_secs(4);
 const CONNECTING: Duration = Duration::from_secs(9);
-const SUBSCRIBING: Duration = Duration::from_secs(4);
-const FAREWELL: Duration = Duration::from_secs(2);
+const SUBSCRIBING: Duration = Duration::from_secs(3);
+const PUBLISHING: Duration = Duration::from_secs(2);
+const FAREWELL: Duration = Duration::from_millis(500);
 /// Filters of one SUBSCRIBE; AWS IoT Core takes no more.
 pub(crate) const FILTERS: usize = 8;
 
 /// One layer of a test.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrialStep {
-    /// `settings`, `DNS`, `TCP`, `proxy`, `TLS`, `WebSocket`, `CONNACK`, `subscribe` or `policy`.
+    /// `settings`, `DNS`, `TCP`, `proxy`, `TLS`, `WebSocket`, `CONNACK`, `subscribe`,
+    /// `publish` or `policy`.
     pub layer: &'static str,
     /// Whether it stands.
     pub ok: bool,
@@ -55,7 +60,10 @@ impl Bridge {
     /// Connects once as the link does, while the link itself is paused: two connections with one
     /// client id push each other out. `None`: no upstream has this name. Takes less than 20 s; the
     /// last step is the one that failed, if one did.
-    pub async fn test(&self, upstream: &str) -> Option<Vec<TrialStep>> {
+    ///
+    /// What a policy says of publishing shows only when something is published: `publish` is a topic
+    /// of the upstream that gets an empty message with QoS 1.
+    pub async fn test(&self, upstream: &str, publish: Option<&Topic>) -> Option<Vec<TrialStep>> {
         let link = self.link(upstream)?;
         let was = *link.desired.borrow();
         let _restore = Restore {
@@ -66,7 +74,7 @@ impl Bridge {
             link.desired.send_replace(Desired::Paused);
         }
         let _ = timeout(LET_GO, let_go(&link)).await;
-        Some(run(&link).await)
+        Some(run(&link, publish).await)
     }
 }
 
@@ -80,7 +88,7 @@ fn millis(since: Instant, until: Instant) -> u64 {
     u64::try_from((until - since).as_millis()).unwrap_or(u64::MAX)
 }
 
-async fn run(link: &Arc<Shared>) -> Vec<TrialStep> {
+async fn run(link: &Arc<Shared>, topic: Option<&Topic>) -> Vec<TrialStep> {
     let begun: Mutex<Vec<(Layer, Instant)>> = Mutex::default();
     let progress = |layer| {
         let mut begun = begun.lock().unwrap_or_else(PoisonError::into_inner);
@@ -122,6 +130,10 @@ async fn run(link: &Arc<Shared>) -> Vec<TrialStep> {
     }
     if let Ok(Ok((mut connection, _))) = outcome {
         steps.push(subscribe(link, &mut *connection).await);
+        let stands = steps.last().is_some_and(|step| step.ok);
+        if let Some(topic) = topic.filter(|_| stands) {
+            steps.push(publish(link, &mut *connection, topic).await);
+        }
         if connection.disconnect().is_ok() {
             let _ = timeout(FAREWELL, left(&mut *connection)).await;
         }
@@ -196,7 +208,7 @@ async fn subscribe(link: &Shared, connection: &mut dyn Connection) -> TrialStep 
                 );
                 return step("policy", false, text);
             }
-            Err(_) => return step("subscribe", false, "no SUBACK within 4 s".into()),
+            Err(_) => return step("subscribe", false, "no SUBACK within 3 s".into()),
         };
         let refused = part.iter().zip(codes).find(|(_, code)| *code >= 0x80);
         if let Some((filter, code)) = refused {
@@ -209,6 +221,62 @@ async fn subscribe(link: &Shared, connection: &mut dyn Connection) -> TrialStep 
         }
     }
     step("subscribe", true, format!("{} filters", filters.len()))
+}
+
+async fn publish(link: &Shared, connection: &mut dyn Connection, topic: &Topic) -> TrialStep {
+    let start = Instant::now();
+    let step = |layer, ok, text: String| TrialStep {
+        layer,
+        ok,
+        text,
+        millis: millis(start, Instant::now()),
+    };
+    if let Err(why) = link.config.takes_topic(topic.as_str()) {
+        return step("publish", false, why);
+    }
+    let sent = connection.publish(Publish {
+        topic: topic.to_string(),
+        payload: Bytes::new(),
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        expiry: None,
+        properties: None,
+    });
+    if let Err(ended) = sent {
+        return step("publish", false, ended.text);
+    }
+    match timeout_at(start + PUBLISHING, puback(connection)).await {
+        Ok(Ok(ack)) if ack.reason < 0x80 => step(
+            "policy",
+            true,
+            format!("a message to {topic} is acknowledged"),
+        ),
+        Ok(Ok(ack)) => {
+            let layer = match ack.reason {
+                0x80 | 0x87 => "policy",
+                _ => "publish",
+            };
+            let said = reason::told("PUBACK", ack.reason, ack.said.as_deref());
+            step(layer, false, format!("{topic}: {said}"))
+        }
+        Ok(Err(ended)) => {
+            let text = format!(
+                "the upstream ends the connection at PUBLISH to {topic}: {}{}",
+                ended.text,
+                link.config.hint()
+            );
+            step("policy", false, text)
+        }
+        Err(_) => step("publish", false, "no PUBACK within 2 s".into()),
+    }
+}
+
+async fn puback(connection: &mut dyn Connection) -> Result<Acknowledged, Ended> {
+    loop {
+        if let Event::Acknowledged(ack) = event(connection).await? {
+            return Ok(ack);
+        }
+    }
 }
 
 async fn suback(connection: &mut dyn Connection) -> Result<Vec<u8>, Ended> {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use common::{Setup, config, route, until};
 use iotedge_bridge::uplink::scripted::{Packet, Peer};
 use iotedge_bridge::uplink::{Accepted, Event, Incoming, Publish};
-use iotedge_bridge::{Config, Direction, Idempotency, Template, Version};
+use iotedge_bridge::{Config, Direction, Idempotency, Kind, Template, Version};
 use iotedge_model::{DropReason, Properties, QoS, UserProperty};
 
 async fn publish(peer: &mut Peer) -> (u16, Publish) {
@@ -288,4 +288,42 @@ async fn routes_share_the_link_by_their_priorities() {
     }
     let low = order.iter().filter(|t| *t == "low/x").count();
     assert!((40..=60).contains(&low), "{low} of 450, one ninth is 50");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_breaks_a_limit_of_aws_iot_core_is_kept_aside_and_costs_no_connection() {
+    let mut config = config("mqtts://nowhere");
+    config.preset(Kind::AwsIotCore);
+    (config.certificate, config.key) = (Some("c".into()), Some("k".into()));
+    config.routes.push(route(Direction::Out, "#"));
+    let mut system = route(Direction::Out, "s/#");
+    system.local_prefix = "s/".into();
+    system.remote_prefix = "$SYS/".into();
+    system.filter = "#".into();
+    system.name = "system".into();
+    config.routes.push(system);
+    let (setup, mut upstream) = Setup::scripted(config);
+    let mailbox = setup.mailbox_of("cloud/out:#");
+    let mut buried = vec![
+        mailbox.push(&"x".repeat(257), "long", QoS::AtLeastOnce),
+        mailbox.push("1/2/3/4/5/6/7/8/9", "deep", QoS::AtLeastOnce),
+        mailbox.push("large", vec![b'x'; 131_073], QoS::AtLeastOnce),
+    ];
+    mailbox.push("1/2/3/4/5/6/7/8", "good", QoS::AtLeastOnce);
+    let reserved = setup.mailbox_of("cloud/system");
+    reserved.push("s/x", "reserved", QoS::AtLeastOnce);
+    let mut peer = upstream.accept(Accepted::unlimited(30)).await.unwrap();
+    let (id, sent) = publish(&mut peer).await;
+    assert_eq!(sent.topic, "1/2/3/4/5/6/7/8");
+    peer.ack(id, 0);
+    until("all done", || mailbox.waiting() + reserved.waiting() == 0).await;
+    let gone = |mailbox: &common::MemoryMailbox| -> Vec<u64> {
+        mailbox.discarded().into_iter().map(|(id, _)| id).collect()
+    };
+    let mut found = gone(&mailbox);
+    found.sort_unstable();
+    buried.sort_unstable();
+    assert_eq!(found, buried);
+    assert_eq!(gone(&reserved).len(), 1);
+    assert_eq!(setup.status().connects, 1);
 }

@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 
 use common::mosquitto::{Mosquitto, Watcher};
 use common::{Setup, config, route, until};
+use iotedge_bridge::uplink::scripted::Packet;
+use iotedge_bridge::uplink::{Accepted, Ended, Layer};
 use iotedge_bridge::{Config, Direction, Kind};
-use iotedge_model::QoS;
+use iotedge_model::{QoS, Topic};
 use iotedge_ports::LinkState;
 
 /// Killed at the end.
@@ -90,7 +92,9 @@ async fn goes_round(mut config: Config, port: u16) {
         setup.broker.payloads().contains(&"back".to_owned())
     })
     .await;
-    let steps = setup.bridge.test("cloud").await.unwrap();
+    let topic = Topic::new("site/test").unwrap();
+    let steps = setup.bridge.test("cloud", Some(&topic)).await.unwrap();
+    assert_eq!(steps.last().unwrap().layer, "policy");
     assert!(steps.iter().all(|step| step.ok), "{steps:?}");
     setup.state(LinkState::Connected).await;
     setup.bridge.stop().await;
@@ -122,11 +126,11 @@ async fn a_test_names_the_layer_that_fails() {
     let fails = async |config: Config| {
         let setup = Setup::start(config);
         let begun = Instant::now();
-        let steps = setup.bridge.test("cloud").await.unwrap();
+        let steps = setup.bridge.test("cloud", None).await.unwrap();
         assert!(begun.elapsed() < Duration::from_secs(20));
         let (last, before) = steps.split_last().unwrap();
         assert!(!last.ok && before.iter().all(|s| s.ok), "{steps:?}");
-        assert_eq!(setup.bridge.test("nobody").await, None);
+        assert_eq!(setup.bridge.test("nobody", None).await, None);
         setup.bridge.stop().await;
         last.layer
     };
@@ -146,4 +150,53 @@ async fn a_test_names_the_layer_that_fails() {
         fails(config(&format!("mqtt://127.0.0.1:{port}"))).await,
         "CONNACK"
     );
+}
+
+/// A 3.1.1 server ends the connection or says nothing, one of version 5 refuses with a reason, and one
+/// that is asked for what it never takes is not asked at all.
+#[tokio::test(start_paused = true)]
+async fn a_test_that_publishes_names_what_a_policy_forbids() {
+    enum Answer {
+        Code(u8),
+        End(Ended),
+        Nothing,
+    }
+    let topic = Topic::new("site/x").unwrap();
+    let v4 = || Ended::lost(Layer::Mqtt, "closed");
+    for (answer, layer, ok, says) in [
+        (Answer::Code(0), "policy", true, "acknowledged"),
+        (Answer::Code(0x87), "policy", false, "not authorized"),
+        (Answer::Code(0x99), "publish", false, "payload"),
+        (Answer::End(v4()), "policy", false, "at PUBLISH to site/x"),
+        (
+            Answer::End(Ended::disconnect(0x87, None)),
+            "policy",
+            false,
+            "not authorized",
+        ),
+        (Answer::Nothing, "publish", false, "no PUBACK"),
+    ] {
+        let (setup, mut upstream) = Setup::scripted(config("mqtt://nowhere"));
+        let first = upstream.accept(Accepted::unlimited(30)).await.unwrap();
+        let begun = tokio::time::Instant::now();
+        let far = async {
+            drop(first);
+            let mut peer = upstream.accept(Accepted::unlimited(30)).await.unwrap();
+            while let Some(packet) = peer.next().await {
+                if let Packet::Publish(id, publish) = packet {
+                    assert!(publish.topic == "site/x" && publish.payload.is_empty());
+                    match &answer {
+                        Answer::Code(code) => peer.ack(id, *code),
+                        Answer::End(ended) => return peer.end(ended.clone()),
+                        Answer::Nothing => {}
+                    }
+                }
+            }
+        };
+        let (steps, ()) = tokio::join!(setup.bridge.test("cloud", Some(&topic)), far);
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        let last = steps.unwrap().pop().unwrap();
+        assert_eq!((last.layer, last.ok), (layer, ok), "{last:?}");
+        assert!(last.text.contains(says), "{last:?}");
+    }
 }

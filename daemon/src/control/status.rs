@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use iotedge_model::Topic;
 use iotedge_ports::UpstreamPort as _;
 use iotedge_store::TakerKind;
 use iotedge_telemetry::METRICS;
@@ -10,8 +11,8 @@ use super::Answer;
 use iotedge_ports::Clock as _;
 
 use crate::ctl::protocol::{
-    BridgeStatus, BridgeTestStep, BridgeTested, Failure, ListenerStatus, OutboxStatus, Reloaded,
-    Reply, SerialStatus, Status, StoreStatus, UpstreamStatus,
+    BridgeStatus, BridgeTest, BridgeTestStep, BridgeTested, Failure, ListenerStatus, OutboxStatus,
+    Reloaded, Reply, SerialStatus, Status, StoreStatus, UpstreamStatus,
 };
 use crate::house::Rooms;
 
@@ -119,8 +120,11 @@ pub(super) fn bridge(rooms: &Rooms) -> Reply {
     })
 }
 
-pub(super) async fn bridge_test(rooms: &Rooms, upstream: &str) -> Answer {
-    let Some(steps) = rooms.bridge.test(upstream).await else {
+pub(super) async fn bridge_test(rooms: &Rooms, test: &BridgeTest) -> Answer {
+    let upstream = &test.upstream;
+    let topic = test.publish.as_deref().map(Topic::new).transpose();
+    let topic = topic.map_err(|e| Failure::new("invalid", format!("--publish: {e}")))?;
+    let Some(steps) = rooms.bridge.test(upstream, topic.as_ref()).await else {
         return Err(Failure::new(
             "not-found",
             format!("there is no upstream {upstream:?}"),

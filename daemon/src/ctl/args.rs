@@ -286,6 +286,10 @@ pub(super) enum Bridge {
     Test {
         /// Its name
         upstream: String,
+        /// Publish an empty message to this topic of the upstream, with QoS 1: what a policy says of
+        /// publishing shows in no other way
+        #[arg(long, value_name = "TOPIC")]
+        publish: Option<String>,
     },
     /// Messages that an upstream never takes
     #[command(subcommand)]

@@ -200,7 +200,7 @@ pub enum Request {
     /// → [`BridgeStatus`].
     BridgeStatus,
     /// The link pauses meanwhile. → [`BridgeTested`].
-    BridgeTest(Upstream),
+    BridgeTest(BridgeTest),
     /// → a list of [`QueueInfo`].
     BridgeQueue(BridgeQueue),
     /// → `null`.
@@ -422,6 +422,14 @@ arguments! {
         /// Whether it must be there already and is replaced; else it must not.
         #[serde(default)]
         replace: bool,
+    }
+    /// Of [`Request::BridgeTest`].
+    BridgeTest {
+        /// The upstream's name.
+        upstream: String,
+        /// A topic of the upstream that gets an empty message.
+        #[serde(default)]
+        publish: Option<String>,
     }
     /// Of [`Request::BridgeQueue`].
     BridgeQueue {

@@ -311,7 +311,10 @@ impl Session<'_> {
         };
         match command {
             Bridge::Status => self.ask_and_show(&Request::BridgeStatus, show::bridge),
-            Bridge::Test { upstream } => self.bridge_test(named(upstream)),
+            Bridge::Test { upstream, publish } => self.bridge_test(p::BridgeTest {
+                upstream: upstream.clone(),
+                publish: publish.clone(),
+            }),
             Bridge::Queue { upstream, peek } => {
                 let request = Request::BridgeQueue(p::BridgeQueue {
                     upstream: upstream.clone(),
@@ -329,8 +332,8 @@ impl Session<'_> {
         }
     }
 
-    fn bridge_test(&mut self, upstream: p::Upstream) -> Result<(), CtlError> {
-        let tested: p::BridgeTested = self.connect()?.get(&Request::BridgeTest(upstream))?;
+    fn bridge_test(&mut self, test: p::BridgeTest) -> Result<(), CtlError> {
+        let tested: p::BridgeTested = self.connect()?.get(&Request::BridgeTest(test))?;
         match self.json {
             true => writeln!(self.out, "{}", json!(tested))?,
             false => show::bridge_test(&tested, self.out)?,

@@ -37,6 +37,9 @@ pub(super) fn outgoing(
     let topic = route
         .map(message.topic.as_str(), &message.client_id)
         .map_err(|why| Stays::Buried(no_topic(route, message.topic.as_str(), why)))?;
+    config.takes_topic(topic.as_str()).map_err(|why| {
+        Stays::Buried(format!("the upstream never takes the topic {topic}: {why}"))
+    })?;
     let key = route
         .idempotency
         .as_ref()
