@@ -1,9 +1,15 @@
 #!/usr/bin/env python3
 """The bridge beside mosquitto's, and what it writes to the disk: `make bench-bridge`.
 
-1. End to end: QoS 1 messages of 200 bytes go to a local broker and come out of an upstream mosquitto;
-   once through iotedged, once through a mosquitto with a bridge and persistence, by turns. Every number
-   is looked for at the upstream, in its order. The pace is from the first publish to the last arrival.
+1. End to end: QoS 1 messages of 200 bytes go to a local broker and come out of an upstream; once through
+   iotedged, once through a mosquitto with a bridge and persistence, by turns. Every number is looked for
+   at the upstream: one that is missing or out of its publisher's order ends the run. The pace is from the
+   first publish to the last arrival, and the local broker's processor time for a message stands beside it.
+   mosquitto runs once as it is shipped (20 messages in flight) and once with as many in flight as
+   iotedged; it acknowledges what it has in memory alone, and saves every half hour and at its end.
+   iotedged acknowledges what is on its disk or upstream.
+   The upstream is `bench-far`, which checks and acknowledges and does nothing else: with a mosquitto there
+   (`--upstream mosquitto`) that one's pace is a part of what is measured.
 2. Bytes to the disk for each message at 1,000 a second, as the kernel counts them for the process
    (`write_bytes`, on a real file system), beside the store's own figure: with the link down and drained
    afterwards, and with the link up behind a line of 20 ms there and back.
@@ -21,185 +27,37 @@ import re
 import signal
 import socket
 import statistics
-import struct
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.request
 
-from run import POLICY, ROOT, free_port
+from run import BIN, POLICY, ROOT, free_port
 
-TOPIC = b"bench/out/line-1"
-PAYLOAD = 200
-# Fixed header, remaining length (two bytes at this size), topic, packet id, number, filling.
-FORM = struct.Struct(f">BBBH{len(TOPIC)}sHQ{PAYLOAD - 8}x")
-LENGTH = FORM.size - 3
-PUBLISH = 0x32
+TICKS = os.sysconf("SC_CLK_TCK")
 
 
-def publish(packet_id, number):
-    low, high = LENGTH & 0x7F | 0x80, LENGTH >> 7
-    return FORM.pack(PUBLISH, low, high, len(TOPIC), TOPIC, packet_id, number)
-
-
-def text(value):
-    return struct.pack(">H", len(value)) + value
-
-
-def connect(port, client_id, clean=True, wait=20):
+def until(condition, wait=60):
     deadline = time.monotonic() + wait
-    while True:
-        try:
-            link = socket.create_connection(("127.0.0.1", port), timeout=60)
-            break
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
-    link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    body = text(b"MQTT") + bytes([4, 2 if clean else 0, 0, 0]) + text(client_id.encode())
-    link.sendall(bytes([0x10, len(body)]) + body)
-    answer = read(link, 4)
-    if answer[0] != 0x20 or answer[3] != 0:
-        sys.exit(f"{client_id} is refused: {answer.hex()}")
-    return link
+    while not condition():
+        if time.monotonic() > deadline:
+            sys.exit("waited in vain")
+        time.sleep(0.02)
 
 
-def read(link, length):
-    data = b""
-    while len(data) < length:
-        more = link.recv(length - len(data))
-        if not more:
-            sys.exit("a broker has closed a connection")
-        data += more
-    return data
-
-
-class Taker(threading.Thread):
-    """Subscribes at the upstream and looks for every number once and in order."""
-
-    def __init__(self, port, count):
-        super().__init__(daemon=True)
-        self.count, self.next, self.again, self.wrong, self.last = count, 0, 0, None, 0.0
-        self.link = connect(port, "bench-taker")
-        body = b"\0\1" + text(b"bench/#") + b"\1"
-        self.link.sendall(bytes([0x82, len(body)]) + body)
-        read(self.link, 5)
-        self.start()
-
-    def run(self):
-        left = b""
-        while self.next < self.count and self.wrong is None:
-            data = self.link.recv(1 << 18)
-            if not data:
-                self.wrong = "the upstream has closed the connection"
-                return
-            data = left + data
-            whole = len(data) // FORM.size * FORM.size
-            acks = []
-            for kind, _, _, _, topic, packet_id, number in FORM.iter_unpack(data[:whole]):
-                if kind & 0xF6 != PUBLISH or topic != TOPIC:
-                    self.wrong = f"no message of ours: {kind:#x} {topic}"
-                    return
-                if number == self.next:
-                    self.next += 1
-                elif number < self.next:
-                    self.again += 1
-                else:
-                    self.wrong = f"{number} came where {self.next} was due"
-                    return
-                acks.append(b"\x40\x02" + struct.pack(">H", packet_id))
-            left = data[whole:]
-            self.link.sendall(b"".join(acks))
-        self.last = time.monotonic()
-
-    def whole(self, wait):
-        self.join(wait)
-        if self.wrong or self.is_alive():
-            sys.exit(self.wrong or f"{self.next} of {self.count} have come")
-
-
-def send(port, count, rate=None, window=500):
-    """Publishes numbers and waits for all acknowledgements; when the first left."""
-    link = connect(port, "bench-publisher")
-    start = time.monotonic()
-    sent = acked = 0
-    left = b""
-    while acked < count:
-        most = min(count, acked + window)
-        if rate:
-            most = min(most, int((time.monotonic() - start) * rate) + 1)
-        if sent < most:
-            link.sendall(b"".join(publish(n % 65_535 + 1, n) for n in range(sent, most)))
-            sent = most
-        if rate and sent < count:
-            link.settimeout(0.001)
-        else:
-            link.settimeout(60)
-        with contextlib.suppress(socket.timeout):
-            data = left + link.recv(1 << 16)
-            if not data:
-                sys.exit("the local broker has closed the publisher's connection")
-            whole = len(data) // 4 * 4
-            for at in range(0, whole, 4):
-                if data[at] != 0x40:
-                    sys.exit("the local broker says something strange")
-            acked += whole // 4
-            left = data[whole:]
-    link.close()
-    return start
-
-
-class Line:
-    """A TCP relay that holds everything back for half of the round trip each way."""
-
-    def __init__(self, to, round_trip):
-        self.to, self.delay = to, round_trip / 2
-        self.socket = socket.create_server(("127.0.0.1", 0))
-        self.port = self.socket.getsockname()[1]
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    def accept(self):
-        while True:
-            near, _ = self.socket.accept()
-            far = socket.create_connection(("127.0.0.1", self.to))
-            for a, b in ((near, far), (far, near)):
-                a.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                threading.Thread(target=self.carry, args=(a, b), daemon=True).start()
-
-    def carry(self, a, b):
-        waiting, there, ended = [], threading.Condition(), []
-
-        def write():
-            while True:
-                with there:
-                    while not waiting and not ended:
-                        there.wait()
-                    if not waiting:
-                        return
-                    due, data = waiting.pop(0)
-                time.sleep(max(0, due - time.monotonic()))
-                with contextlib.suppress(OSError):
-                    b.sendall(data)
-
-        threading.Thread(target=write, daemon=True).start()
-        with contextlib.suppress(OSError):
-            while data := a.recv(1 << 16):
-                with there:
-                    waiting.append((time.monotonic() + self.delay, data))
-                    there.notify()
-        with there:
-            ended.append(True)
-            there.notify()
+def listens(port):
+    with contextlib.suppress(OSError):
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        return True
+    return False
 
 
 class Process:
     """Something that runs for the length of a `with`, in a folder on a real disk."""
 
-    def __init__(self, name, configure):
-        self.name, self.configure, self.port = name, configure, free_port()
+    def __init__(self, configure, port=None):
+        self.configure, self.port = configure, port or free_port()
 
     def __enter__(self):
         self.held = tempfile.TemporaryDirectory(prefix="bench-", dir=ROOT / "target")
@@ -207,8 +65,12 @@ class Process:
         self.log = open(self.folder / "log", "w+b")
         argv = self.configure(self.folder, self.port)
         self.process = subprocess.Popen(argv, stdout=self.log, stderr=self.log, cwd=self.folder)
-        connect(self.port, "bench-knock").close()
+        until(lambda: listens(self.port) or self.died())
         return self
+
+    def died(self):
+        if self.process.poll() is not None:
+            sys.exit(f"{self.process.args[0]} has ended: {(self.folder / 'log').read_text()}")
 
     def __exit__(self, *_):
         self.process.send_signal(signal.SIGTERM)
@@ -220,18 +82,56 @@ class Process:
         io = pathlib.Path(f"/proc/{self.process.pid}/io").read_text()
         return int(re.search(r"^write_bytes: (\d+)", io, re.M)[1])
 
+    def seconds(self):
+        """Processor time so far."""
+        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+class Far:
+    """`bench-far`: the upstream, or the line to one, and the publishers."""
+
+    def __init__(self, port, *arguments):
+        argv = [BIN / "bench-far", "--listen", f"127.0.0.1:{port}", *map(str, arguments)]
+        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.line()
+
+    def line(self):
+        line = self.process.stdout.readline()
+        if not line:
+            sys.exit("bench-far has given up")
+        return line
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.communicate()
+
+    def begin(self, near):
+        """A first message has come through."""
+        print(f"127.0.0.1:{near.port}", file=self.process.stdin, flush=True)
+        self.line()
+
+    def result(self):
+        result = json.loads(self.line())
+        if any(result[what] for what in ("lost", "disordered", "strange")):
+            sys.exit(f"not all came in order: {result}")
+        return result
+
 
 def upstream(folder, port):
     path = folder / "mosquitto.conf"
     path.write_text(
         f"listener {port} 127.0.0.1\nallow_anonymous true\nlog_type error\nmax_queued_messages 0\n"
         # Its acknowledgements wait for those of the kernel otherwise, 40 ms a window.
-        "set_tcp_nodelay true\n"
+        "set_tcp_nodelay true\nmax_inflight_messages 0\n"
     )
     return ["mosquitto", "-c", path]
 
 
-def mosquitto(to):
+def mosquitto(to, in_flight=None):
     def configure(folder, port):
         path = folder / "mosquitto.conf"
         path.write_text(
@@ -239,7 +139,8 @@ def mosquitto(to):
             # It saves all it has every half hour and at its end, and acknowledges before.
             f"set_tcp_nodelay true\npersistence true\npersistence_location {folder}/\n"
             f"connection cloud\naddress 127.0.0.1:{to}\ntopic bench/# out 1\ncleansession false\n"
-            "bridge_protocol_version mqttv311\nnotifications false\nmax_inflight_messages 100\n"
+            "bridge_protocol_version mqttv311\nnotifications false\n"
+            + (f"max_inflight_messages {in_flight}\n" if in_flight else "")
         )
         os.chmod(folder, 0o777)
         return ["mosquitto", "-c", path]
@@ -247,7 +148,7 @@ def mosquitto(to):
     return configure
 
 
-def iotedged(to, sync, binary):
+def iotedged(to, sync, binary, in_flight=None):
     def configure(folder, port):
         admin = free_port()
         (folder / "admin").write_text(str(admin))
@@ -270,6 +171,7 @@ socket = "{folder}/control.sock"
 name = "cloud"
 url = "mqtt://127.0.0.1:{to}"
 client_id = "gateway"
+{f"max_inflight = {in_flight}" if in_flight else ""}
 [[upstream.route]]
 direction = "out"
 filter = "bench/#"
@@ -288,39 +190,31 @@ def metric(gateway, name):
     return int(found[1])
 
 
-def until(condition, wait=60):
-    deadline = time.monotonic() + wait
-    while not condition():
-        if time.monotonic() > deadline:
-            sys.exit("waited in vain")
-        time.sleep(0.05)
-
-
-def end_to_end(make, count):
-    with Process("upstream", upstream) as far:
-        with Process("local", make(far.port)) as near:
-            # The bridge is there when a first message is.
-            warm = Taker(far.port, 1)
-            send(near.port, 1)
-            warm.whole(30)
-            taker = Taker(far.port, count)
-            start = send(near.port, count)
-            taker.whole(300)
-            return count / (taker.last - start)
+def end_to_end(make, options, publishers, round_trip, messages):
+    """Messages a second, and the local broker's microseconds of processor time for each."""
+    with contextlib.ExitStack() as stack:
+        arguments = ["--publishers", publishers, "--messages", messages, "--round-trip", round_trip]
+        if options.upstream == "mosquitto":
+            arguments += ["--upstream", f"127.0.0.1:{stack.enter_context(Process(upstream)).port}"]
+        port = free_port()
+        far = stack.enter_context(Far(port, *arguments))
+        near = stack.enter_context(Process(make(port)))
+        far.begin(near)
+        before = near.seconds()
+        rate = far.result()["rate"]
+        return rate, (near.seconds() - before) / messages * 1e6
 
 
 def link_up(sync, binary, seconds):
-    with Process("upstream", upstream) as far:
-        line = Line(far.port, 0.020)
-        with Process("iotedged", iotedged(line.port, sync, binary)) as near:
+    port, count = free_port(), seconds * 1000
+    with Far(port, "--messages", count, "--rate", 1000, "--round-trip", 20) as far:
+        with Process(iotedged(port, sync, binary)) as near:
             until(lambda: metric(near, "iotedge_upstream_connected") == 1)
             time.sleep(1.5)
-            taker = Taker(far.port, seconds * 1000)
+            far.begin(near)
             before, stored = near.written(), metric(near, "iotedge_store_written_bytes")
-            send(near.port, seconds * 1000, rate=1000)
-            taker.whole(60)
+            far.result()
             time.sleep(2.5)
-            count = seconds * 1000
             return (
                 (near.written() - before) / count,
                 (metric(near, "iotedge_store_written_bytes") - stored) / count,
@@ -328,17 +222,19 @@ def link_up(sync, binary, seconds):
 
 
 def link_down(sync, binary, seconds):
-    port = free_port()
-    with Process("iotedged", iotedged(port, sync, binary)) as near:
+    port, elsewhere, count = free_port(), free_port(), seconds * 1000
+    with Process(iotedged(port, sync, binary)) as near:
         time.sleep(1.5)
-        count = seconds * 1000
         before, stored = near.written(), metric(near, "iotedge_store_written_bytes")
-        send(near.port, count, rate=1000)
+        # Its messages are looked for at an upstream that comes later.
+        argv = ["--messages", count, "--rate", 1000, "--publish-only"]
+        with Far(elsewhere, *argv) as far:
+            far.begin(near)
+            far.line()
         queued = near.written() - before
-        far = Process("upstream", upstream)
-        far.port = port
-        with far:
-            Taker(port, count).whole(120)
+        with Far(port, "--messages", count, "--take-only") as far:
+            far.begin(near)
+            far.result()
             until(lambda: metric(near, "iotedge_route_queued") == 0)
             time.sleep(2.5)
             return (
@@ -348,38 +244,63 @@ def link_down(sync, binary, seconds):
             )
 
 
+# Publishers, milliseconds there and back, messages.
+SCENARIOS = [(1, 0, 100_000), (20, 0, 100_000), (1, 20, 20_000), (20, 20, 20_000)]
+
+
+def compare(options):
+    ways = {
+        "mosquitto as shipped": lambda to: mosquitto(to),
+        "mosquitto, 100 in flight": lambda to: mosquitto(to, 100),
+        'iotedged, sync = "50ms"': lambda to: iotedged(to, "50ms", options.binary),
+        'iotedged, sync = "full"': lambda to: iotedged(to, "full", options.binary),
+        "mosquitto, 1,000 in flight": lambda to: mosquitto(to, 1000),
+        "iotedged, 50ms, 1,000 in flight": lambda to: iotedged(to, "50ms", options.binary, 1000),
+    }
+    for publishers, round_trip, messages in SCENARIOS:
+        label = f"{publishers}/{round_trip}"
+        if options.only and label not in options.only:
+            continue
+        chosen = [name for name in ways if not options.ways or any(w in name for w in options.ways)]
+        figures = {name: [] for name in chosen}
+        for number in range(options.rounds):
+            at = number % len(chosen)
+            for name in chosen[at:] + chosen[:at]:
+                scale = options.messages or messages
+                figures[name].append(end_to_end(ways[name], options, publishers, round_trip, scale))
+        print(f"\n{publishers} publishers, {round_trip} ms there and back; medians of {options.rounds}")
+        print(f"  {'':34} {'messages/s':>10} {'CPU us':>7}  times each mosquitto")
+        paces = {name: statistics.median(rate for rate, _ in runs) for name, runs in figures.items()}
+        theirs = [pace for name, pace in paces.items() if name.startswith("mosquitto")]
+        for name, runs in figures.items():
+            cost = statistics.median(cost for _, cost in runs)
+            times = "  ".join(f"{paces[name] / pace:4.1f}" for pace in theirs)
+            print(f"  {name:34} {paces[name]:10,.0f} {cost:7.1f}  {times}", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--count", type=int, default=50_000, help="messages end to end")
+    parser.add_argument("--messages", type=int, help="end to end, instead of a number for each case")
+    parser.add_argument("--only", nargs="*", help="PUBLISHERS/MILLISECONDS, for instance 1/20")
+    parser.add_argument("--ways", nargs="*", help="parts of the names of what is compared")
+    parser.add_argument("--upstream", choices=["checks", "mosquitto"], default="checks")
+    parser.add_argument("--no-disk", action="store_true", help="leave the bytes to the disk out")
     parser.add_argument("--seconds", type=int, default=10, help="of 1,000 messages a second")
-    parser.add_argument("--binary", type=pathlib.Path, default=ROOT / "target" / "release" / "iotedged")
+    parser.add_argument("--binary", type=pathlib.Path, default=BIN / "iotedged")
     options = parser.parse_args()
     options.binary = options.binary.resolve()
     # Debian keeps mosquitto out of a user's path.
     os.environ["PATH"] += os.pathsep + "/usr/sbin"
-
-    ways = {
-        "mosquitto": mosquitto,
-        'iotedged, sync = "full"': lambda to: iotedged(to, "full", options.binary),
-        'iotedged, sync = "50ms"': lambda to: iotedged(to, "50ms", options.binary),
-    }
-    paces = {name: [] for name in ways}
-    for number in range(options.rounds):
-        names = list(ways)
-        for name in names[number % len(names) :] + names[: number % len(names)]:
-            paces[name].append(end_to_end(ways[name], options.count))
-    print(f"\nEnd to end, messages a second, medians of {options.rounds}; every number checked\n")
-    theirs = statistics.median(paces["mosquitto"])
-    for name, all_of_it in paces.items():
-        pace = statistics.median(all_of_it)
-        print(f"  {name:28} {pace:10,.0f}  {pace / theirs:5.1f} times mosquitto's")
+    compare(options)
+    if options.no_disk:
+        return
     print("\nBytes to the disk for a message of 200 bytes at 1,000 a second (by the store's own count)\n")
     for sync in ("50ms", "full"):
         queued, drained, stored = link_down(sync, options.binary, options.seconds)
         print(f"  link down, {sync:5} {queued:8,.0f} queued, {drained:8,.0f} and drained ({stored:,.0f})")
         up, stored = link_up(sync, options.binary, options.seconds)
-        print(f"  link up,   {sync:5} {up:8,.0f} ({stored:,.0f})")
+        print(f"  link up,   {sync:5} {up:8,.0f} ({stored:,.0f})", flush=True)
 
 
 if __name__ == "__main__":

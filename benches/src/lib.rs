@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod account;
+pub mod far;
 pub mod load;
 pub mod packet;
 pub mod shadow;
