@@ -87,7 +87,7 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "bridge",
-        &["model", "ports", "store"],
+        &["model", "mqtt", "ports", "store"],
         "it must not know shadow and rules",
     ),
     room(
@@ -134,8 +134,8 @@ const OUTSIDE: &[(&str, Who, &str)] = &[
     ),
     (
         "rumqttc",
-        Who::Only(&["bridge"]),
-        "rumqttc carries the upstream bridge and nothing else",
+        Who::Only(&[]),
+        "the bridge speaks MQTT by the room of that name (docs/decisions/0010)",
     ),
     (
         "rumqttd",

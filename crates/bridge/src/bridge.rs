@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use crate::shared::{Desired, Shared, taker_name};
 use crate::task::{Around, OutRoute, Task};
-use crate::uplink::{Connector, Library};
+use crate::uplink::{Client, Connector};
 use crate::{Config, ConfigError, Direction};
 
 /// Wakes the link's task for one route. Called under the broker's lock: two stores and no wait.
@@ -51,7 +51,7 @@ impl Bridge {
         for config in &configs {
             config.check()?;
             let config = Arc::new(config.clone());
-            connectors.push(Arc::new(Library::new(config, clock.clone())?));
+            connectors.push(Arc::new(Client::new(config, clock.clone())?));
         }
         let links = configs.into_iter().zip(connectors).collect();
         Self::start_over(links, broker, clock, store, runtime)

@@ -4,8 +4,7 @@
 //!
 //! 1. **The store is the only truth.** An outbound row is acknowledged to its mailbox after the
 //!    upstream's PUBACK for it (QoS 0: after it went to the socket), and not before.
-//! 2. **A connection leaves nothing behind.** Each connection has a fresh event loop of the client
-//!    library; what the old one had under way is forgotten with it. The mailboxes are rewound, so
+//! 2. **A connection leaves nothing behind.** What was under way on it is forgotten with it. The mailboxes are rewound, so
 //!    that everything not acknowledged goes again, in order, after the next CONNACK.
 //! 3. **In order.** Deliveries of one route go to the wire in the order of the mailbox, on one
 //!    connection at a time. After a lost connection only what was in flight can be there twice.

@@ -60,8 +60,6 @@ pub(crate) struct Sent {
     size: usize,
     /// Such a request's topic.
     request: Option<Topic>,
-    /// [`Task::controls`] when it was sent.
-    controls: u64,
 }
 
 /// Whose SUBSCRIBE waits for its SUBACK.
@@ -117,10 +115,6 @@ pub(crate) struct Task {
     subscribing: Option<tokio::time::Instant>,
     asked: Asked,
     guard: peer::Guard,
-    /// SUBSCRIBE and UNSUBSCRIBE handed over, each of which has taken a packet id.
-    controls: u64,
-    /// One of them waits for the window to become empty.
-    control_waits: bool,
     inbound: Inbound,
     sink: Arc<Sink>,
     blocked: std::collections::VecDeque<Blocked>,
@@ -136,7 +130,7 @@ pub(crate) struct Task {
     /// Over all connections: an upstream counts that way too.
     pacing: Pacing,
     subscribe: Subscribing,
-    /// Inbound acknowledgements handed to the library and not on the wire yet.
+    /// Inbound acknowledgements handed over and not on the wire yet.
     acks_queued: usize,
     random: RandomState,
     rolls: u64,
@@ -196,8 +190,6 @@ impl Task {
             subscribing: None,
             asked: Asked::Routes,
             guard: peer::Guard::default(),
-            controls: 0,
-            control_waits: false,
             inbound: Inbound::default(),
             blocked: std::collections::VecDeque::new(),
             blocked_bytes: 0,
@@ -360,14 +352,9 @@ impl Task {
         }
     }
 
-    /// How many messages may wait for PUBACK. One packet id less than the server's receive maximum,
-    /// because the library gives ids up to that and SUBSCRIBE needs one too.
+    /// How many messages may wait for PUBACK.
     fn window_limit(&self) -> usize {
-        let maximum = self.accepted.receive_maximum;
-        let server = match maximum {
-            u16::MAX => maximum,
-            _ => maximum.saturating_sub(1).max(1),
-        };
+        let server = self.accepted.receive_maximum.max(1);
         usize::from(self.shared.config.max_in_flight.min(server))
     }
 
@@ -394,7 +381,6 @@ impl Task {
         self.shared.peering.set_up(false);
         self.subscribing = None;
         self.subscribe = Subscribing::default();
-        self.control_waits = false;
         self.acks_queued = 0;
         self.forget_blocked();
         self.inbound.disconnected();

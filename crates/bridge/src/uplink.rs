@@ -1,5 +1,5 @@
-//! One connection to an upstream in MQTT's own terms, whatever carries it: the client library in
-//! either version of the protocol, or a script in a test.
+//! One connection to an upstream in MQTT's own terms, whatever carries it: sockets, or a script in a
+//! test.
 //!
 //! What always holds of a [`Connection`]:
 //!
@@ -17,20 +17,17 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use iotedge_model::{Properties, QoS};
 
+mod client;
 mod counted;
 mod dial;
-mod driver;
-mod library;
 mod proxy;
 pub mod reason;
-mod relay;
 #[doc(hidden)]
 pub mod scripted;
-mod v4;
-mod v5;
+mod session;
 mod websocket;
 
-pub(crate) use library::{Library, MAX_ACKS, SLOWEST};
+pub(crate) use client::{Client, MAX_ACKS, SLOWEST};
 
 /// How far a connection is, or where it broke.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,14 +1,14 @@
-//! What was handed to the client library and waits for its PUBACK.
+//! What was handed to the connection and waits for its PUBACK.
 //!
-//! The library gives packet ids 1 to its limit in turn, in the order of requests, and says so with
-//! one event each. A window that is never longer than that limit, acknowledged gaps counted, can
-//! not meet an id that is still in use.
+//! The connection gives packet ids in turn and says so with one event each, in the order in which
+//! things were handed over. Acknowledged gaps count, so that no window grows without end behind a
+//! message whose PUBACK does not come.
 
 use std::collections::VecDeque;
 
 use tokio::time::Instant;
 
-/// The upstream or the library did what the protocol does not know; the connection must end.
+/// What nothing waits for; the connection must end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Unexpected;
 
@@ -16,7 +16,7 @@ struct Slot<T> {
     /// Taken when it is acknowledged.
     item: Option<T>,
     cost: usize,
-    /// Given by the library when it takes the request.
+    /// Given when it is on the wire.
     packet_id: Option<u16>,
     /// When it was written.
     written: Option<Instant>,
@@ -44,11 +44,6 @@ impl<T> Window<T> {
     /// Another limit, of another connection.
     pub(crate) fn set_limit(&mut self, limit: usize) {
         self.limit = limit;
-    }
-
-    /// Whether there is room for no more than one.
-    pub(crate) fn is_single(&self) -> bool {
-        self.limit <= 1
     }
 
     /// How many more may be sent.
@@ -81,7 +76,7 @@ impl<T> Window<T> {
         self.slots.front()?.written
     }
 
-    /// An item was handed to the library.
+    /// An item was handed to the connection.
     pub(crate) fn push(&mut self, item: T, cost: usize) {
         self.bytes += cost;
         self.slots.push_back(Slot {
@@ -92,7 +87,7 @@ impl<T> Window<T> {
         });
     }
 
-    /// The library has put the next request on the wire. QoS 0 (id 0) is done with that.
+    /// The next item is on the wire. QoS 0 (id 0) is done with that.
     pub(crate) fn published(&mut self, packet_id: u16) -> Result<Option<T>, Unexpected> {
         let at = self.numbered;
         let slot = self.slots.get_mut(at).ok_or(Unexpected)?;
@@ -152,7 +147,7 @@ mod tests {
             assert_eq!(window.published(id), Ok(None));
         }
         assert_eq!(window.acknowledged(2), Ok("b"));
-        assert_eq!(window.free(), 0, "a gap keeps its place: its id is near");
+        assert_eq!(window.free(), 0, "a gap keeps its place");
         assert_eq!(window.acknowledged(2), Err(Unexpected));
         assert_eq!(window.acknowledged(1), Ok("a"));
         assert_eq!((window.free(), window.bytes()), (2, 10));

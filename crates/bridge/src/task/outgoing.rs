@@ -35,14 +35,7 @@ impl Task {
     /// Fills the window from the mailboxes, a portion each in turn.
     fn send(&mut self, connection: &mut dyn Connection) -> Result<(), End> {
         self.stalled = false;
-        if self.window.is_single() && self.subscribing.is_some() {
-            // The only packet id is SUBSCRIBE's.
-            return Ok(());
-        }
         if !self.examine(connection)? || !self.send_released(connection)? {
-            return Ok(());
-        }
-        if self.control_waits {
             return Ok(());
         }
         // Routes that say they have more and give nothing now.
@@ -158,26 +151,25 @@ impl Task {
             delivery: Some(delivery),
             size,
             request: None,
-            controls: self.controls,
         };
         self.window.push(sent, size);
         Ok(size)
     }
 
-    /// The library has written the next PUBLISH.
+    /// The next PUBLISH is on the wire.
     pub(super) fn on_wire(&mut self, packet_id: u16) -> Result<(), End> {
         match self.window.published(packet_id) {
             Ok(Some(sent)) => self.delivered(sent),
             Ok(None) => {}
             Err(_) => {
-                let text = "the client library sent what we did not";
+                let text = "something went out that we did not send";
                 return Err(End::Silent(text.into()));
             }
         }
         Ok(())
     }
 
-    /// PUBACK. The library ends the connection itself on one for nothing. What the upstream
+    /// PUBACK; the connection ends by itself on one for nothing. What the upstream
     /// refuses (MQTT 5, 3.4.2.1) is kept aside with the reason and blocks nothing; an upstream that
     /// is full may have room later.
     pub(super) fn upstream_acknowledged(&mut self, ack: &Acknowledged) -> Result<(), End> {

@@ -11,10 +11,6 @@ use super::{Asked, End, Sent, Task, carry};
 use crate::peering::Command;
 use crate::uplink::{Connection, Filter, Publish};
 
-/// The client library gives packet ids in turn to SUBSCRIBE and UNSUBSCRIBE, too, and has 64 more
-/// than the window is long: so many of them may go while one PUBLISH waits for its PUBACK.
-const SPARE_IDS: u64 = 48;
-
 /// Connections lost in a row while a request waited before the peer has to wait.
 const LOSSES: u32 = 3;
 /// How long it waits first, twice as long each time, and at most.
@@ -111,41 +107,19 @@ impl Task {
         }
         // A message that goes alone goes alone.
         while !self.suspects.wants_alone(self.now().mono) {
-            let controls = self.may_control();
-            let subscribe = controls && self.subscribing.is_none();
-            // The only packet id may be SUBSCRIBE's.
-            let single = self.window.is_single() && self.subscribing.is_some();
-            let publish = self.has_room() && !single;
-            let mut waits = false;
-            let command = self.shared.peering.next(|command| {
-                let may = match command {
-                    Command::Subscribe(_) => subscribe,
-                    Command::Unsubscribe(_) => controls,
-                    Command::Publish(..) => publish,
-                };
-                waits = !may && !controls && !matches!(command, Command::Publish(..));
-                may
+            let subscribe = self.subscribing.is_none();
+            let publish = self.has_room();
+            let command = self.shared.peering.next(|command| match command {
+                Command::Subscribe(_) => subscribe,
+                Command::Unsubscribe(_) => true,
+                Command::Publish(..) => publish,
             });
-            self.control_waits = waits;
             let Some(command) = command else {
                 break;
             };
             self.serve(connection, command)?;
         }
         Ok(())
-    }
-
-    /// Whether a SUBSCRIBE or UNSUBSCRIBE takes no packet id that is in use.
-    fn may_control(&self) -> bool {
-        let Some(oldest) = self.window.oldest() else {
-            return self.window.is_empty();
-        };
-        // A server with a small receive maximum leaves no ids to spare.
-        let spare = match self.accepted.receive_maximum {
-            u16::MAX => SPARE_IDS,
-            _ => 0,
-        };
-        self.controls - oldest.controls < spare
     }
 
     fn serve(&mut self, connection: &mut dyn Connection, command: Command) -> Result<(), End> {
@@ -161,13 +135,9 @@ impl Task {
                 let handed = connection.subscribe(lines.collect());
                 self.subscribing = Some(Instant::now());
                 self.asked = Asked::Peer(filters);
-                self.controls += 1;
                 handed
             }
-            Command::Unsubscribe(filter) => {
-                self.controls += 1;
-                connection.unsubscribe(filter)
-            }
+            Command::Unsubscribe(filter) => connection.unsubscribe(filter),
             Command::Publish(topic, payload) => return self.request(connection, topic, payload),
         };
         handed.map_err(|ended| self.failed(ended))
@@ -203,7 +173,6 @@ impl Task {
             delivery: None,
             size: bytes,
             request: Some(topic),
-            controls: self.controls,
         };
         self.pacing.take(bytes);
         self.window.push(sent, bytes);

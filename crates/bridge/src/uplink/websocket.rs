@@ -15,6 +15,9 @@ use super::dial::Stream as Way;
 use super::{Ended, Layer};
 use crate::endpoint::Endpoint;
 
+/// A frame's payload at most, in bytes: servers limit it.
+const FRAME: usize = 16 * 1024;
+
 pub(super) struct WebSocket {
     inner: WebSocketStream<Box<dyn Way>>,
     /// Of the last frame, not yet read.
@@ -94,9 +97,10 @@ impl AsyncWrite for WebSocket {
     ) -> Poll<io::Result<usize>> {
         let mut inner = Pin::new(&mut self.inner);
         ready!(inner.as_mut().poll_ready(cx)).map_err(broken)?;
-        let frame = Message::Binary(Bytes::copy_from_slice(data));
+        let part = data.get(..FRAME).unwrap_or(data);
+        let frame = Message::Binary(Bytes::copy_from_slice(part));
         inner.start_send(frame).map_err(broken)?;
-        Poll::Ready(Ok(data.len()))
+        Poll::Ready(Ok(part.len()))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
