@@ -33,12 +33,12 @@ pub(super) struct Hello<'a> {
     pub(super) login: Option<(String, String)>,
 }
 
-/// What waits for the answer to a packet with an id.
+/// What waits for its answer with a packet id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Waits {
-    PubAck,
-    SubAck,
-    UnsubAck,
+    Publish,
+    Subscribe,
+    Unsubscribe,
 }
 
 /// One connection's protocol.
@@ -178,7 +178,7 @@ impl Session {
         let control = self.controls.iter().position(|(control, _)| *control == id);
         let due = match control.and_then(|at| self.controls.get(at)) {
             Some((_, kind)) => *kind,
-            None => Waits::PubAck,
+            None => Waits::Publish,
         };
         if *word & bit == 0 || due != waits || unwritten {
             return Err(nothing());
@@ -222,7 +222,7 @@ impl Session {
     }
 
     pub(super) fn subscribe(&mut self, filters: &[Filter]) -> Result<(), Ended> {
-        let packet_id = self.control(Waits::SubAck)?;
+        let packet_id = self.control(Waits::Subscribe)?;
         let filters = filters.iter().map(|filter| {
             let options = match self.version {
                 Version::V311 => SubscriptionOptions::from(filter.qos),
@@ -249,7 +249,7 @@ impl Session {
     pub(super) fn unsubscribe(&mut self, filter: &str) -> Result<(), Ended> {
         let filters = vec![filter_text(filter)?];
         let unsubscribe = Unsubscribe {
-            packet_id: self.control(Waits::UnsubAck)?,
+            packet_id: self.control(Waits::Unsubscribe)?,
             filters,
             properties: None,
         };
@@ -352,15 +352,15 @@ impl Session {
     fn event(&mut self, packet: Packet) -> Result<Option<Event>, Ended> {
         let event = match packet {
             Packet::PubAck(ack) => {
-                self.answered(ack.packet_id.get(), Waits::PubAck)?;
+                self.answered(ack.packet_id.get(), Waits::Publish)?;
                 Event::Acknowledged(acknowledged(ack))
             }
             Packet::SubAck(ack) => {
-                self.answered(ack.packet_id.get(), Waits::SubAck)?;
+                self.answered(ack.packet_id.get(), Waits::Subscribe)?;
                 Event::Subscribed(codes(&ack))
             }
             Packet::UnsubAck(ack) => {
-                self.answered(ack.packet_id.get(), Waits::UnsubAck)?;
+                self.answered(ack.packet_id.get(), Waits::Unsubscribe)?;
                 return Ok(None);
             }
             Packet::Publish(publish) => Event::Incoming(Box::new(incoming(publish)?)),
