@@ -3,7 +3,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,6 +13,9 @@ use crate::packet::{self, Batch, Reader, Received};
 
 /// Publishers go on after so long without a message at the far side: it is not to come any more.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Reads that are on a line at once.
+const READS: usize = 4096;
 
 /// What has come out at the far side.
 #[derive(Clone)]
@@ -156,7 +159,7 @@ pub fn line(listener: TcpListener, to: SocketAddr, late: Duration) {
 }
 
 fn carry(mut from: TcpStream, to: TcpStream, late: Duration) {
-    let (sender, receiver): (Sender<(Instant, Vec<u8>)>, _) = channel();
+    let (sender, receiver): (SyncSender<(Instant, Vec<u8>)>, _) = sync_channel(READS);
     let _ = to.set_nodelay(true);
     thread::spawn(move || write(to, &receiver));
     thread::spawn(move || {
