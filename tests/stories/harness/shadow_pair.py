@@ -37,8 +37,8 @@ def edge_of(cloud, daemon, name="edge", upstream=None, **shadows):
 class Pair:
     """The cloud and a gateway below it."""
 
-    def __init__(self, daemon, cloud=None, upstream=None, **shadows):
-        self.cloud = daemon(policies={"edge": EDGE}, config=cloud).start()
+    def __init__(self, daemon, cloud=None, upstream=None, policy=EDGE, **shadows):
+        self.cloud = daemon(policies={"edge": policy}, config=cloud).start()
         self.edge = edge_of(self.cloud, daemon, upstream=upstream, **shadows)
 
     def status(self):
