@@ -1,8 +1,8 @@
 //! A cloud with AWS IoT's rules.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use iotedge_model::{Now, TopicFilter};
+use iotedge_model::Now;
 use iotedge_shadow::core::sync::Replica;
 use iotedge_shadow::core::{self, Limits, Stored};
 use serde_json::{Value, json};
@@ -12,7 +12,6 @@ type Messages = Vec<(String, Vec<u8>)>;
 #[derive(Default)]
 pub struct Cloud {
     shadows: BTreeMap<String, Stored<'static>>,
-    filters: BTreeSet<String>,
 }
 
 fn prefix(shadow: &str) -> String {
@@ -23,23 +22,6 @@ fn prefix(shadow: &str) -> String {
 }
 
 impl Cloud {
-    pub fn subscribe(&mut self, filter: &str) {
-        self.filters.insert(filter.to_owned());
-    }
-
-    pub fn unsubscribe(&mut self, filter: &str) {
-        self.filters.remove(filter);
-    }
-
-    pub fn forget_subscriptions(&mut self) {
-        self.filters.clear();
-    }
-
-    pub fn is_subscribed(&self, topic: &str) -> bool {
-        let mut filters = self.filters.iter();
-        filters.any(|filter| TopicFilter::new(filter).unwrap().matches(topic))
-    }
-
     /// Another cloud stands in its place.
     pub fn wipe(&mut self) {
         self.shadows.clear();

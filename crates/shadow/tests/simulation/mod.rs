@@ -2,76 +2,20 @@
 #![allow(clippy::unwrap_used)] // a test that panics has failed
 
 mod cloud;
+mod options;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use cloud::Cloud;
-use iotedge_model::{Now, UnixMillis};
+use iotedge_model::{Now, TopicFilter, UnixMillis};
 use iotedge_shadow::SyncKey;
 use iotedge_shadow::core::sync::{self, Base, Direction, Replica, Seen, Synchronised};
 use iotedge_shadow::core::{self, Limits, ShadowError, Stored};
 use iotedge_shadow::sync::{Action, Machine, Selection, Settings};
 use serde_json::{Value, json};
 
-/// Chance, the same for the same seed.
-pub struct Dice(u64);
-
-impl Dice {
-    pub fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % sides
-    }
-
-    pub fn percent(&mut self, of: u64) -> bool {
-        self.roll(100) < of
-    }
-}
-
-/// What a history has.
-#[derive(Debug, Clone, Copy)]
-pub struct Options {
-    pub steps: u64,
-    pub direction: Direction,
-    pub wildcard: bool,
-    pub max_subscriptions: usize,
-    /// Percent of messages.
-    pub loss: u64,
-    pub doubles: u64,
-    pub reorder: bool,
-    pub crashes: bool,
-    /// Whole shadows are deleted, the cloud is replaced by another.
-    pub deletions: bool,
-    /// Percent of requests that the cloud fails.
-    pub failures: u64,
-}
-
-impl Options {
-    pub fn of(seed: u64) -> Self {
-        let mut dice = Dice(seed ^ 0x5eed);
-        let direction = [
-            Direction::Both,
-            Direction::Both,
-            Direction::Up,
-            Direction::Down,
-        ];
-        Self {
-            steps: 20 + dice.roll(120),
-            direction: direction[usize::try_from(dice.roll(4)).unwrap()],
-            wildcard: dice.percent(30),
-            max_subscriptions: 1 + usize::try_from(dice.roll(3)).unwrap(),
-            loss: [0, 5, 30][usize::try_from(dice.roll(3)).unwrap()],
-            doubles: [0, 10][usize::try_from(dice.roll(2)).unwrap()],
-            reorder: dice.percent(50),
-            crashes: dice.percent(70),
-            deletions: dice.percent(50),
-            failures: [0, 10][usize::try_from(dice.roll(2)).unwrap()],
-        }
-    }
-}
+pub use options::{Dice, Options};
 
 /// What the service has been asked.
 enum Job {
@@ -85,19 +29,50 @@ enum Told {
     Merged(SyncKey, Box<Result<Synchronised, ShadowError>>),
 }
 
+/// One with its own store, and its link.
+struct Gateway {
+    local: BTreeMap<String, Vec<u8>>,
+    machine: Machine,
+    jobs: VecDeque<Job>,
+    told: VecDeque<Told>,
+    link: bool,
+    /// What the cloud knows of its subscriptions.
+    filters: BTreeSet<String>,
+    up: VecDeque<(String, Vec<u8>)>,
+    down: VecDeque<(String, Vec<u8>)>,
+}
+
+impl Gateway {
+    fn is_subscribed(&self, topic: &str) -> bool {
+        let mut filters = self.filters.iter();
+        filters.any(|filter| TopicFilter::new(filter).unwrap().matches(topic))
+    }
+
+    fn is_busy(&self) -> bool {
+        !(self.up.is_empty()
+            && self.down.is_empty()
+            && self.jobs.is_empty()
+            && self.told.is_empty())
+    }
+
+    fn stored(&self, shadow: &str) -> Option<Stored<'static>> {
+        let body = self.local.get(shadow)?;
+        Some(Stored::parse(body).unwrap().into_owned())
+    }
+
+    fn replica(&self, shadow: &str) -> Replica {
+        self.stored(shadow)
+            .map_or(Replica::Gone, |stored| stored.replica())
+    }
+}
+
 pub struct World {
     dice: Dice,
     options: Options,
     now: u64,
     peer: u64,
-    local: BTreeMap<String, Vec<u8>>,
     cloud: Cloud,
-    machine: Machine,
-    jobs: VecDeque<Job>,
-    told: VecDeque<Told>,
-    link: bool,
-    up: VecDeque<(String, Vec<u8>)>,
-    down: VecDeque<(String, Vec<u8>)>,
+    gateways: Vec<Gateway>,
     values: u64,
     /// `SHADOW_TRACE`: tells what happens.
     trace: bool,
@@ -125,21 +100,25 @@ pub fn at(now: u64) -> Now {
 
 impl World {
     pub fn new(seed: u64, options: Options) -> Self {
-        let mut dice = Dice(seed);
-        let machine = Machine::new(settings(options, 0), dice.roll(u64::MAX), 0);
+        let mut dice = Dice::new(seed);
+        let mut gateway = || Gateway {
+            local: BTreeMap::new(),
+            machine: Machine::new(settings(options, 0), dice.roll(u64::MAX), 0),
+            jobs: VecDeque::new(),
+            told: VecDeque::new(),
+            link: false,
+            filters: BTreeSet::new(),
+            up: VecDeque::new(),
+            down: VecDeque::new(),
+        };
+        let gateways = (0..options.gateways).map(|_| gateway()).collect();
         Self {
             dice,
             options,
             now: 0,
             peer: 0,
-            local: BTreeMap::new(),
             cloud: Cloud::default(),
-            machine,
-            jobs: VecDeque::new(),
-            told: VecDeque::new(),
-            link: false,
-            up: VecDeque::new(),
-            down: VecDeque::new(),
+            gateways,
             values: 0,
             trace: std::env::var_os("SHADOW_TRACE").is_some(),
             said: BTreeMap::new(),
@@ -148,26 +127,19 @@ impl World {
 
     /// One thing happens.
     pub fn step(&mut self) {
-        if self.trace {
-            eprintln!(
-                "{} link {} up {:?} down {:?}",
-                self.now,
-                self.link,
-                self.up.len(),
-                self.down.len()
-            );
-        }
+        let many = u64::try_from(self.gateways.len()).unwrap();
+        let at = usize::try_from(self.dice.roll(many)).unwrap();
         match self.dice.roll(100) {
-            0..15 => self.local_client(),
+            0..15 => self.local_client(at),
             15..30 => self.cloud_client(),
-            30..50 => self.carry_up(),
-            50..70 => self.carry_down(),
-            70..80 => self.serve(),
-            80..90 => self.think(),
+            30..50 => self.carry_up(at),
+            50..70 => self.carry_down(at),
+            70..80 => self.serve(at),
+            80..90 => self.think(at),
             90..94 => self.now += self.dice.roll(20_000),
-            94..97 => self.toggle_link(),
-            _ if self.options.crashes => self.crash(),
-            _ => self.think(),
+            94..97 => self.toggle_link(at),
+            _ if self.options.crashes => self.crash(at),
+            _ => self.think(at),
         }
     }
 
@@ -199,13 +171,14 @@ impl World {
         KEYS[usize::try_from(self.dice.roll(3)).unwrap()]
     }
 
-    fn local_client(&mut self) {
+    fn local_client(&mut self, at_gateway: usize) {
         let shadow = self.any_key();
         let delete = self.options.deletions && self.dice.percent(12);
-        let request = self.change("here", "l", shadow).to_string();
+        let name = format!("l{at_gateway}");
+        let request = self.change(&name, &name, shadow).to_string();
         let now = at(self.now);
-        let body = self.local.get(shadow).cloned();
-        let stored = body.as_deref().map(|body| Stored::parse(body).unwrap());
+        let gateway = &mut self.gateways[at_gateway];
+        let stored = gateway.stored(shadow);
         let bytes = if delete {
             match core::delete(stored.as_ref(), b"", shadow, &now, &limits()) {
                 Ok(deleted) => Stored::Deleted(deleted.tombstone).to_bytes(),
@@ -215,8 +188,8 @@ impl World {
             let updated = core::update(stored.as_ref(), request.as_bytes(), &now, &limits());
             Stored::Live(updated.unwrap().document).to_bytes()
         };
-        self.local.insert(shadow.to_owned(), bytes);
-        self.told.push_back(Told::Changed(key(shadow)));
+        gateway.local.insert(shadow.to_owned(), bytes);
+        gateway.told.push_back(Told::Changed(key(shadow)));
     }
 
     fn cloud_client(&mut self) {
@@ -233,17 +206,18 @@ impl World {
 
     /// The cloud says something: who has subscribed hears it.
     fn tell(&mut self, messages: Vec<(String, Vec<u8>)>) {
-        for (topic, payload) in messages {
-            if !self.link || !self.cloud.is_subscribed(&topic) {
-                continue;
-            }
-            if self.dice.percent(self.options.loss) {
-                continue;
-            }
-            let twice = self.dice.percent(self.options.doubles);
-            self.down.push_back((topic.clone(), payload.clone()));
-            if twice {
-                self.down.push_back((topic, payload));
+        for gateway in &mut self.gateways {
+            for (topic, payload) in &messages {
+                if !gateway.link || !gateway.is_subscribed(topic) {
+                    continue;
+                }
+                if self.dice.percent(self.options.loss) {
+                    continue;
+                }
+                let copies = 1 + usize::from(self.dice.percent(self.options.doubles));
+                for _ in 0..copies {
+                    gateway.down.push_back((topic.clone(), payload.clone()));
+                }
             }
         }
     }
@@ -255,19 +229,21 @@ impl World {
         }
     }
 
-    fn carry_up(&mut self) {
-        if self.up.is_empty() {
+    fn carry_up(&mut self, at_gateway: usize) {
+        if self.gateways[at_gateway].up.is_empty() {
             return;
         }
-        let at_place = self.pick(self.up.len());
-        let (topic, payload) = self.up.remove(at_place).unwrap();
+        let at_place = self.pick(self.gateways[at_gateway].up.len());
+        let gateway = &mut self.gateways[at_gateway];
+        let (topic, payload) = gateway.up.remove(at_place).unwrap();
         if let Some(filter) = topic.strip_prefix("SUBSCRIBE ") {
-            self.cloud.subscribe(filter);
-            self.machine.subscribed(filter, true, self.now);
+            gateway.filters.insert(filter.to_owned());
+            gateway.machine.subscribed(filter, true, self.now);
             return;
         }
         if let Some(filter) = topic.strip_prefix("UNSUBSCRIBE ") {
-            return self.cloud.unsubscribe(filter);
+            gateway.filters.remove(filter);
+            return;
         }
         let rest = topic.strip_prefix("$aws/things/").unwrap();
         let (shadow, operation) = rest.rsplit_once('/').unwrap();
@@ -281,159 +257,166 @@ impl World {
         self.tell(messages);
     }
 
-    fn carry_down(&mut self) {
-        if self.down.is_empty() {
+    fn carry_down(&mut self, at_gateway: usize) {
+        if self.gateways[at_gateway].down.is_empty() {
             return;
         }
-        let at_place = self.pick(self.down.len());
-        let (topic, payload) = self.down.remove(at_place).unwrap();
+        let at_place = self.pick(self.gateways[at_gateway].down.len());
+        let gateway = &mut self.gateways[at_gateway];
+        let (topic, payload) = gateway.down.remove(at_place).unwrap();
         if self.trace {
-            eprintln!("{} {topic} {}", self.now, String::from_utf8_lossy(&payload));
+            let payload = String::from_utf8_lossy(&payload);
+            eprintln!("{} {at_gateway}: {topic} {payload}", self.now);
         }
-        self.machine.received(&topic, &payload, self.now);
+        gateway.machine.received(&topic, &payload, self.now);
     }
 
     /// The service does one job.
-    fn serve(&mut self) {
+    fn serve(&mut self, at_gateway: usize) {
         let now = at(self.now);
-        match self.jobs.pop_front() {
+        let gateway = &mut self.gateways[at_gateway];
+        match gateway.jobs.pop_front() {
             None => {}
             Some(Job::Merge(key, seen)) => {
-                let body = self.local.get(&key.to_string()).cloned();
-                let stored = body.as_deref().map(|body| Stored::parse(body).unwrap());
+                let stored = gateway.stored(&key.to_string());
                 let merged = sync::synchronise(stored.as_ref(), &seen, &now, &limits());
                 let answer = merged.map(|merged| {
                     if let Some(body) = merged.put {
-                        self.local.insert(key.to_string(), body);
+                        gateway.local.insert(key.to_string(), body);
                     }
                     merged.answer
                 });
                 let answer = answer.map_err(|rejection| rejection.reason);
-                self.told.push_back(Told::Merged(key, Box::new(answer)));
+                gateway.told.push_back(Told::Merged(key, Box::new(answer)));
             }
             Some(Job::Settle(key, base)) => {
-                let body = self.local.get(&key.to_string()).cloned();
-                let stored = body.as_deref().map(|body| Stored::parse(body).unwrap());
+                let stored = gateway.stored(&key.to_string());
                 let peer = self.peer.to_string();
                 if let Some(body) = sync::settle(stored.as_ref(), &peer, base.as_ref()) {
-                    self.local.insert(key.to_string(), body);
+                    gateway.local.insert(key.to_string(), body);
                 }
             }
         }
     }
 
     /// The machine hears what it was told and acts.
-    fn think(&mut self) {
-        while let Some(told) = self.told.pop_front() {
+    fn think(&mut self, at_gateway: usize) {
+        let gateway = &mut self.gateways[at_gateway];
+        while let Some(told) = gateway.told.pop_front() {
             match told {
-                Told::Changed(key) => self.machine.found(&key, true),
-                Told::Merged(key, answer) => self.machine.merged(&key, *answer, self.now),
+                Told::Changed(key) => gateway.machine.found(&key, true),
+                Told::Merged(key, answer) => gateway.machine.merged(&key, *answer, self.now),
             }
         }
-        self.machine.poll(self.now);
-        for action in self.machine.actions() {
-            self.act(action);
+        gateway.machine.poll(self.now);
+        for action in gateway.machine.actions() {
+            self.act(at_gateway, action);
         }
     }
 
-    fn act(&mut self, action: Action) {
+    fn act(&mut self, at_gateway: usize, action: Action) {
         if self.trace {
-            eprintln!("{} {action:?}", self.now);
+            eprintln!("{} {at_gateway}: {action:?}", self.now);
         }
+        let jobs = &mut self.gateways[at_gateway].jobs;
         match action {
-            Action::Merge(key, seen) => self.jobs.push_back(Job::Merge(key, *seen)),
-            Action::Settle(key, base) => self.jobs.push_back(Job::Settle(key, base.map(|b| *b))),
+            Action::Merge(key, seen) => jobs.push_back(Job::Merge(key, *seen)),
+            Action::Settle(key, base) => jobs.push_back(Job::Settle(key, base.map(|b| *b))),
             Action::Note(..) => {}
-            Action::Publish { topic, payload } => self.send(topic, payload.into_bytes()),
+            Action::Publish { topic, payload } => {
+                self.send(at_gateway, topic, payload.into_bytes());
+            }
             Action::Subscribe(filters) => {
                 assert!(filters.len() <= 8);
                 for filter in filters {
-                    self.send(format!("SUBSCRIBE {filter}"), Vec::new());
+                    self.send(at_gateway, format!("SUBSCRIBE {filter}"), Vec::new());
                 }
             }
             Action::Unsubscribe(filters) => {
                 for filter in filters {
-                    self.send(format!("UNSUBSCRIBE {filter}"), Vec::new());
+                    self.send(at_gateway, format!("UNSUBSCRIBE {filter}"), Vec::new());
                 }
             }
         }
     }
 
-    fn send(&mut self, topic: String, payload: Vec<u8>) {
+    fn send(&mut self, at_gateway: usize, topic: String, payload: Vec<u8>) {
+        let gateway = &mut self.gateways[at_gateway];
         let control = topic.contains("SUBSCRIBE ");
-        if !self.link || (!control && self.dice.percent(self.options.loss)) {
+        if !gateway.link || (!control && self.dice.percent(self.options.loss)) {
             return;
         }
         if !control && self.dice.percent(self.options.doubles) {
-            self.up.push_back((topic.clone(), payload.clone()));
+            gateway.up.push_back((topic.clone(), payload.clone()));
         }
-        self.up.push_back((topic, payload));
+        gateway.up.push_back((topic, payload));
     }
 
-    fn toggle_link(&mut self) {
-        match self.link {
-            true => self.cut(),
+    fn toggle_link(&mut self, at_gateway: usize) {
+        let gateway = &mut self.gateways[at_gateway];
+        match gateway.link {
+            true => self.cut(at_gateway),
             false => {
-                self.link = true;
-                self.machine.link_up();
+                gateway.link = true;
+                gateway.machine.link_up();
             }
         }
     }
 
-    fn cut(&mut self) {
-        self.link = false;
-        self.cloud.forget_subscriptions();
-        self.down.clear();
+    fn cut(&mut self, at_gateway: usize) {
+        let gateway = &mut self.gateways[at_gateway];
+        gateway.link = false;
+        gateway.filters.clear();
+        gateway.down.clear();
         // What has left may arrive all the same, late; its answers find nobody.
         let keep = self.dice.percent(50);
-        self.up
+        gateway
+            .up
             .retain(|(topic, _)| keep && !topic.contains("SUBSCRIBE "));
-        self.machine.link_down();
+        gateway.machine.link_down();
     }
 
     /// `kill -9`: what is on disk is left.
-    fn crash(&mut self) {
-        if self.link {
-            self.cut();
+    fn crash(&mut self, at_gateway: usize) {
+        if self.gateways[at_gateway].link {
+            self.cut(at_gateway);
         }
-        self.jobs.clear();
-        self.told.clear();
-        if self.options.deletions && self.dice.percent(10) {
+        // For one alone; another would see a cloud in which all was deleted.
+        let another = self.gateways.len() == 1 && self.options.deletions && self.dice.percent(10);
+        let gateway = &mut self.gateways[at_gateway];
+        gateway.jobs.clear();
+        gateway.told.clear();
+        if another {
             // The upstream is another one from now on.
             self.peer += 1;
             self.cloud.wipe();
-            self.up.clear();
+            gateway.up.clear();
         }
         let seed = self.dice.roll(u64::MAX);
-        self.machine = Machine::new(settings(self.options, self.peer), seed, self.now);
-        for (name, body) in &self.local {
+        gateway.machine = Machine::new(settings(self.options, self.peer), seed, self.now);
+        for (name, body) in &gateway.local {
             let news = Stored::parse(body).unwrap().known().is_none();
             // With or without: the cloud is asked for each at the next connection.
-            self.machine.found(&key(name), news);
+            gateway.machine.found(&key(name), news);
         }
-    }
-
-    fn is_busy(&self) -> bool {
-        !(self.up.is_empty()
-            && self.down.is_empty()
-            && self.jobs.is_empty()
-            && self.told.is_empty())
     }
 
     fn pump(&mut self) {
         let mut rounds = 0;
-        self.think();
-        while self.is_busy() {
-            while !self.up.is_empty() {
-                self.carry_up();
+        (0..self.gateways.len()).for_each(|at| self.think(at));
+        while self.gateways.iter().any(Gateway::is_busy) {
+            for at in 0..self.gateways.len() {
+                while !self.gateways[at].up.is_empty() {
+                    self.carry_up(at);
+                }
+                while !self.gateways[at].down.is_empty() {
+                    self.carry_down(at);
+                }
+                while !self.gateways[at].jobs.is_empty() {
+                    self.serve(at);
+                }
+                self.think(at);
             }
-            while !self.down.is_empty() {
-                self.carry_down();
-            }
-            while !self.jobs.is_empty() {
-                self.serve();
-            }
-            self.think();
             rounds += 1;
             assert!(rounds < 1000, "it does not come to rest");
         }
@@ -445,79 +428,73 @@ impl World {
         self.options.doubles = 0;
         self.options.reorder = false;
         self.options.failures = 0;
-        if !self.link {
-            self.toggle_link();
+        for at in 0..self.gateways.len() {
+            if !self.gateways[at].link {
+                self.toggle_link(at);
+            }
         }
         // Long enough for what was lost to be noticed.
         let end = self.now + 600_000;
         while self.now < end {
             self.pump();
-            self.now = self
-                .machine
-                .poll(self.now)
-                .unwrap()
-                .clamp(self.now + 1, end);
+            let now = self.now;
+            let next = self
+                .gateways
+                .iter_mut()
+                .map(|g| g.machine.poll(now).unwrap());
+            self.now = next.min().unwrap().clamp(now + 1, end);
         }
         self.pump();
     }
 
-    fn here(&self, shadow: &str) -> Option<(Value, Value)> {
-        let body = self.local.get(shadow)?;
-        state(&Stored::parse(body).unwrap().replica())
-    }
-
-    fn versions(&self) -> Vec<Option<u64>> {
-        let here = |shadow: &&str| {
-            let body = self.local.get(*shadow)?;
-            Stored::parse(body).unwrap().replica().version()
-        };
-        let there = |shadow: &&str| self.cloud.replica(shadow).version();
-        KEYS.iter()
-            .map(here)
-            .chain(KEYS.iter().map(there))
-            .collect()
+    /// All versions, and how much was sent.
+    fn marks(&self) -> (Vec<Option<u64>>, u64) {
+        let there = KEYS.iter().map(|shadow| self.cloud.replica(shadow));
+        let gateways = self.gateways.iter();
+        let here = gateways
+            .clone()
+            .flat_map(|gateway| KEYS.iter().map(|shadow| gateway.replica(shadow)));
+        let versions = here.chain(there).map(|replica| replica.version()).collect();
+        (versions, gateways.map(|g| g.machine.status().sent).sum())
     }
 
     /// What must hold now.
     pub fn check(&mut self) {
-        for shadow in KEYS {
-            let (here, there) = (self.here(shadow), state(&self.cloud.replica(shadow)));
-            if shadow == "fan" && !self.local.contains_key(shadow) {
-                // Selected by a pattern, and nobody here has heard of it.
-                continue;
+        for gateway in &self.gateways {
+            let status = gateway.machine.status();
+            for shadow in KEYS {
+                let here = state(&gateway.replica(shadow));
+                let there = state(&self.cloud.replica(shadow));
+                if shadow == "fan" && !gateway.local.contains_key(shadow) {
+                    // Selected by a pattern, and nobody here has heard of it.
+                    continue;
+                }
+                let copied = match self.options.direction {
+                    Direction::Both => true,
+                    // What the copied side has never had is none of its business.
+                    Direction::Up => here.is_some(),
+                    Direction::Down => there.is_some(),
+                };
+                if copied {
+                    assert_eq!(here, there, "{shadow}: here and in the cloud; {status:?}");
+                }
             }
-            let copied = match self.options.direction {
-                Direction::Both => true,
-                // What the copied side has never had is none of its business.
-                Direction::Up => here.is_some(),
-                Direction::Down => there.is_some(),
-            };
-            if copied {
-                let status = self.machine.status();
-                assert_eq!(here, there, "{shadow}: here and in the cloud; {status:?}");
-            }
+            assert_eq!(status.in_step, status.shadows, "{status:?}");
         }
-        let status = self.machine.status();
-        let most = status.shadows;
-        assert_eq!(status.in_step, most, "{status:?}");
         if self.options.direction == Direction::Both && !self.options.deletions {
             self.check_words();
         }
         // Nothing goes to and fro.
-        let (versions, sent) = (self.versions(), status.sent);
+        let marks = self.marks();
         self.settle();
-        assert_eq!(self.versions(), versions);
-        assert_eq!(self.machine.status().sent, sent);
+        assert_eq!(self.marks(), marks);
     }
 
     /// What only one side says is what it has said last.
     fn check_words(&self) {
         for ((shadow, leaf), value) in &self.said {
-            if !self.local.contains_key(shadow) {
-                continue;
-            }
             let (section, leaf) = leaf.split_once('.').unwrap();
-            let (desired, reported) = self.here(shadow).unwrap();
+            let (desired, reported) = state(&self.cloud.replica(shadow)).unwrap();
             let found = match section {
                 "desired" => desired,
                 _ => reported,
