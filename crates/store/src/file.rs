@@ -14,6 +14,11 @@ use crate::schema::Schema;
 const SLACK: i64 = 4 << 20;
 /// Bytes given back in one step.
 const STEP: i64 = 1 << 20;
+/// KB of pages that a writer keeps. What goes out of a queue or into it is touched once; what every
+/// commit touches is a few pages.
+const CACHE: i64 = 1024;
+/// KB of pages that a reader keeps: they are of no use after the next commit.
+const READER_CACHE: i64 = 256;
 /// Bytes of the journal at which its pages go into the file. Those that every commit writes do it
 /// once for all.
 const CHECKPOINT: i64 = 4 << 20;
@@ -84,7 +89,7 @@ pub(crate) fn open(path: &Path, schema: &Schema) -> Result<Connection, StoreErro
         .execute_batch(&format!(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
              PRAGMA journal_size_limit = 8388608; PRAGMA cell_size_check = ON;
-             PRAGMA wal_autocheckpoint = {};",
+             PRAGMA wal_autocheckpoint = {}; PRAGMA cache_size = -{CACHE};",
             (CHECKPOINT / page_size.max(512)).min(CHECKPOINT_PAGES)
         ))
         .map_err(sql)?;
@@ -196,11 +201,11 @@ pub(crate) fn reader(path: &Path) -> Result<Connection, StoreError> {
     )
     .map_err(sql)?;
     connection.busy_timeout(BUSY).map_err(sql)?;
-    // A reader's pages are of no use after the next commit: it needs few of them.
     connection
-        .execute_batch(
-            "PRAGMA query_only = ON; PRAGMA cell_size_check = ON; PRAGMA cache_size = -512;",
-        )
+        .execute_batch(&format!(
+            "PRAGMA query_only = ON; PRAGMA cell_size_check = ON;
+             PRAGMA cache_size = -{READER_CACHE};"
+        ))
         .map_err(sql)?;
     Ok(connection)
 }
