@@ -340,6 +340,45 @@ fn the_order_of_a_topic_holds_where_its_first_message_is_not_committed_yet() {
     assert_eq!(texts(&of), ["first", "second"]);
 }
 
+/// As many as are remembered, and one more.
+#[test]
+fn with_very_many_topics_in_the_backlog_all_goes_in_the_order_of_acceptance() {
+    const TOPICS: usize = 100_001;
+    let dir = tempfile::tempdir().unwrap();
+    let route = Route::fresh(dir.path(), 80, FreshOrder::Topic);
+    for n in 0..TOPICS {
+        route.hand_in(&format!("up/{n}"), "");
+    }
+    route.settle();
+    let mut taken = route.drain(1);
+    for n in 0..10 {
+        route.hand_in("up/alarm", &n.to_string());
+    }
+    route.settle();
+    let mut before = MessageId(0);
+    let mut alarms = Vec::new();
+    let mut count = 0;
+    while count < TOPICS + 10 {
+        assert!(!taken.is_empty(), "{count} came");
+        for one in &taken {
+            assert!(one.message.id > before, "in the order of acceptance");
+            before = one.message.id;
+        }
+        count += taken.len();
+        let of = taken
+            .iter()
+            .filter(|d| d.message.topic.as_str() == "up/alarm");
+        alarms.extend(of.cloned());
+        route.mailbox.acknowledge(&taken);
+        taken = route.drain(1000);
+    }
+    assert_eq!(alarms.len(), 10);
+    route.settle();
+    let account = route.account();
+    assert_eq!(account.delivered, TOPICS as u64 + 10);
+    assert_eq!((account.queued, account.dropped.len()), (0, 0));
+}
+
 #[test]
 fn a_queue_that_could_not_be_read_is_looked_at_again() {
     let dir = tempfile::tempdir().unwrap();
