@@ -12,6 +12,7 @@ mod rules;
 mod shadows;
 mod status;
 mod things;
+mod who;
 
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
@@ -198,8 +199,6 @@ async fn answer(rooms: &Arc<Rooms>, principal: &Arc<Principal>, request: Request
         Request::BridgeStatus => Ok(status::bridge(rooms)),
         Request::BridgeTest(test) => status::bridge_test(rooms, &test).await,
         Request::BridgeQueue(queue) => queues::list(rooms, &queue),
-        Request::BridgePause(upstream) => status::pause(rooms, &upstream.upstream, true),
-        Request::BridgeResume(upstream) => status::pause(rooms, &upstream.upstream, false),
         Request::RuleList => Ok(rules::list(rooms)),
         Request::RuleShow(rule) => rules::show(rooms, &rule.name),
         Request::Reload => status::reload(rooms).await,
@@ -211,15 +210,20 @@ async fn answer(rooms: &Arc<Rooms>, principal: &Arc<Principal>, request: Request
         Request::ShadowDelete(shadow) => shadows::delete(rooms, shadow).await,
         changes => {
             // These wait for the disk.
-            let rooms = rooms.clone();
-            let done = tokio::task::spawn_blocking(move || change(&rooms, changes)).await;
+            let (rooms, principal) = (rooms.clone(), principal.clone());
+            let work = move || change(&rooms, &principal, changes);
+            let done = tokio::task::spawn_blocking(work).await;
             done.unwrap_or_else(|e| Err(Failure::new("failed", format!("the command failed: {e}"))))
         }
     }
 }
 
-fn change(rooms: &Rooms, request: Request) -> Answer {
+fn change(rooms: &Rooms, principal: &Principal, request: Request) -> Answer {
     match request {
+        Request::BridgePause(pause) => {
+            status::pause(rooms, &pause.upstream, Some(&who::asks(principal)))
+        }
+        Request::BridgeResume(resume) => status::pause(rooms, &resume.upstream, None),
         Request::CertCreate(create) => certificates::create(rooms, create),
         Request::CertRegister(register) => certificates::register(rooms, &register),
         Request::CertList(list) => Ok(certificates::list(rooms, &list)),

@@ -1,7 +1,9 @@
 //! All rooms of one daemon, bound to each other.
 
+mod bridge_metrics;
 mod convert;
 mod health;
+mod lines;
 mod name;
 mod policies;
 mod reload;

@@ -2,7 +2,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use iotedge_ports::{
-    AttachRoute, BrokerPort, Clock, UpstreamLine, UpstreamPeer, UpstreamPort, UpstreamStatus, Wake,
+    AttachRoute, BrokerPort, Clock, Pause, UpstreamLine, UpstreamPeer, UpstreamPort,
+    UpstreamStatus, Wake,
 };
 use iotedge_store::Store;
 use tokio::runtime::Handle;
@@ -32,6 +33,7 @@ pub struct Bridge {
     links: Vec<Arc<Shared>>,
     tasks: tokio::sync::Mutex<Vec<JoinHandle<()>>>,
     store: Store,
+    clock: Arc<dyn Clock>,
 }
 
 impl Bridge {
@@ -82,12 +84,15 @@ impl Bridge {
         let (given, mut links, mut tasks) = (links, Vec::new(), Vec::new());
         for (config, connector) in given {
             let notify = Arc::new(Notify::new());
-            let shared = Arc::new(Shared::new(config, connector, clock.now(), notify.clone()));
+            let kept = store.documents("upstreams");
+            let paused = crate::pause::read(&kept, &config.name);
+            let shared = Shared::new(config, connector, clock.now(), notify.clone(), paused);
+            let shared = Arc::new(shared);
             let out = attach(&shared.config, broker, &notify)?;
             let around = Around {
                 broker: broker.clone(),
                 clock: clock.clone(),
-                kept: Some(store.documents("upstreams")),
+                kept: Some(kept),
             };
             let task = Task::new(shared.clone(), around, notify, out)?;
             tasks.push(runtime.spawn(task.run()));
@@ -97,6 +102,7 @@ impl Bridge {
             links,
             tasks: tokio::sync::Mutex::new(tasks),
             store,
+            clock: clock.clone(),
         })
     }
 
@@ -118,18 +124,28 @@ impl Bridge {
         links.find(|l| l.config.name == upstream).cloned()
     }
 
-    fn desire(&self, upstream: &str, desired: Desired) -> bool {
-        let Some(link) = self.links.iter().find(|l| l.config.name == upstream) else {
-            return false;
+    /// What an operator wants holds at once, whatever the disk says then.
+    fn desire(&self, upstream: &str, pause: Option<Pause>) -> Result<bool, String> {
+        let Some(link) = self.link(upstream) else {
+            return Ok(false);
         };
+        let desired = match pause {
+            Some(_) => Desired::Paused,
+            None => Desired::Run,
+        };
+        *link.paused() = pause.clone();
+        // Told a second time, a link that waits for its next try begins it.
+        let tries = desired == Desired::Run && link.link().waits_for_a_try();
         link.desired.send_if_modified(|now| {
             let changes = *now != desired && *now != Desired::Stopped;
             if changes {
                 *now = desired;
             }
-            changes
+            changes || (tries && *now == Desired::Run)
         });
-        true
+        let kept = self.store.documents("upstreams");
+        crate::pause::write(&kept, upstream, pause.as_ref())?;
+        Ok(true)
     }
 }
 
@@ -179,12 +195,18 @@ impl UpstreamPort for Bridge {
         self.links.iter().map(|l| l.status(&self.store)).collect()
     }
 
-    fn pause(&self, upstream: &str) -> bool {
-        self.desire(upstream, Desired::Paused)
+    fn pause(&self, upstream: &str, by: &str) -> Result<bool, String> {
+        let earlier = self.link(upstream).and_then(|link| link.paused().clone());
+        // Who says it again does not make it younger.
+        let pause = earlier.unwrap_or_else(|| Pause {
+            since: self.clock.now().wall,
+            by: by.to_owned(),
+        });
+        self.desire(upstream, Some(pause))
     }
 
-    fn resume(&self, upstream: &str) -> bool {
-        self.desire(upstream, Desired::Run)
+    fn resume(&self, upstream: &str) -> Result<bool, String> {
+        self.desire(upstream, None)
     }
 
     fn join(&self, upstream: &str, peer: Arc<dyn UpstreamPeer>) -> Option<Arc<dyn UpstreamLine>> {

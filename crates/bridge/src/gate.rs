@@ -123,6 +123,11 @@ impl Gate {
         self.counter = counter;
     }
 
+    /// What counts for the day's budget.
+    pub(crate) fn used(&self) -> u64 {
+        self.used
+    }
+
     /// How many bytes may still go today.
     pub(crate) fn left(&mut self, counter: u64) -> u64 {
         self.spend(counter);

@@ -27,6 +27,7 @@ mod link;
 mod liveness;
 mod mapping;
 mod pacing;
+mod pause;
 mod payload;
 mod peering;
 mod preset;

@@ -154,9 +154,16 @@ impl Link {
         }
     }
 
-    pub(crate) fn paused(&mut self, now: Now) {
+    /// By an operator, or for a test; since a time before this start, it may be.
+    pub(crate) fn paused(&mut self, reason: &str, since: UnixMillis, now: Now) {
         self.up_since = None;
-        self.enter(LinkState::Paused, "paused by an operator", now);
+        self.enter(LinkState::Paused, reason, now);
+        self.since = since;
+    }
+
+    /// Nothing goes on before the next try, or the next SUBSCRIBE that was refused before.
+    pub(crate) fn waits_for_a_try(&self) -> bool {
+        matches!(self.state, LinkState::BackingOff | LinkState::Misconfigured)
     }
 
     /// By a window or a budget; looked at again in `millis`. `true`: it was something else before.
@@ -326,7 +333,7 @@ mod tests {
         assert_eq!(link.since(), UnixMillis(1_000_008));
         link.subscribed(at(10));
         assert_eq!(link.state(), LinkState::Connected);
-        link.paused(at(11));
+        link.paused("paused by me", at(3).wall, at(11));
         assert_eq!((link.wait(at(12)), link.connects()), (None, 1));
     }
 }

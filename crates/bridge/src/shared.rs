@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use iotedge_model::{DropReason, Now};
-use iotedge_ports::{RouteStatus, UpstreamStatus};
+use iotedge_ports::{Pause, RouteStatus, UpstreamStatus};
 use iotedge_store::{Account, Store, TakerKind};
 use tokio::sync::{Notify, watch};
 
@@ -72,6 +72,10 @@ pub(crate) struct Shared {
     /// In the order of `config.routes`.
     pub(crate) books: Vec<RouteBooks>,
     pub(crate) desired: watch::Sender<Desired>,
+    /// What an operator has said.
+    paused: Mutex<Option<Pause>>,
+    /// Bytes of the day that count for its budget.
+    pub(crate) spent: AtomicU64,
     /// Who talks with the upstream beside the routes.
     pub(crate) peering: Arc<Peering>,
 }
@@ -82,7 +86,12 @@ impl Shared {
         connector: Arc<dyn Connector>,
         now: Now,
         notify: Arc<Notify>,
+        paused: Option<Pause>,
     ) -> Self {
+        let desired = match paused {
+            Some(_) => Desired::Paused,
+            None => Desired::Run,
+        };
         Self {
             link: Mutex::new(Link::new(config.backoff, now)),
             books: config
@@ -90,7 +99,9 @@ impl Shared {
                 .iter()
                 .map(|_| RouteBooks::default())
                 .collect(),
-            desired: watch::Sender::new(Desired::Run),
+            desired: watch::Sender::new(desired),
+            paused: Mutex::new(paused),
+            spent: AtomicU64::new(0),
             connector,
             peering: Arc::new(Peering::new(notify)),
             config,
@@ -101,16 +112,26 @@ impl Shared {
         self.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Never locked together with the link.
+    pub(crate) fn paused(&self) -> MutexGuard<'_, Option<Pause>> {
+        self.paused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn status(&self, store: &Store) -> UpstreamStatus {
         let routes = self.config.routes.iter().zip(&self.books);
         let routes = routes
             .map(|(route, books)| self.route_status(route, books, store))
             .collect();
         let (bytes_sent, bytes_received) = self.connector.traffic();
+        let paused = self.paused().clone();
+        let daily_bytes = self.config.daily_bytes;
         let link = self.link();
         UpstreamStatus {
             bytes_sent,
             bytes_received,
+            daily_bytes,
+            day_bytes: daily_bytes.map(|_| self.spent.load(Ordering::Relaxed)),
+            paused,
             name: Arc::from(self.config.name.as_str()),
             url: self.config.url.clone(),
             state: link.state(),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use iotedge_model::{Message, Now, Principal, QoS, Source, Topic, TopicFilter};
-use iotedge_ports::{BrokerPort, Clock, Delivery, Mailbox, Publication};
+use iotedge_model::{Message, Now, Principal, QoS, Source, Topic, TopicFilter, UnixMillis};
+use iotedge_ports::{BrokerPort, Clock, Delivery, LinkState, Mailbox, Publication};
 use iotedge_store::Documents;
 use tokio::sync::{Notify, watch};
 
@@ -84,6 +84,15 @@ pub(crate) struct Around {
     pub(crate) kept: Option<Documents>,
 }
 
+/// `2026-11-21T16:40:00Z`; a time that no calendar has, as its milliseconds.
+fn readable(at: UnixMillis) -> String {
+    let seconds = i64::try_from(at.0 / 1000).ok();
+    match seconds.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok()) {
+        Some(at) => at.to_string(),
+        None => at.0.to_string(),
+    }
+}
+
 fn pacing(config: &crate::Config, now: Now) -> Pacing {
     let largest = config.max_payload_bytes.unwrap_or(config.max_packet_bytes);
     let largest = u64::try_from(largest).unwrap_or(u64::MAX);
@@ -157,6 +166,9 @@ impl Task {
             }
         }
         let gate = closing::gate(&shared.config, around.kept.as_ref());
+        shared
+            .spent
+            .store(gate.used(), std::sync::atomic::Ordering::Relaxed);
         let pacing = pacing(&shared.config, around.clock.now());
         let priority = |out: &OutRoute| shared.config.routes.get(out.index).map(|r| r.priority);
         let schedule = Schedule::new(out.iter().map(|out| priority(out).unwrap_or_default()));
@@ -216,8 +228,7 @@ impl Task {
             match desired {
                 Desired::Run => {}
                 Desired::Paused => {
-                    self.shared.link().paused(self.now());
-                    self.log();
+                    self.show_pause();
                     // Its sender lives in `shared`, which this task holds.
                     let _ = self.desired.changed().await;
                     continue;
@@ -286,16 +297,36 @@ impl Task {
         }
     }
 
+    fn show_pause(&self) {
+        let (now, pause) = (self.now(), self.shared.paused().clone());
+        let (reason, since) = match pause {
+            Some(pause) => (format!("paused by {}", pause.by), pause.since),
+            None => ("paused while it is tested".to_owned(), now.wall),
+        };
+        self.shared.link().paused(&reason, since, now);
+        self.log();
+    }
+
     fn log(&self) {
         let link = self.shared.link();
-        tracing::info!(
-            event = iotedge_telemetry::event::UPSTREAM,
-            upstream = self.shared.config.name,
-            state = ?link.state(),
-            reason = link.reason(),
-            next_retry = link.next_retry().map(|at| at.0),
-            "upstream link"
-        );
+        let next_retry = link.next_retry().map(readable);
+        macro_rules! tell {
+            ($level:ident) => {
+                tracing::$level!(
+                    event = iotedge_telemetry::event::UPSTREAM,
+                    upstream = self.shared.config.name,
+                    state = ?link.state(),
+                    reason = link.reason(),
+                    next_retry,
+                    "upstream link"
+                )
+            };
+        }
+        // Somebody has to change something.
+        match link.state() {
+            LinkState::Misconfigured => tell!(warn),
+            _ => tell!(info),
+        }
         let told = serde_json::json!({
             "upstream": self.shared.config.name,
             "state": link.state(),

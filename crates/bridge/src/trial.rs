@@ -7,7 +7,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use iotedge_model::{QoS, Topic};
 use iotedge_ports::LinkState;
-use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::shared::{Desired, Shared};
@@ -40,16 +39,17 @@ pub struct TrialStep {
 
 /// Sets a link back to what it was.
 struct Restore<'a> {
-    desired: &'a watch::Sender<Desired>,
-    was: Desired,
+    link: &'a Shared,
 }
 
 impl Drop for Restore<'_> {
     fn drop(&mut self) {
-        self.desired.send_if_modified(|now| {
-            let changes = *now == Desired::Paused && self.was == Desired::Run;
+        // Who paused it meanwhile means it.
+        let held = self.link.paused().is_some();
+        self.link.desired.send_if_modified(|now| {
+            let changes = *now == Desired::Paused && !held;
             if changes {
-                *now = self.was;
+                *now = Desired::Run;
             }
             changes
         });
@@ -65,14 +65,14 @@ impl Bridge {
     /// of the upstream that gets an empty message with QoS 1.
     pub async fn test(&self, upstream: &str, publish: Option<&Topic>) -> Option<Vec<TrialStep>> {
         let link = self.link(upstream)?;
-        let was = *link.desired.borrow();
-        let _restore = Restore {
-            desired: &link.desired,
-            was,
-        };
-        if was == Desired::Run {
-            link.desired.send_replace(Desired::Paused);
-        }
+        let _restore = Restore { link: &link };
+        link.desired.send_if_modified(|now| {
+            let changes = *now == Desired::Run;
+            if changes {
+                *now = Desired::Paused;
+            }
+            changes
+        });
         let _ = timeout(LET_GO, let_go(&link)).await;
         Some(run(&link, publish).await)
     }

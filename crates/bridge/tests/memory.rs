@@ -254,7 +254,7 @@ async fn an_acknowledgement_while_the_link_leaves_counts_at_once() {
             tokio::task::yield_now().await;
         }
     };
-    setup.bridge.pause("cloud");
+    setup.bridge.pause("cloud", "a test").unwrap();
     ready().await;
     peer.ack(first.0, 0);
     ready().await;

@@ -137,13 +137,13 @@ async fn what_is_published_upstream_while_the_link_is_down_comes_after_it() {
     publish(0).await;
     until("the first", || setup.broker.payloads().len() == 1).await;
     use iotedge_ports::UpstreamPort as _;
-    setup.bridge.pause("cloud");
+    setup.bridge.pause("cloud", "a test").unwrap();
     setup.state(LinkState::Paused).await;
     for n in 1..50 {
         publish(n).await;
     }
     until("all upstream", || watcher.payloads().len() == 50).await;
-    setup.bridge.resume("cloud");
+    setup.bridge.resume("cloud").unwrap();
     until("the others", || setup.broker.payloads().len() == 50).await;
     let expected: Vec<_> = (0..50).map(|n| n.to_string()).collect();
     assert_eq!(setup.broker.payloads(), expected);

@@ -67,9 +67,9 @@ async fn messages_go_both_ways_in_order_over_a_paused_link() {
         mailbox.push("t/x", format!("{n}"), QoS::AtLeastOnce);
         if n == 500 {
             until("some acknowledged", || mailbox.acknowledged().len() > 100).await;
-            setup.bridge.pause("cloud");
+            setup.bridge.pause("cloud", "a test").unwrap();
             setup.state(LinkState::Paused).await;
-            setup.bridge.resume("cloud");
+            setup.bridge.resume("cloud").unwrap();
         }
     }
     until("all acknowledged", || mailbox.waiting() == 0).await;

@@ -322,12 +322,12 @@ async fn pause_sends_disconnect_and_resume_goes_on() {
     use iotedge_ports::UpstreamPort as _;
     let mut link = upstream.accept_ok().await;
     setup.state(LinkState::Connected).await;
-    assert!(!setup.bridge.pause("nobody"));
-    assert!(setup.bridge.pause("cloud"));
+    assert!(!setup.bridge.pause("nobody", "a test").unwrap());
+    assert!(setup.bridge.pause("cloud", "a test").unwrap());
     assert_eq!(link.next().await, Some(Packet::Disconnect));
     setup.state(LinkState::Paused).await;
     fill(&setup.mailbox(), 0, 2);
-    assert!(setup.bridge.resume("cloud"));
+    assert!(setup.bridge.resume("cloud").unwrap());
     let mut link = upstream.accept_ok().await;
     let both = link.publishes(2).await;
     assert_eq!(numbers(&both), [0, 1]);

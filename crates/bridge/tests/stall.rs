@@ -97,7 +97,7 @@ async fn a_link_lost_while_it_ends_is_not_connected_again() {
     setup.mailbox().push("t/x", "1", QoS::AtLeastOnce);
     let mut link = upstream.accept_ok().await;
     link.publish().await;
-    assert!(setup.bridge.pause("cloud"));
+    assert!(setup.bridge.pause("cloud", "a test").unwrap());
     drop(link);
     let again = tokio::time::timeout(Duration::from_secs(4), upstream.accept_ok()).await;
     assert!(again.is_err(), "a paused link came again");

@@ -40,6 +40,6 @@ pub use rules::{AttachOutbox, OutboxId, RuleEngine, RuleOutput, Target};
 pub use run::{Frames, Run, RunPart};
 pub use things::{GroupRecord, ShadowReader, ThingFacts, ThingRecord};
 pub use upstream::{
-    LinkState, OnFull, RequestRefused, RouteStatus, UpstreamLine, UpstreamPeer, UpstreamPort,
-    UpstreamStatus,
+    LinkState, OnFull, Pause, RequestRefused, RouteStatus, UpstreamLine, UpstreamPeer,
+    UpstreamPort, UpstreamStatus,
 };

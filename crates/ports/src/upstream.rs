@@ -64,6 +64,15 @@ pub struct RouteStatus {
     pub resent: u64,
 }
 
+/// What an operator has said of a link.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    /// When.
+    pub since: UnixMillis,
+    /// Who, in words.
+    pub by: String,
+}
+
 /// One upstream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct UpstreamStatus {
@@ -85,6 +94,12 @@ pub struct UpstreamStatus {
     pub bytes_sent: u64,
     /// Bytes received since start, likewise.
     pub bytes_received: u64,
+    /// What a day may cost, both ways; `None`: no limit.
+    pub daily_bytes: Option<u64>,
+    /// What today has cost, where there is a limit.
+    pub day_bytes: Option<u64>,
+    /// The pause that an operator has asked for.
+    pub paused: Option<Pause>,
     /// Its routes.
     pub routes: Vec<RouteStatus>,
 }
@@ -151,11 +166,17 @@ pub trait UpstreamLine: Send + Sync {
 pub trait UpstreamPort: Send + Sync {
     /// All upstreams.
     fn status(&self) -> Vec<UpstreamStatus>;
-    /// Stops sending to and receiving from an upstream; its queue goes on filling. `false`: no such
-    /// upstream.
-    fn pause(&self, upstream: &str) -> bool;
-    /// Undoes [`UpstreamPort::pause`].
-    fn resume(&self, upstream: &str) -> bool;
+    /// Stops sending to and receiving from an upstream, over restarts too; its queue goes on filling.
+    /// `by`: who wants it, in words. Waits for the disk. `false`: no such upstream.
+    ///
+    /// # Errors
+    /// It is paused, and a restart would not know of it.
+    fn pause(&self, upstream: &str, by: &str) -> Result<bool, String>;
+    /// Undoes [`UpstreamPort::pause`]. A link that waits for its next try tries at once.
+    ///
+    /// # Errors
+    /// It goes on, and would be paused again after a restart.
+    fn resume(&self, upstream: &str) -> Result<bool, String>;
     /// Lets a room talk with an upstream from now on, one room each. It hears
     /// [`UpstreamPeer::connected`] at once where that is so. `None`: no such upstream, or it has a
     /// peer.

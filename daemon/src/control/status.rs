@@ -141,12 +141,19 @@ pub(super) async fn bridge_test(rooms: &Rooms, test: &BridgeTest) -> Answer {
     }))
 }
 
-pub(super) fn pause(rooms: &Rooms, upstream: &str, pause: bool) -> Answer {
-    let known = if pause {
-        rooms.bridge.pause(upstream)
-    } else {
-        rooms.bridge.resume(upstream)
+/// `by`: who pauses it; `None`: it goes on.
+pub(super) fn pause(rooms: &Rooms, upstream: &str, by: Option<&str>) -> Answer {
+    let known = match by {
+        Some(by) => rooms.bridge.pause(upstream, by),
+        None => rooms.bridge.resume(upstream),
     };
+    let known = known.map_err(|error| {
+        let told = match by {
+            Some(_) => "paused, but not over a restart",
+            None => "resumed, but paused again after a restart",
+        };
+        Failure::new("failed", format!("{told}: {error}"))
+    })?;
     if known {
         Ok(Reply::done())
     } else {

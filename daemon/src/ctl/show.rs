@@ -120,6 +120,16 @@ fn upstreams(upstreams: &[UpstreamStatus], now: UnixMillis, out: &mut dyn Write)
         .collect();
     let header = ["UPSTREAM", "URL", "STATE", "SINCE", "RETRY", "REASON"];
     table(out, header, &rows, "no upstreams")?;
+    for u in upstreams {
+        if let (Some(spent), Some(limit)) = (u.day_bytes, u.daily_bytes) {
+            let (spent, limit) = (bytes(spent), bytes(limit));
+            writeln!(
+                out,
+                "{} has spent {spent} of today's {limit}",
+                plain(&u.name)
+            )?;
+        }
+    }
     let routes: Vec<_> = routes(upstreams)
         .map(|(u, r)| {
             [
@@ -128,6 +138,7 @@ fn upstreams(upstreams: &[UpstreamStatus], now: UnixMillis, out: &mut dyn Write)
                 r.delivered.to_string(),
                 r.queued.to_string(),
                 bytes(r.queued_bytes),
+                r.resent.to_string(),
                 counts(&r.dropped),
             ]
         })
@@ -142,6 +153,7 @@ fn upstreams(upstreams: &[UpstreamStatus], now: UnixMillis, out: &mut dyn Write)
         "DELIVERED",
         "QUEUED",
         "BYTES",
+        "RESENT",
         "DROPPED",
     ];
     table(out, header, &routes, "")?;

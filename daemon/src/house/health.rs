@@ -1,6 +1,7 @@
 //! What the admin listener says.
 
 use iotedge_ports::UpstreamPort as _;
+use iotedge_store::TakerKind;
 use iotedge_telemetry::{Gauge, METRICS};
 
 use super::Rooms;
@@ -24,44 +25,6 @@ impl Health for Rooms {
             plain("store_written_bytes", self.store.written_bytes()),
             plain("store_messages", self.store.stored_messages()),
         ];
-        let upstreams = self.bridge.status();
-        for upstream in &upstreams {
-            gauges.push(Gauge {
-                name: "upstream_connected",
-                label: Some(("upstream", upstream.name.to_string())),
-                value: u64::from(matches!(
-                    upstream.state,
-                    iotedge_ports::LinkState::Connected | iotedge_ports::LinkState::Degraded
-                )),
-            });
-            for (name, value) in [
-                ("upstream_connects", upstream.connects),
-                ("upstream_bytes_sent", upstream.bytes_sent),
-                ("upstream_bytes_received", upstream.bytes_received),
-            ] {
-                gauges.push(Gauge {
-                    name,
-                    label: Some(("upstream", upstream.name.to_string())),
-                    value,
-                });
-            }
-        }
-        let routes = || upstreams.iter().flat_map(|u| &u.routes);
-        for (name, value) in [
-            (
-                "route_accepted",
-                (|r| r.accepted) as fn(&iotedge_ports::RouteStatus) -> u64,
-            ),
-            ("route_delivered", |r| r.delivered),
-            ("route_queued", |r| r.queued),
-            ("route_queued_bytes", |r| r.queued_bytes),
-        ] {
-            gauges.extend(routes().map(|route| Gauge {
-                name,
-                label: Some(("route", route.name.to_string())),
-                value: value(route),
-            }));
-        }
         for synchroniser in &self.synchronisers {
             let status = synchroniser.status();
             for (name, value) in [
@@ -79,7 +42,10 @@ impl Health for Rooms {
                 });
             }
         }
-        METRICS.render(&gauges) + &super::rule_metrics::render(self)
+        let dead = self.store.dead_counts(TakerKind::Route);
+        METRICS.render(&gauges)
+            + &super::bridge_metrics::render(&self.bridge.status(), dead.as_ref().ok())
+            + &super::rule_metrics::render(self)
     }
 
     fn trouble(&self) -> Option<String> {

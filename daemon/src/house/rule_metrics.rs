@@ -1,35 +1,9 @@
 //! What each rule and each of its actions has done, in Prometheus text.
 
-use std::fmt::Write as _;
-
 use iotedge_store::TakerKind;
 
 use super::Rooms;
-
-/// The lines of one metric.
-struct Lines {
-    text: String,
-}
-
-impl Lines {
-    fn new(name: &str, kind: &str, help: &str) -> Self {
-        Self {
-            text: format!("# HELP iotedge_{name} {help}\n# TYPE iotedge_{name} {kind}\n"),
-        }
-    }
-
-    fn line(&mut self, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
-        let labels: Vec<String> = labels
-            .iter()
-            .map(|(label, text)| {
-                let text = text.replace('\\', "\\\\").replace('"', "\\\"");
-                format!("{label}=\"{text}\"")
-            })
-            .collect();
-        // Writing to a String cannot fail.
-        let _ = writeln!(self.text, "iotedge_{name}{{{}}} {value}", labels.join(","));
-    }
-}
+use super::lines::Lines;
 
 /// All of it; nothing where there are no rules.
 pub(super) fn render(rooms: &Rooms) -> String {

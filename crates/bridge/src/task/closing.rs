@@ -1,5 +1,6 @@
 //! Windows and budgets: when the link stays down.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use iotedge_model::UnixMillis;
@@ -39,7 +40,9 @@ impl Task {
     /// How many bytes may still go today.
     pub(super) fn budget_left(&mut self) -> usize {
         let counter = self.counter();
-        usize::try_from(self.gate.left(counter)).unwrap_or(usize::MAX)
+        let left = self.gate.left(counter);
+        self.shared.spent.store(self.gate.used(), Ordering::Relaxed);
+        usize::try_from(left).unwrap_or(usize::MAX)
     }
 
     /// Whether the link has to stay down, or go down.
@@ -50,6 +53,7 @@ impl Task {
         let (now, counter) = (self.now(), self.counter());
         let local = now.trusted.then(|| local(now.wall)).flatten();
         let closed = self.gate.check(local, counter);
+        self.shared.spent.store(self.gate.used(), Ordering::Relaxed);
         self.keep_budget(false);
         closed.is_some()
     }

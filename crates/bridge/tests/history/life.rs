@@ -226,9 +226,9 @@ impl<'a> Life<'a> {
             }
             18 => {
                 self.model.tell("paused and resumed");
-                self.bridge.pause("cloud");
+                self.bridge.pause("cloud", "a test").unwrap();
                 self.settle().await;
-                self.bridge.resume("cloud");
+                self.bridge.resume("cloud").unwrap();
             }
             // Acknowledges what was never sent.
             _ => {

@@ -396,6 +396,15 @@ answers! { "snake_case"
         bytes_sent: u64,
         /// Bytes received since start, likewise.
         bytes_received: u64,
+        /// What a day may cost, both ways.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        daily_bytes: Option<u64>,
+        /// What today has cost, where there is a limit.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        day_bytes: Option<u64>,
+        /// The pause that an operator has asked for: `since` and `by`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        paused: Option<iotedge_ports::Pause>,
         /// Its routes.
         routes: Vec<RouteStatus>,
         /// Shadows that are kept together with its own.
@@ -565,6 +574,9 @@ impl From<&iotedge_ports::UpstreamStatus> for UpstreamStatus {
             connects: status.connects,
             bytes_sent: status.bytes_sent,
             bytes_received: status.bytes_received,
+            daily_bytes: status.daily_bytes,
+            day_bytes: status.day_bytes,
+            paused: status.paused.clone(),
             routes: status.routes.iter().map(RouteStatus::from).collect(),
             shadows: None,
         }
