@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -12,8 +13,8 @@ use std::time::{Duration, Instant};
 use common::mosquitto::{Mosquitto, Watcher};
 use common::{Setup, config, route, until};
 use iotedge_bridge::uplink::scripted::Packet;
-use iotedge_bridge::uplink::{Accepted, Ended, Layer};
-use iotedge_bridge::{Config, Direction, Kind};
+use iotedge_bridge::uplink::{Accepted, Ended, Event, Layer};
+use iotedge_bridge::{Config, Direction, Kind, Proxy};
 use iotedge_model::{QoS, Topic};
 use iotedge_ports::LinkState;
 
@@ -137,6 +138,25 @@ async fn a_test_names_the_layer_that_fails() {
     assert_eq!(fails(config("mqtt://upstream.invalid")).await, "DNS");
     let closed = format!("127.0.0.1:{}", free_port());
     assert_eq!(fails(config(&format!("mqtt://{closed}"))).await, "TCP");
+    let mut unreadable = config(&format!("mqtt://{closed}"));
+    unreadable.username = Some("gateway".into());
+    unreadable.password_file = Some("/no/such/file".into());
+    assert_eq!(fails(unreadable).await, "settings");
+    let proxy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut behind = config(&format!("mqtt://{closed}"));
+    behind.proxy = Some(Proxy {
+        url: format!("http://{}", proxy.local_addr().unwrap()),
+        username: None,
+        password_file: None,
+    });
+    std::thread::spawn(move || {
+        for stream in proxy.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(b"HTTP/1.1 403 Forbidden\r\n\r\n");
+        }
+    });
+    assert_eq!(fails(behind).await, "proxy");
     let Some(mosquitto) = Mosquitto::start("allow_anonymous false", &[]) else {
         return;
     };
@@ -198,5 +218,35 @@ async fn a_test_that_publishes_names_what_a_policy_forbids() {
         let last = steps.unwrap().pop().unwrap();
         assert_eq!((last.layer, last.ok), (layer, ok), "{last:?}");
         assert!(last.text.contains(says), "{last:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_test_names_the_subscription_that_is_not_taken() {
+    for (codes, layer) in [
+        (Some(vec![1, 0x8f]), "subscribe"),
+        (Some(vec![1, 0x80]), "policy"),
+        (None, "subscribe"),
+    ] {
+        let mut config = config("mqtt://nowhere");
+        config.routes.push(route(Direction::In, "down/#"));
+        config.routes.push(route(Direction::In, "no/#"));
+        let (setup, mut upstream) = Setup::scripted(config);
+        let first = upstream.accept(Accepted::unlimited(30)).await.unwrap();
+        let begun = tokio::time::Instant::now();
+        let far = async {
+            drop(first);
+            let mut peer = upstream.accept(Accepted::unlimited(30)).await.unwrap();
+            while let Some(packet) = peer.next().await {
+                if let (Packet::Subscribe(_), Some(codes)) = (packet, &codes) {
+                    peer.send(Event::Subscribed(codes.clone()));
+                }
+            }
+        };
+        let (steps, ()) = tokio::join!(setup.bridge.test("cloud", None), far);
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        let last = steps.unwrap().pop().unwrap();
+        assert_eq!((last.layer, last.ok), (layer, false), "{last:?}");
+        assert!(codes.is_none() || last.text.contains("no/#"), "{last:?}");
     }
 }
