@@ -21,6 +21,8 @@ mod bridge;
 mod config;
 mod echo;
 mod endpoint;
+#[doc(hidden)]
+pub mod fuzzed;
 mod gate;
 mod inbound;
 mod link;

@@ -20,7 +20,7 @@ use iotedge_model::{Properties, QoS};
 mod client;
 mod counted;
 mod dial;
-mod proxy;
+pub(crate) mod proxy;
 pub mod reason;
 #[doc(hidden)]
 pub mod scripted;

@@ -14,12 +14,19 @@ use crate::endpoint::{Endpoint, Proxy, ProxyScheme};
 const MAX_HEAD: usize = 8192;
 
 /// User and password.
-pub(super) struct Login {
+pub(crate) struct Login {
     username: String,
     password: String,
 }
 
 impl Login {
+    pub(crate) fn new(username: &str, password: &str) -> Self {
+        Self {
+            username: username.into(),
+            password: password.into(),
+        }
+    }
+
     pub(super) fn read(proxy: &Proxy) -> Result<Option<Self>, Ended> {
         let (Some(username), Some(file)) = (&proxy.username, &proxy.password_file) else {
             return Ok(None);
@@ -49,7 +56,7 @@ fn broken(error: std::io::Error) -> Ended {
 }
 
 /// Asks the proxy for the upstream; what comes behind is the upstream's.
-pub(super) async fn pass<S: AsyncRead + AsyncWrite + Unpin>(
+pub(crate) async fn pass<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     speaks: ProxyScheme,
     endpoint: &Endpoint,
