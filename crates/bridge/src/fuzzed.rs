@@ -34,15 +34,23 @@ pub fn compress(payload: &[u8]) -> Option<Vec<u8>> {
     payload::compress(payload)
 }
 
-/// What is in a gzip file: `Ok(None)`: it is none.
-///
-/// # Errors
-/// More than `most` bytes are in it.
-pub fn decompress(payload: &[u8], most: usize) -> Result<Option<Vec<u8>>, ()> {
+/// What [`decompress`] finds.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Found {
+    /// No gzip file.
+    Plain,
+    /// This is in it.
+    Payload(Vec<u8>),
+    /// More than the limit is in it.
+    TooLarge,
+}
+
+/// What is in a gzip file, at most `most` bytes.
+pub fn decompress(payload: &[u8], most: usize) -> Found {
     match payload::decompress(payload, most) {
-        Unpacked::Plain => Ok(None),
-        Unpacked::Payload(found) => Ok(Some(found)),
-        Unpacked::TooLarge => Err(()),
+        Unpacked::Plain => Found::Plain,
+        Unpacked::Payload(found) => Found::Payload(found),
+        Unpacked::TooLarge => Found::TooLarge,
     }
 }
 
@@ -50,6 +58,9 @@ pub fn decompress(payload: &[u8], most: usize) -> Result<Option<Vec<u8>>, ()> {
 pub fn with_member(payload: &[u8], name: &str, value: &str) -> Option<Vec<u8>> {
     payload::with_member(payload, name, value)
 }
+
+/// How it ended, and what was not read.
+pub type Passed<'a> = (Result<(), Ended>, &'a [u8]);
 
 /// What a proxy's answers lead to, and what is left of them; `None`: it waits though all is there.
 ///
@@ -60,7 +71,7 @@ pub fn proxy<'a>(
     socks: bool,
     login: Option<(&str, &str)>,
     mut answers: &'a [u8],
-) -> Result<Option<(Result<(), Ended>, &'a [u8])>, ConfigError> {
+) -> Result<Option<Passed<'a>>, ConfigError> {
     let endpoint = Endpoint::parse(url)?;
     let speaks = match socks {
         true => ProxyScheme::Socks5,
