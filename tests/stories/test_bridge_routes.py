@@ -302,3 +302,50 @@ def test_fresh_messages_pass_a_backlog_when_the_route_says_so(daemon, upstream):
     slow = [json.loads(payload)["n"] for topic, payload in messages if topic == "telemetry/slow"]
     assert slow == list(range(backlog))
     collector.stop()
+
+
+def kept(port, filter):
+    """What a new subscriber is given as retained, by topic; a last publish ends the wait."""
+    client = Client("looker", port).connect()
+    client.subscribe(filter)
+    client.subscribe("end/#")
+    client.publish("end/x", b"")
+    found = {m.topic: m.payload for m in client.until_topic("end/x")[:-1] if m.retain}
+    client.disconnect()
+    return found
+
+
+@pytest.mark.parametrize("version, restart", [("3.1.1", False), ("3.1.1", True), ("5", False)])
+def test_state_on_both_sides_ends_up_the_same_after_an_outage(daemon, upstream, version, restart):
+    broker = upstream().start()
+    both = [{"direction": way, "filter": "state/#", "name": way} for way in ("out", "in")]
+    config = {"upstream": upstream_of(broker.port, *both, mqtt_version=version)}
+    gateway = daemon(config=config).start()
+    gateway.wait_link("cloud")
+    near, far = Client("near", gateway.ports["mqtt"]).connect(), Client("far", broker.port).connect()
+    for topic in ("lamp", "blind", "door", "idle"):
+        near.publish(f"state/{topic}", b"old", retain=True)
+    until(lambda: len(kept(broker.port, "state/#")) == 4, "the state is upstream", 15)
+    gateway.ctl_ok("bridge", "pause", "cloud")
+    gateway.wait_link("cloud", "paused")
+    near.publish("state/lamp", b"new", retain=True)
+    near.publish("state/blind", b"", retain=True)
+    far.publish("state/door", b"of another", retain=True)
+    seen = Client("seen", gateway.ports["mqtt"]).connect()
+    seen.subscribe("state/#")
+    assert len(seen.collect(3)) == 3, "what is retained"
+    if restart:
+        gateway.restart()
+    else:
+        gateway.ctl_ok("bridge", "resume", "cloud")
+    gateway.wait_link("cloud")
+    want = {"state/lamp": b"new", "state/door": b"of another", "state/idle": b"old"}
+    until(lambda: kept(broker.port, "state/#") == want, "upstream has it", 15)
+    until(lambda: kept(gateway.ports["mqtt"], "state/#") == want, "the gateway has it", 15)
+    if not restart:
+        # As a message that the session upstream has kept, and as what is retained.
+        news = {(message.topic, message.payload) for message in seen.drain()}
+        assert news == {("state/door", b"of another")}, "nothing else has changed"
+        near.disconnect()
+        seen.disconnect()
+    far.disconnect()

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use crate::shared::{Desired, Shared, taker_name};
 use crate::task::{Around, OutRoute, Task};
 use crate::uplink::{Client, Connector};
-use crate::{Config, ConfigError, Direction};
+use crate::{Config, ConfigError, Direction, Route};
 
 /// Wakes the link's task for one route. Called under the broker's lock: two stores and no wait.
 pub(crate) struct RouteWake {
@@ -165,6 +165,12 @@ fn attach(
             key: "filter",
             reason,
         })?;
+        let inbound = |r: &&Route| r.direction == Direction::In;
+        let mut inbound = config.routes.iter().filter(inbound);
+        let rules = iotedge_ports::RouteRules {
+            tells_retained: route.keep_retain && inbound.any(|other| route.sends_back(other)),
+            ..route.rules.clone()
+        };
         let ready = Arc::new(AtomicBool::new(true));
         let mailbox = broker.attach_route(AttachRoute {
             name: Arc::from(taker_name(config, route)),
@@ -174,7 +180,7 @@ fn attach(
             max_bytes: route.max_bytes,
             max_messages: route.max_messages,
             on_full: route.on_full,
-            rules: route.rules.clone(),
+            rules,
             wake: Arc::new(RouteWake {
                 ready: ready.clone(),
                 notify: notify.clone(),

@@ -127,6 +127,23 @@ impl Route {
         }
     }
 
+    /// Whether a message that came by `inbound` may be on a topic that this one carries out.
+    pub(crate) fn sends_back(&self, inbound: &Self) -> bool {
+        let ours = format!("{}{}", self.local_prefix, self.filter);
+        let theirs = format!("{}{}", inbound.local_prefix, inbound.filter);
+        inbound.topic.is_some() || overlap(&ours, &theirs)
+    }
+
+    /// Whether it sets what is retained for `remote` upstream by what is retained for `topic` here.
+    pub(crate) fn sets_state(&self, topic: &Topic, remote: &str) -> bool {
+        self.direction == Direction::Out
+            && self.keep_retain
+            && self.local_filter().is_ok_and(|f| f.matches(topic.as_str()))
+            && self
+                .map(topic.as_str(), "")
+                .is_ok_and(|t| t.as_str() == remote)
+    }
+
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let error = |key| {
             move |reason| ConfigError::Filter {

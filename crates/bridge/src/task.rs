@@ -30,12 +30,13 @@ mod incoming;
 mod outgoing;
 mod peer;
 mod quota;
+mod retained;
 mod suspect;
 
 use aside::Aside;
 use connection::Subscribing;
 use end::{End, Fault};
-use incoming::{Blocked, Refused};
+use incoming::{Blocked, Intake};
 use quota::Quota;
 use suspect::Suspects;
 
@@ -128,7 +129,7 @@ pub(crate) struct Task {
     sink: Arc<Sink>,
     blocked: std::collections::VecDeque<Blocked>,
     blocked_bytes: usize,
-    refused: Option<Refused>,
+    intake: Intake,
     /// The CONNACK of the connection.
     accepted: Accepted,
     liveness: Liveness,
@@ -191,6 +192,7 @@ impl Task {
             gate,
             kept: around.kept,
             subscribe: Subscribing::default(),
+            intake: Intake::new(notify.clone()),
             notify,
             out,
             schedule,
@@ -205,7 +207,6 @@ impl Task {
             inbound: Inbound::default(),
             blocked: std::collections::VecDeque::new(),
             blocked_bytes: 0,
-            refused: None,
             acks_queued: 0,
             random: RandomState::new(),
             rolls: 0,

@@ -13,6 +13,7 @@ mod plain;
 mod route;
 mod session;
 mod share;
+mod states;
 
 pub(crate) use actions::Outboxes;
 pub(crate) use feed::{Env, PRESSED_PART, Push};

@@ -373,6 +373,9 @@ impl Acceptance<'_> {
     fn admit_retained(&self, core: &Core, message: &Message) -> Result<(), Refusal> {
         let limits = &self.shared.limits;
         let (bytes, old) = core.retained.bytes(&message.topic);
+        if message.cost() > limits.retained_max_bytes {
+            return Err(Refusal::TooLarge);
+        }
         let full = old.is_none() && core.retained.len() >= limits.retained_max;
         let after = bytes
             .saturating_sub(old.unwrap_or(0))

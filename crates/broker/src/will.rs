@@ -154,7 +154,7 @@ impl Shared {
 /// What is lost with a message that nobody can send again.
 pub(crate) fn dropped(refusal: Refusal) -> DropReason {
     match refusal {
-        Refusal::QuotaExceeded => DropReason::QueueFull,
+        Refusal::QuotaExceeded | Refusal::TooLarge => DropReason::QueueFull,
         Refusal::StoreUnavailable | Refusal::Stopping | Refusal::Detached => DropReason::StoreFull,
     }
 }

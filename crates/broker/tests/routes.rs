@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use iotedge_broker::Limits;
-use iotedge_model::{DropReason, MessageId, QoS, TopicFilter};
+use iotedge_model::{DropReason, MessageId, QoS, Topic, TopicFilter};
 use iotedge_ports::{
     AttachRoute, BrokerPort, Delivery, DrainLimit, FreshOrder, FreshRule, Mailbox, OnFull,
     Publication, PublishOutcome, RouteRules,
@@ -421,6 +421,60 @@ fn retained_messages_wait_for_a_route_that_wants_them() {
     route.mailbox.acknowledge(&got);
     route.settle();
     assert_eq!(route.account().delivered, 2);
+}
+
+#[test]
+fn a_route_knows_which_retained_messages_are_on_their_way_over_a_restart_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || {
+        Route::with(dir.path(), |route| {
+            route.rules.tells_retained = true;
+            route.max_messages = 6;
+            route.on_full = OnFull::DropOldest;
+        })
+    };
+    let topic = |name: &str| Topic::new(name).unwrap();
+    let lately = Duration::from_secs(60);
+    let route = open();
+    let retain = |route: &Route, topic: &str, text: &str| {
+        let mut retained = message(topic, text, QoS::AtLeastOnce);
+        retained.retain = true;
+        route.house.publish_message(retained);
+    };
+    retain(&route, "up/a", "1");
+    // It clears what is retained: that is on its way as well.
+    retain(&route, "up/b", "");
+    route.publish("up/c", "no state");
+    let Route { house, mailbox } = route;
+    drop(mailbox);
+    house.close();
+
+    let route = open();
+    let on_its_way = |name: &str| route.mailbox.retained_on_its_way(&topic(name), lately);
+    while !route.mailbox.learn_retained() {}
+    retain(&route, "up/d", "2");
+    let all = ["up/a", "up/b", "up/c", "up/d", "up/e"].map(on_its_way);
+    assert_eq!(all, [true, true, false, true, false]);
+    let sent = route.drain(10);
+    assert!(on_its_way("up/a"), "in flight");
+    route.mailbox.acknowledge(&sent[..1]);
+    assert!(on_its_way("up/a"), "what was retained before may come yet");
+    assert!(
+        !route
+            .mailbox
+            .retained_on_its_way(&topic("up/a"), Duration::ZERO)
+    );
+    route.house.pass(60_000);
+    assert!(!on_its_way("up/a"));
+    route.mailbox.rewind();
+    assert!(on_its_way("up/b"));
+    // Room is made by the oldest.
+    for n in 0..5 {
+        route.publish("up/x", &n.to_string());
+    }
+    route.settle();
+    assert!(!on_its_way("up/b"));
+    assert!(on_its_way("up/d"));
 }
 
 #[test]

@@ -296,6 +296,8 @@ pub enum SubscribeResult {
 pub enum Refusal {
     /// A durable taker that refuses when full is full.
     QuotaExceeded,
+    /// It is larger than all that such a taker may ever hold: trying again is of no use.
+    TooLarge,
     /// The store takes nothing (disk full, broken).
     StoreUnavailable,
     /// The daemon stops.

@@ -1,7 +1,8 @@
 use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
+use std::time::Duration;
 
-use iotedge_model::{DropReason, Message, QoS, SubscriptionIds};
+use iotedge_model::{DropReason, Message, QoS, SubscriptionIds, Topic};
 
 use crate::{AckSink, RunPart};
 
@@ -195,6 +196,21 @@ pub trait Mailbox: Send + Sync {
     /// not acknowledged comes out again, in order, marked `dup`. What an earlier process has drained
     /// is not marked: nobody knows how far it came.
     fn rewind(&self);
+
+    /// Looks at some more of what an earlier process has left, so that
+    /// [`Mailbox::retained_on_its_way`] can tell. `true`: nothing more is to be looked at.
+    fn learn_retained(&self) -> bool {
+        true
+    }
+
+    /// Whether a message with RETAIN to this topic waits or is in flight, or was acknowledged since
+    /// the last [`Mailbox::rewind`], no longer than `lately` ago: what the receiver had retained for
+    /// the topic before is older. Only where [`RouteRules::tells_retained`](crate::RouteRules) asks
+    /// for it. May read the store.
+    fn retained_on_its_way(&self, topic: &Topic, lately: Duration) -> bool {
+        let _ = (topic, lately);
+        false
+    }
 
     /// The sink is told when what was acknowledged, discarded and buried before is on disk: after
     /// that none of it can come out again.

@@ -18,6 +18,8 @@ pub struct RouteRules {
     /// Whether the retained messages that the filters match wait for the route from its attachment
     /// on, marked as retained.
     pub send_retained: bool,
+    /// Whether [`Mailbox::retained_on_its_way`](crate::Mailbox::retained_on_its_way) will be asked.
+    pub tells_retained: bool,
 }
 
 /// How messages that are accepted while the route is drained share it with those that waited before.

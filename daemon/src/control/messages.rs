@@ -131,7 +131,7 @@ pub(super) async fn publish(
                 _ => Err(Failure::new("failed", "the message could not be kept")),
             }
         }
-        PublishOutcome::Refused(Refusal::QuotaExceeded) => Err(Failure::new(
+        PublishOutcome::Refused(Refusal::QuotaExceeded | Refusal::TooLarge) => Err(Failure::new(
             "refused",
             "a queue that it is bound for is full",
         )),

@@ -238,9 +238,10 @@ impl Task {
     }
 
     pub(super) fn subscribe_next(&mut self, connection: &mut dyn Connection) -> Result<(), End> {
-        if !std::mem::take(&mut self.subscribe.due) {
+        if !self.subscribe.due || !self.knows_its_states() {
             return Ok(());
         }
+        self.subscribe.due = false;
         let rest = self.incoming.iter().skip(self.subscribe.done);
         let filters: Vec<_> = rest
             .take(FILTERS)

@@ -1,10 +1,10 @@
 //! From the upstream into the local broker.
 
-use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use iotedge_model::{DropReason, Message, MessageId, QoS, TraceId, UnixMillis};
-use iotedge_ports::{AckSink, Failure, Publication, PublishOutcome, Refusal};
+use iotedge_ports::{AckSink, Failure, Pressure, Publication, PublishOutcome, Refusal, Wake};
+use tokio::sync::Notify;
 
 use super::{End, Task, carry};
 use crate::Version;
@@ -15,9 +15,11 @@ use crate::uplink::{Connection, Incoming, MAX_ACKS};
 const MAX_BLOCKED: usize = 1000;
 /// Their bytes.
 const MAX_BLOCKED_BYTES: usize = 8 << 20;
-/// How long one message may hold up those behind it, in milliseconds. A full queue may have room
-/// by then; what is larger than the whole quota never has.
-const MAX_REFUSED: u64 = 10 * 60 * 1000;
+/// How often the log says that the same message is refused, in milliseconds.
+const SAID: u64 = 10 * 60 * 1000;
+/// How long a taker that does not keep up is waited for, in milliseconds. One that stalls bears what
+/// follows: local publishers wait as long.
+const PATIENCE: u64 = 500;
 
 /// A message that the local broker did not take yet.
 pub(crate) struct Blocked {
@@ -26,13 +28,33 @@ pub(crate) struct Blocked {
     message: Message,
 }
 
-/// What the local broker refuses for its quota, and since when. Connections that are lost
-/// meanwhile do not change it.
-pub(crate) struct Refused {
-    /// Of topic and payload: on another connection the same message has another packet id.
-    hash: u64,
-    /// Monotonic milliseconds.
-    since: u64,
+/// How far the local broker takes what comes in.
+pub(crate) struct Intake {
+    /// A taker that does not keep up, and when it is waited for no more.
+    pressed: Option<(Arc<dyn Pressure>, u64)>,
+    wake: Arc<dyn Wake>,
+    /// When the log has said last that a message is refused. Connections that are lost meanwhile do
+    /// not change it.
+    said: Option<u64>,
+}
+
+impl Intake {
+    pub(crate) fn new(notify: Arc<Notify>) -> Self {
+        Self {
+            pressed: None,
+            wake: Arc::new(Relief(notify)),
+            said: None,
+        }
+    }
+}
+
+/// The taker has room again.
+struct Relief(Arc<Notify>);
+
+impl Wake for Relief {
+    fn wake(&self) {
+        self.0.notify_one();
+    }
 }
 
 impl Task {
@@ -81,6 +103,15 @@ impl Task {
             self.pass_over(&publish, "its topic has no valid name here");
             return Ok(());
         };
+        if self.is_outdated(&publish, &topic, &taken.payload) {
+            self.count_drop(route, DropReason::Loop);
+            self.skip(&publish);
+            tracing::debug!(
+                topic = publish.topic,
+                "an upstream's retained message is no newer than what is here"
+            );
+            return Ok(());
+        }
         let trace = (u128::from(self.dice()) << 64) | u128::from(self.dice());
         let message = Message {
             id: MessageId(0),
@@ -109,10 +140,33 @@ impl Task {
             token,
             message,
         };
-        if !self.blocked.is_empty() || self.accept(&blocked).is_err() {
+        if !self.blocked.is_empty() || self.is_pressed() {
             return self.block(blocked);
         }
-        Ok(())
+        match self.accept(&blocked) {
+            Ok(()) => Ok(()),
+            Err(Refusal::TooLarge) => {
+                self.give_up(&blocked);
+                Ok(())
+            }
+            Err(_) => self.block(blocked),
+        }
+    }
+
+    /// Whether a taker of what came in does not keep up, and is waited for.
+    fn is_pressed(&mut self) -> bool {
+        let now = self.now().mono;
+        let Some((pressure, until)) = &self.intake.pressed else {
+            return false;
+        };
+        if !pressure.relieved_or_wake(&self.intake.wake) {
+            if now < *until {
+                return true;
+            }
+            pressure.give_up();
+        }
+        self.intake.pressed = None;
+        false
     }
 
     /// Acknowledged in its place, for nothing.
@@ -143,7 +197,8 @@ impl Task {
         if !id.is_empty() && signed.is_some_and(|p| p.came_by(id)) {
             return Some("it has come by here");
         }
-        if config.version == Version::V5 {
+        if config.version == Version::V5 || publish.retain {
+            // What a 3.1.1 server marks as retained comes of a subscription, and is no echo.
             return None;
         }
         let now = self.clock.now().mono;
@@ -179,6 +234,7 @@ impl Task {
             PublishOutcome::Refused(Refusal::StoreUnavailable) => {
                 books.dropped(DropReason::StoreFull);
             }
+            PublishOutcome::Refused(Refusal::TooLarge) => books.dropped(DropReason::TooLarge),
             PublishOutcome::Refused(_) => books.dropped(DropReason::QueueFull),
         }
     }
@@ -195,6 +251,10 @@ impl Task {
         }
         self.broker.publish(&mut batch);
         let [publication] = batch;
+        if let Some(pressure) = publication.pressure {
+            let until = self.now().mono.saturating_add(PATIENCE);
+            self.intake.pressed = Some((pressure, until));
+        }
         match publication.outcome {
             PublishOutcome::Pending => Ok(()),
             PublishOutcome::Done { .. } => {
@@ -223,38 +283,39 @@ impl Task {
 
     /// Tries again what the broker refused, in order.
     pub(super) fn retry_blocked(&mut self) -> Result<(), End> {
-        while let Some(blocked) = self.blocked.pop_front() {
+        while !self.is_pressed() {
+            let Some(blocked) = self.blocked.pop_front() else {
+                break;
+            };
             match self.accept(&blocked) {
-                Ok(()) => self.refused = None,
-                Err(refusal) if self.may_be_taken_later(&blocked, refusal) => {
+                Ok(()) => self.intake.said = None,
+                Err(Refusal::TooLarge) => self.give_up(&blocked),
+                Err(refusal) => {
+                    self.say_refused(&blocked, refusal);
                     self.blocked.push_front(blocked);
                     return Ok(());
                 }
-                Err(_) => self.give_up(&blocked),
             }
             self.blocked_bytes -= blocked.message.cost();
         }
         Ok(())
     }
 
-    /// Whether what the broker refused is worth another try.
-    fn may_be_taken_later(&mut self, blocked: &Blocked, refusal: Refusal) -> bool {
-        if refusal != Refusal::QuotaExceeded {
-            self.refused = None;
-            return true;
+    /// Nothing that comes in is taken before this one is: the upstream keeps it.
+    fn say_refused(&mut self, blocked: &Blocked, refusal: Refusal) {
+        let now = self.now().mono;
+        let said = self.intake.said;
+        if said.is_some_and(|said| now.saturating_sub(said) < SAID) {
+            return;
         }
-        let message = &blocked.message;
-        let content = (message.topic.as_str(), &message.payload[..]);
-        let (hash, now) = (self.random.hash_one(content), self.now().mono);
-        match &self.refused {
-            Some(refused) if refused.hash == hash => {
-                now.saturating_sub(refused.since) < MAX_REFUSED
-            }
-            _ => {
-                self.refused = Some(Refused { hash, since: now });
-                true
-            }
-        }
+        self.intake.said = Some(now);
+        tracing::warn!(
+            event = iotedge_telemetry::event::UPSTREAM,
+            upstream = self.shared.config.name,
+            topic = blocked.message.topic.as_str(),
+            ?refusal,
+            "what comes in waits upstream: the local broker refuses this message"
+        );
     }
 
     /// Acknowledged upstream, so that it does not come again.
@@ -264,10 +325,9 @@ impl Task {
             upstream = self.shared.config.name,
             topic = blocked.message.topic.as_str(),
             bytes = blocked.message.payload.len(),
-            "an inbound message is given up: the local broker refused it for its quota too long"
+            "an inbound message is dropped: it is larger than all that a queue it is bound for may hold"
         );
-        self.refused = None;
-        self.count_drop(blocked.route, DropReason::QueueFull);
+        self.count_drop(blocked.route, DropReason::TooLarge);
         self.inbound.settle(blocked.token, Ok(()));
     }
 

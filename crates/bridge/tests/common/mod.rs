@@ -175,6 +175,12 @@ impl Mailbox for MemoryMailbox {
     fn rewind(&self) {
         self.state.lock().unwrap().cursor = 0;
     }
+
+    fn retained_on_its_way(&self, topic: &Topic, _lately: Duration) -> bool {
+        let state = self.state.lock().unwrap();
+        let mut messages = state.rows.values().map(|delivery| &delivery.message);
+        messages.any(|message| message.retain && message.topic == *topic)
+    }
 }
 
 /// What the broker does with inbound publications.
@@ -185,6 +191,8 @@ pub enum Takes {
     Not,
     /// Its store is full.
     NotNow,
+    /// They are too large for a queue.
+    Never,
 }
 
 type Waiting = (Arc<dyn AckSink>, u64);
@@ -199,6 +207,10 @@ pub struct MemoryBroker {
     pub refused: AtomicU64,
     /// States of links.
     pub told: Mutex<Vec<Message>>,
+    /// What is retained, by topic.
+    pub retained: Mutex<BTreeMap<String, Message>>,
+    /// Of the taker of everything.
+    pub pressure: Mutex<Option<Arc<dyn Pressure>>>,
 }
 
 impl MemoryBroker {
@@ -245,7 +257,9 @@ impl BrokerPort for MemoryBroker {
                 self.told.lock().unwrap().push(message);
                 continue;
             }
+            publication.pressure = self.pressure.lock().unwrap().clone();
             publication.outcome = match *self.takes.lock().unwrap() {
+                Takes::Never => PublishOutcome::Refused(Refusal::TooLarge),
                 Takes::NotNow => {
                     self.refused.fetch_add(1, Ordering::SeqCst);
                     PublishOutcome::Refused(Refusal::StoreUnavailable)
@@ -292,8 +306,9 @@ impl BrokerPort for MemoryBroker {
         unreachable!("nobody here has rules")
     }
     fn remove_outbox(&self, _: iotedge_ports::OutboxId) {}
-    fn retained(&self, _: &Topic) -> Option<Arc<Message>> {
-        None
+    fn retained(&self, topic: &Topic) -> Option<Arc<Message>> {
+        let retained = self.retained.lock().unwrap();
+        retained.get(topic.as_str()).cloned().map(Arc::new)
     }
 
     fn retained_after(&self, _after: Option<&Topic>, _most: usize) -> Vec<Arc<Message>> {
@@ -377,6 +392,8 @@ impl Setup {
             waiting: Mutex::default(),
             refused: AtomicU64::new(0),
             told: Mutex::default(),
+            retained: Mutex::default(),
+            pressure: Mutex::default(),
         });
         let port: Arc<dyn BrokerPort> = broker.clone();
         let ahead = Arc::new(AheadClock {

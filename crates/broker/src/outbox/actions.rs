@@ -129,6 +129,9 @@ impl Shared {
         let queue = taker.and_then(|taker| core.queue_of(taker)).cloned();
         if let Some(queue) = &queue {
             queue.queued(id);
+            if found.retain {
+                queue.queued_retained(&found.message.topic, id);
+            }
             queue.feed.append_unread(id);
         }
         let told = queue.clone();

@@ -306,6 +306,12 @@ impl Feed {
         })
     }
 
+    /// Whether the store is done with the row of `id`: it can be read, or is gone.
+    pub(crate) fn is_settled(&self, id: MessageId) -> bool {
+        let settled = self.lock().rows().settled;
+        id < self.env.first_id || settled.is_some_and(|settled| id <= settled)
+    }
+
     /// Takes up to `limit`, at most `kept` of them with an acknowledgement to come. `None` when the
     /// epoch is over.
     pub(crate) fn take(

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use iotedge_model::{DropReason, Message, MessageId, Now, QoS};
+use iotedge_model::{DropReason, Message, MessageId, Now, QoS, Topic};
 use iotedge_ports::{
     AckSink, Delivery, DrainLimit, DrainState, Failure, Mailbox, OnFull, RouteRules, Wake,
 };
@@ -13,6 +14,7 @@ use iotedge_telemetry::METRICS;
 
 use super::age::Ages;
 use super::ahead::Ahead;
+use super::states::{OnItsWay, States};
 use super::{Env, feed::Feed};
 
 pub(crate) struct RouteBox {
@@ -32,6 +34,9 @@ pub(crate) struct RouteBox {
     newest: AtomicU64,
     /// Of what waits. Never locked for longer than a look.
     ages: Mutex<Ages>,
+    /// Of topics with retained messages, where somebody asks for them. Locked for a look, or while
+    /// rows of an earlier process are read.
+    states: Option<Mutex<States>>,
 }
 
 /// What a route has given out. Its lock comes before that of the feed, and is held while rows are
@@ -91,6 +96,7 @@ impl RouteBox {
             max_messages: limits.max_messages,
             on_full: limits.on_full,
             buried: limits.buried,
+            states: limits.rules.tells_retained.then(Mutex::default),
             rules: limits.rules,
             epoch: Mutex::new(epoch),
             state: Mutex::new(state),
@@ -109,6 +115,34 @@ impl RouteBox {
         self.ages().seen(id, &self.feed.env.clock.now());
     }
 
+    /// A message with RETAIN is about to be queued.
+    pub(crate) fn queued_retained(&self, topic: &Topic, id: MessageId) {
+        if let Some(mut states) = self.states() {
+            states.queued(topic, id);
+        }
+    }
+
+    fn states(&self) -> Option<MutexGuard<'_, States>> {
+        let states = self.states.as_ref()?;
+        Some(states.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether a message that was queued is still there.
+    fn has(&self, id: MessageId) -> bool {
+        if self.state().out.contains(&id) || !self.feed.is_settled(id) {
+            return true;
+        }
+        let store = &self.feed.env.store;
+        let before = id.0.checked_sub(1).map(MessageId);
+        match store.read(self.taker, before, 1, 1) {
+            Ok(rows) => rows.first().is_some_and(|row| row.message.id == id),
+            Err(error) => {
+                tracing::error!(%error, "a row of a route could not be looked for");
+                true
+            }
+        }
+    }
+
     fn ages(&self) -> MutexGuard<'_, Ages> {
         self.ages.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -124,6 +158,11 @@ impl RouteBox {
         depth.rows >= self.max_messages || depth.bytes.saturating_add(cost) > self.max_bytes
     }
 
+    /// Whether `cost` bytes are more than it may hold, however empty it is.
+    pub(crate) fn never_holds(&self, cost: u64) -> bool {
+        cost > self.max_bytes
+    }
+
     /// What waits, without what was dropped and is on its way out.
     fn depth(&self) -> Depth {
         self.feed.env.store.depth(self.taker)
@@ -132,7 +171,7 @@ impl RouteBox {
     /// Makes room for `cost` bytes by dropping the oldest rows that are not in flight, and no more
     /// of them than it takes. `false`: there is no such room.
     pub(crate) fn make_room(&self, cost: u64) -> bool {
-        if cost > self.max_bytes {
+        if self.never_holds(cost) {
             return false;
         }
         let depth = self.depth();
@@ -362,6 +401,13 @@ impl Mailbox for RouteBox {
         if !ids.is_empty() {
             self.feed.env.store.acknowledge(self.taker, &ids);
         }
+        if let Some(mut states) = self.states() {
+            let now = self.feed.env.clock.now().mono;
+            for delivery in deliveries.iter().filter(|delivery| delivery.retain) {
+                let message = &delivery.message;
+                states.acknowledged(&message.topic, message.id, now);
+            }
+        }
     }
 
     fn discard(&self, deliveries: &[Delivery], reason: DropReason) {
@@ -396,6 +442,31 @@ impl Mailbox for RouteBox {
             ahead.rewind();
         }
         feed.rouse();
+        drop((feed, state));
+        if let Some(mut states) = self.states() {
+            states.rewind();
+        }
+    }
+
+    fn learn_retained(&self) -> bool {
+        let env = &self.feed.env;
+        let learn =
+            |mut states: MutexGuard<'_, States>| states.learn(&env.store, self.taker, env.first_id);
+        self.states().is_none_or(learn)
+    }
+
+    fn retained_on_its_way(&self, topic: &Topic, lately: Duration) -> bool {
+        let empty = self.depth().rows == 0;
+        let found = self.states().map(|mut states| states.look(topic, empty));
+        match found {
+            None | Some(OnItsWay::No) => false,
+            Some(OnItsWay::Perhaps) => true,
+            Some(OnItsWay::If(id)) => self.has(id),
+            Some(OnItsWay::Acknowledged(at)) => {
+                let ago = self.feed.env.clock.now().mono.saturating_sub(at);
+                u128::from(ago) < lately.as_millis()
+            }
+        }
     }
 
     fn settled(&self, (sink, token): (Arc<dyn AckSink>, u64)) {

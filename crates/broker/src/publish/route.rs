@@ -19,10 +19,12 @@ pub(super) fn takes(route: &RouteBox, message: &Message) -> bool {
 }
 
 pub(super) fn admit_route(route: &RouteBox, message: &Message) -> Result<(), Refusal> {
-    if route.on_full == OnFull::Reject && is_full(route, message.cost() as u64) {
-        return Err(Refusal::QuotaExceeded);
+    let cost = message.cost() as u64;
+    match route.on_full {
+        OnFull::Reject if route.never_holds(cost) => Err(Refusal::TooLarge),
+        OnFull::Reject if is_full(route, cost) => Err(Refusal::QuotaExceeded),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Whether the store has to be well for a message of QoS 1 or 2: a route that may drop does so when
@@ -101,6 +103,9 @@ pub(super) fn give_to_route(
     };
     let qos = grant.qos.min(published).min(route.qos);
     route.queued(message.id);
+    if message.retain {
+        route.queued_retained(&message.topic, message.id);
+    }
     let delivery = Delivery {
         message: message.clone(),
         qos,

@@ -436,7 +436,7 @@ enum Published {
 
 fn refusal_text(refusal: Refusal) -> &'static str {
     match refusal {
-        Refusal::QuotaExceeded => "a queue that this topic goes to is full",
+        Refusal::QuotaExceeded | Refusal::TooLarge => "a queue that this topic goes to is full",
         Refusal::StoreUnavailable => "the store takes nothing",
         Refusal::Stopping | Refusal::Detached => "the daemon stops",
     }

@@ -377,7 +377,7 @@ impl Pump {
     /// Version 5 refuses one message and goes on; `false` where the connection has to end.
     fn refuse_alone(&mut self, token: u64, reason: Refusal) -> bool {
         let code = match reason {
-            Refusal::QuotaExceeded => ReasonCode::QuotaExceeded,
+            Refusal::QuotaExceeded | Refusal::TooLarge => ReasonCode::QuotaExceeded,
             Refusal::StoreUnavailable => ReasonCode::ImplementationSpecificError,
             Refusal::Stopping | Refusal::Detached => return false,
         };
@@ -406,7 +406,7 @@ impl Pump {
 
 fn refusal(reason: Refusal) -> (DisconnectReason, &'static str, ReasonCode) {
     match reason {
-        Refusal::QuotaExceeded => (
+        Refusal::QuotaExceeded | Refusal::TooLarge => (
             DisconnectReason::QuotaExceeded,
             "a queue that it is bound for, or what can be retained, is at its limit",
             ReasonCode::QuotaExceeded,

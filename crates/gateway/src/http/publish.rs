@@ -134,7 +134,7 @@ fn check(
 
 fn refused(reason: Refusal, trace: iotedge_model::TraceId) -> HttpResponse {
     match reason {
-        Refusal::QuotaExceeded => error(
+        Refusal::QuotaExceeded | Refusal::TooLarge => error(
             429,
             "ThrottlingException",
             "A queue that it is bound for is full",

@@ -260,6 +260,7 @@ fn rules(section: &Section<'_>, inbound: bool) -> RouteRules {
         raise_qos: section.flag("raise_qos").unwrap_or(false),
         not_from: not_from.into_iter().map(Arc::from).collect(),
         send_retained: section.flag(retained).unwrap_or(default),
+        ..RouteRules::default()
     }
 }
 
