@@ -54,9 +54,9 @@ def test_pages_of_garbage_in_the_middle(backlog):
     report = gateway.process.wait_for_line(r"was salvaged.*lost_rows=(\d+)")
     lost = int(report[1])
     got = drain(gateway, broker, COUNT)
-    # What one commit brought for one taker lies together and is lost together: up to three of these, or
-    # none, where it was an inner page of the tree whose children were found all the same.
-    assert COUNT - 400 <= len(got) <= COUNT, len(got)
+    # A page may have the beginnings of nine parcels, each of up to 64 messages; of the rest of a parcel's
+    # pages each takes one with it. Where it was an inner page of a tree, nothing is lost.
+    assert COUNT - 700 <= len(got) <= COUNT, len(got)
     assert len(got) >= COUNT - lost, (len(got), lost)
     aside = [path.name for path in gateway.data_dir.iterdir() if "queue.db" in path.name]
     assert len([name for name in aside if not name.endswith(("-wal", "-shm"))]) >= 2, f"the damaged one is kept: {aside}"
