@@ -1,10 +1,11 @@
 """What users of other gateways have reported as lost, blocked or pretended. Each named after the
-report; each must not happen here. The power cut (mosquitto 2639) is in `test_power_cuts.py`."""
+report; each must not happen here. Of the power cut (mosquitto 2639) there is more in `test_power_cuts.py`."""
 
 import pathlib
 import time
 
 import pytest
+from far import power
 from far.broker import Cut
 from far.gateway import balanced, config, knock, numbered, numbers, publish
 from far.proxy import UP
@@ -32,6 +33,87 @@ def test_nanomq_2432_rows_deleted_before_they_are_sent(daemon, far, network):
     knock(gateway)
     broker.wait_payload(numbered(499, 500)[0][1])
     assert numbers(broker.firsts()) == list(range(500))
+
+
+def test_uplink_data_that_was_read_is_deleted_before_it_is_sent(daemon, far):
+    """All of a backlog that fits the window is read and sent, and nothing is acknowledged. The gateway is
+    stopped in an orderly way, three times: all of it is still there."""
+    broker = far({raw.PUBLISH: lambda link, packet: link.keep(packet)})
+    gateway = daemon(config=config(broker.port)).start()
+    publish(gateway, numbered(0, 80))
+    for n in range(1, 4):
+        broker.wait(lambda b, n=n: len(b.got) >= 80 * n, f"all of it for the time {n}")
+        gateway.restart()
+    route = gateway.route("cloud")
+    assert route["queued"] == 80 and route["delivered"] == 0 and balanced(route), route
+    broker.behave()
+    knock(gateway)
+    until(lambda: gateway.route("cloud")["queued"] == 0, "the queue is empty", every=0.1)
+    assert numbers(broker.firsts()) == list(range(80))
+
+
+def test_mosquitto_2639_acknowledged_messages_lost_with_the_power(daemon, far, tmp_path):
+    """The disk keeps what was synced and nothing else; the power goes behind the last PUBACK."""
+    broker = far()
+    broker.stop()
+    gateway = daemon(config=config(broker.port)).start()
+    gateway.stop()
+    disk = power.Disk(power.build(tmp_path), gateway.data_dir)
+    gateway.environment = disk.environment(POWER_KEEP="none")
+    gateway.start()
+    publish(gateway, numbered(0, 300))
+    gateway.process.signal(power.CUT)
+    gateway.process.wait()
+    gateway.environment = {}
+    gateway.start()
+    assert gateway.route("cloud")["queued"] == 300
+    broker.start()
+    knock(gateway)
+    broker.wait_payload(numbered(299, 300)[0][1])
+    assert numbers(broker.firsts()) == list(range(300))
+
+
+def most_within(times, seconds):
+    """Of things that came at these times, as (time, size): the most in any span of that length."""
+    most, first, sum_ = 0, 0, 0
+    for at, size in times:
+        sum_ += size
+        while times[first][0] < at - seconds:
+            sum_ -= times[first][1]
+            first += 1
+        most = max(most, sum_)
+    return most
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limit,rate", [("max_rate", 100), ("max_byte_rate", 20 * 1024)])
+def test_mosquitto_1359_a_link_that_a_backlog_fills(daemon, far, limit, rate):
+    """A backlog of more than six seconds, as it comes at the far end: no span has more than the rate
+    allows, the beginning is no burst, and the rate is used."""
+    times = []
+
+    def seen(link, packet):
+        size = len(packet.body) + 3 if limit == "max_byte_rate" else 1
+        times.append((time.monotonic(), size))
+        link.usual(packet)
+
+    broker = far({raw.PUBLISH: seen})
+    broker.stop()
+    gateway = daemon(config=config(broker.port, **{limit: rate})).start()
+    count = 650
+    publish(gateway, numbered(0, count))
+    broker.start()
+    knock(gateway)
+    broker.wait_count(count, 60)
+    assert numbers(broker.firsts()) == list(range(count))
+    whole, took = sum(size for _, size in times), times[-1][0] - times[0][0]
+    print(f"{limit} = {rate}: {whole} in {took:.1f} s; at most {most_within(times, 0.1)} in 0.1 s, "
+          f"{most_within(times, 1)} in 1 s, {most_within(times, 3)} in 3 s")
+    # What the machine holds up comes later, and then more closely: a little is allowed for that.
+    assert most_within(times, 3) <= 3 * rate * 1.1
+    assert most_within(times, 1) <= rate * 1.25
+    assert most_within(times, 0.1) <= rate * 0.4, "a burst is a tenth of the rate"
+    assert whole / took >= rate * 0.6
 
 
 def test_greengrass_dropped_after_100_tries_to_connect(daemon, far):
