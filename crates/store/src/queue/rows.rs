@@ -109,7 +109,7 @@ impl Encoder {
 
 /// Of what is delivered of a message in a row of its own: SQLite looks at the shape of its pages, not
 /// at what a card has changed in them.
-pub(super) fn sum(message: &Message) -> i64 {
+pub(crate) fn sum(message: &Message) -> i64 {
     let parts: [&[u8]; 6] = [
         &message.payload,
         message.topic.as_str().as_bytes(),

@@ -9,6 +9,7 @@ use crate::TakerKind;
 use crate::queue::batch::ID_BLOCK;
 use crate::queue::mirror::signed;
 use crate::queue::parcel::{self, Index, Origin};
+use crate::queue::rows::{Bad, COLUMNS, Decoder, ENVELOPE, sum};
 use crate::queue::takers::NAMED;
 
 /// Repairs; gives the number of queue rows that are known to be lost. `incomplete`: tables in which
@@ -27,6 +28,7 @@ pub(crate) fn repair(
          INSERT OR IGNORE INTO takers(id, kind, name) VALUES (0, 'removed', '');",
     )?;
     remove_unreadable(fresh)?;
+    remove_changed(fresh)?;
     // Where all of them are there, a body without one is of messages that are gone.
     if incomplete.contains("parcels") {
         rebuild(fresh)?;
@@ -106,6 +108,29 @@ fn remove_unreadable(fresh: &Connection) -> rusqlite::Result<()> {
     }
     for key in unreadable {
         fresh.execute("DELETE FROM parcels WHERE taker = ?1 AND first = ?2", key)?;
+    }
+    Ok(())
+}
+
+/// Messages in rows of their own that are not what was written.
+fn remove_changed(fresh: &Connection) -> rusqlite::Result<()> {
+    let mut statement = fresh.prepare(&format!("SELECT id, {COLUMNS}, sum FROM messages"))?;
+    let mut rows = statement.query([])?;
+    let mut decoder = Decoder::default();
+    let mut changed: Vec<i64> = Vec::new();
+    while let Some(row) = rows.next()? {
+        let written: Option<i64> = row.get(1 + ENVELOPE)?;
+        let is_whole = match decoder.message(row, 0) {
+            Ok(message) => written.is_none_or(|written| written == sum(&message)),
+            Err(Bad::Content(_)) => false,
+            Err(Bad::Sqlite(error)) => return Err(error),
+        };
+        if !is_whole {
+            changed.push(row.get(0)?);
+        }
+    }
+    for id in changed {
+        fresh.execute("DELETE FROM messages WHERE id = ?1", [id])?;
     }
     Ok(())
 }
