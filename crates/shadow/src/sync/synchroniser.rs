@@ -1,6 +1,8 @@
 //! The thread between the machine, the service and the upstream.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::hash::{BuildHasher as _, RandomState};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -21,6 +23,8 @@ const MAX_MESSAGES: usize = 4096;
 const MAX_BYTES: usize = 4 << 20;
 /// Shadows that are looked at in one step after the start.
 const PAGE: usize = 64;
+/// After a failure of ours, in milliseconds.
+const LOOK_AGAIN: u64 = 5_000;
 /// The longest sleep, in milliseconds.
 const LONGEST: u64 = 60_000;
 
@@ -48,6 +52,15 @@ struct Inputs {
     /// Whether the last thing said of the link is that it is there.
     up: bool,
     stopping: bool,
+}
+
+impl Inputs {
+    /// Messages of the link, and what is known of it.
+    fn clear(&mut self) {
+        self.queue.clear();
+        (self.messages, self.bytes) = (0, 0);
+        self.overflow = false;
+    }
 }
 
 struct Shared {
@@ -232,13 +245,42 @@ struct Carrier {
 }
 
 impl Carrier {
+    /// Until it is stopped. Nothing that the machine knows is more than what can be asked again, so
+    /// that a panic costs no more than a new connection does.
     fn run(mut self) {
-        let mut looking = Some(None);
+        while let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.carry())) {
+            let why = panic.downcast_ref::<&str>().copied().unwrap_or_default();
+            tracing::error!(
+                event = event::UPDATE_SHADOW,
+                upstream = self.settings.upstream,
+                trace_id = %TraceId::unique(),
+                "shadow synchronisation panicked and begins anew: {why}"
+            );
+            let mut inputs = self.shared.lock();
+            let up = inputs.up;
+            inputs.clear();
+            inputs.queue.extend(up.then_some(Input::Up));
+            // What panics each time shall not take the processor.
+            let pause = Duration::from_millis(LOOK_AGAIN);
+            let stops = |inputs: &mut Inputs| !inputs.stopping;
+            let waited = self.shared.wake.wait_timeout_while(inputs, pause, stops);
+            drop(waited);
+            let seed = RandomState::new().hash_one(self.now());
+            *lock(&self.machine) = Machine::new(self.settings.clone(), seed, self.now());
+        }
+    }
+
+    fn carry(&mut self) {
+        // How far the store was looked through, and when to go on.
+        let (mut looking, mut look_at) = (Some(None::<String>), 0);
         loop {
-            if let Some(after) = looking.take() {
-                looking = self.look(after);
-            }
             let now = self.now();
+            if let Some(after) = looking.take_if(|_| now >= look_at) {
+                looking = self.look(after.clone()).unwrap_or_else(|_| {
+                    look_at = now + LOOK_AGAIN;
+                    Some(after)
+                });
+            }
             let (next, actions) = {
                 let mut machine = lock(&self.machine);
                 (machine.poll(now), machine.actions())
@@ -246,10 +288,9 @@ impl Carrier {
             for action in actions {
                 self.act(action);
             }
-            let wait = match looking {
-                Some(_) => 0,
-                None => next.map_or(LONGEST, |at| at.saturating_sub(now).min(LONGEST)),
-            };
+            let look = looking.as_ref().map(|_| look_at);
+            let next = [next, look].into_iter().flatten().min();
+            let wait = next.map_or(LONGEST, |at| at.saturating_sub(now).min(LONGEST));
             let Some((inputs, changed)) = self.wait(wait) else {
                 return;
             };
@@ -268,19 +309,14 @@ impl Carrier {
         self.clock.now().mono
     }
 
-    /// One step through what is in the store: `None` at the end.
-    fn look(&mut self, after: Option<String>) -> Option<Option<String>> {
-        match self.service.synchronisable(after.as_deref(), PAGE) {
-            Ok((keys, next)) => {
-                let mut machine = lock(&self.machine);
-                for (key, news) in keys {
-                    machine.found(&key, news);
-                }
-                next.map(Some)
-            }
-            // It is in the log. Changes are heard of, and the rest with the next start.
-            Err(_) => None,
+    /// One step through what is in the store: `None` at the end. A failure is in the log.
+    fn look(&self, after: Option<String>) -> Result<Option<Option<String>>, ShadowError> {
+        let (keys, next) = self.service.synchronisable(after.as_deref(), PAGE)?;
+        let mut machine = lock(&self.machine);
+        for (key, news) in keys {
+            machine.found(&key, news);
         }
+        Ok(next.map(Some))
     }
 
     /// What has come in, or nothing after so many milliseconds; `None`: the end.
