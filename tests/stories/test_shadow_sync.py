@@ -169,3 +169,27 @@ def test_contradictions_are_refused(daemon, shadows, reason):
     process = gateway.spawn()
     assert process.wait() == 1
     assert reason in process.log, process.log
+
+
+def test_aws_iot_core_takes_fifty_subscriptions_of_routes_and_shadows(daemon):
+    gateway = daemon(config={"upstream": [{
+        "name": "cloud",
+        "kind": "aws-iot-core",
+        "url": "mqtts://localhost:1",
+        "username": "x",
+        "route": [{"direction": "in", "name": "down", "filter": "down/#"}],
+        "shadows": {"select": [{"thing": "a"}], "max_subscriptions": 50},
+    }]})
+    process = gateway.spawn()
+    assert process.wait() == 1
+    assert "inbound routes need 1 and those of shadows 50" in process.log, process.log
+
+
+def test_metrics_say_how_far_it_is(pair):
+    update(pair.edge, {"reported": {"n": 1}})
+    pair.same({"reported": {"n": 1}})
+    pair.in_step()
+    metrics = pair.edge.admin("/metrics")[1]
+    for name, value in (("shadows", 2), ("in_step", 2), ("sent", 1), ("conflicts", 0)):
+        line = next(l for l in metrics.splitlines() if f"shadow_sync_{name}{{" in l)
+        assert 'upstream="cloud"' in line and line.endswith(f" {value}"), line

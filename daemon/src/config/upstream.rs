@@ -249,14 +249,23 @@ fn upstream(
     }
     let proxy = proxy(section);
     let routes = routes(section, version);
+    let shadows = shadows::read(section, &routes);
     let inbound = routes.iter().filter(|r| r.direction == Direction::In);
-    if kind == Kind::AwsIotCore && inbound.count() > 50 {
+    let inbound = inbound.count();
+    let of_shadows = shadows.as_ref().map_or(0, ShadowsConfig::subscriptions);
+    if kind == Kind::AwsIotCore && inbound + of_shadows > shadows::SUBSCRIPTIONS {
+        let of_shadows = match of_shadows {
+            0 => String::new(),
+            count => format!(" and those of shadows {count}"),
+        };
         section.wrong(
             "kind",
-            "AWS IoT Core takes 50 subscriptions of a connection",
+            format!(
+                "AWS IoT Core takes 50 subscriptions of a connection; \
+                 inbound routes need {inbound}{of_shadows}"
+            ),
         );
     }
-    let shadows = shadows::read(section, &routes);
     let (name, url) = (name?, url?);
     let shadows = shadows.map(|shadows| shadows.of(&name, &url.host));
     Some(UpstreamConfig {

@@ -31,7 +31,11 @@ impl Health for Rooms {
                 ("shadow_sync_shadows", status.shadows as u64),
                 ("shadow_sync_in_step", status.in_step as u64),
                 ("shadow_sync_refused", status.refused as u64),
+                ("shadow_sync_left_out", status.left_out),
                 ("shadow_sync_requests", status.requests),
+                ("shadow_sync_sent", status.sent),
+                ("shadow_sync_merged", status.merged),
+                ("shadow_sync_refusals", status.refusals),
                 ("shadow_sync_conflicts", status.conflicts),
                 ("shadow_sync_failures", status.failures),
             ] {

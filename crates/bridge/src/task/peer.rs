@@ -102,7 +102,10 @@ impl Task {
 
     /// Hands over what the peer asks, as far as there is room.
     pub(super) fn serve_peer(&mut self, connection: &mut dyn Connection) -> Result<(), End> {
-        if self.shared.peering.is_joined() && self.guard.admit(Instant::now()) {
+        if !self.shared.peering.is_joined() {
+            return Ok(());
+        }
+        if self.guard.admit(Instant::now()) {
             self.shared.peering.set_up(true);
         }
         // A message that goes alone goes alone.

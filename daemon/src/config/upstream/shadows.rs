@@ -11,7 +11,7 @@ use crate::config::Place;
 use crate::config::section::Section;
 
 /// Subscriptions that AWS IoT gives a connection.
-const SUBSCRIPTIONS: usize = 50;
+pub(super) const SUBSCRIPTIONS: usize = 50;
 
 /// `[upstream.shadows]`.
 #[derive(Debug, Clone, PartialEq)]
@@ -163,6 +163,14 @@ pub(super) fn check(root: &Section<'_>, upstreams: &[UpstreamConfig]) {
 }
 
 impl ShadowsConfig {
+    /// Subscriptions on the link, at most.
+    pub(super) fn subscriptions(&self) -> usize {
+        match self.settings.wildcard {
+            true => 2,
+            false => self.settings.max_subscriptions,
+        }
+    }
+
     /// For the upstream of this name and at this host. What is known of shadows belongs to both.
     pub(super) fn of(mut self, name: &str, host: &str) -> Self {
         name.clone_into(&mut self.settings.upstream);
