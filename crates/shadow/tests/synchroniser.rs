@@ -48,11 +48,11 @@ impl UpstreamPort for Upstream {
     fn status(&self) -> Vec<UpstreamStatus> {
         Vec::new()
     }
-    fn pause(&self, _: &str) -> bool {
-        false
+    fn pause(&self, _: &str, _: &str) -> Result<bool, String> {
+        Ok(false)
     }
-    fn resume(&self, _: &str) -> bool {
-        false
+    fn resume(&self, _: &str) -> Result<bool, String> {
+        Ok(false)
     }
     fn join(&self, upstream: &str, peer: Arc<dyn UpstreamPeer>) -> Option<Arc<dyn UpstreamLine>> {
         assert_eq!(upstream, "cloud");

@@ -131,6 +131,7 @@ impl UpstreamPeer for Shared {
         let bytes = topic.len() + payload.len();
         if inputs.messages >= MAX_MESSAGES || inputs.bytes + bytes > MAX_BYTES {
             inputs.overflow = true;
+            self.wake.notify_one();
             return;
         }
         inputs.messages += 1;
