@@ -5,7 +5,7 @@
 mod support;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ struct Upstream {
     asked: Arc<Asked>,
 }
 
-struct Asked(Mutex<Sender<(String, Value)>>);
+struct Asked(Mutex<SyncSender<(String, Value)>>);
 
 impl UpstreamLine for Asked {
     fn subscribe(&self, filters: &[TopicFilter]) -> bool {
@@ -106,7 +106,7 @@ fn start(shadows: Arc<Fragile>, journal: Arc<Fragile>) -> Cloud {
     let house = House::new(shadows);
     let state = json!({"state": {"reported": {"a": 1}}});
     house.ask(&format!("{PREFIX}/update"), state.to_string());
-    let (sender, asked) = channel();
+    let (sender, asked) = sync_channel(100);
     let upstream = Upstream {
         peer: Mutex::default(),
         asked: Arc::new(Asked(Mutex::new(sender))),
