@@ -323,6 +323,7 @@ impl House {
         self.rooms.clock.tick();
         self.rooms.server.tick(&self.rooms);
         self.rooms.broker.tick();
+        self.rooms.bridge.tick();
         let now = self.rooms.clock.now().mono;
         let due = self.rooms.next_sweep.load(Ordering::Relaxed);
         if now >= due {

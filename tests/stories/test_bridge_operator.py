@@ -1,9 +1,11 @@
 """What an operator of the bridge sees and says: pauses, metrics, the log, tests of a link."""
 
+import json
 import os
 import pwd
 import re
 
+from harness import pki
 from harness.clients import Client
 from harness.ports import free_port
 from harness.wait import until
@@ -89,3 +91,74 @@ def test_routes_of_two_upstreams_are_series_of_their_own(daemon, upstream):
     assert 'iotedge_upstream_day_bytes{upstream="two"}' not in found
     assert found['iotedge_route_dead_letters{upstream="two",route="out:t/#"}'] == "0"
     assert re.search(r"one has spent .* of today's 1.0 MiB", gateway.ctl_ok("bridge", "status"))
+
+
+def trial(gateway):
+    done = gateway.ctl("bridge", "test", "cloud", "--json")
+    assert done.stdout.endswith("}\n"), done
+    steps = json.loads(done.stdout)["steps"]
+    assert [step["ok"] for step in steps[:-1]] == [True] * (len(steps) - 1), steps
+    assert (done.returncode == 0) == steps[-1]["ok"], done
+    return {step["layer"]: step["text"] for step in steps}, steps[-1]
+
+
+def test_a_test_of_a_link_says_what_it_found_and_what_is_wrong(daemon, upstream, tmp_path):
+    authority = pki.make_ca(tmp_path / "pki", "cloud-ca")
+    server = pki.sign(tmp_path / "pki", "server", authority, san="DNS:localhost,IP:127.0.0.1")
+    device = pki.sign(tmp_path / "pki", "gateway", authority)
+    broker = upstream(tls=server).start()
+    secure = {
+        "url": f"mqtts://localhost:{broker.port}", "ca": str(device.ca),
+        "certificate": str(device.certificate), "key": str(device.key),
+    }
+    gateway = daemon(config={"upstream": [{**cloud(0, OUT), **secure}]}).start()
+    gateway.wait_link("cloud")
+    found, last = trial(gateway)
+    assert last["layer"] == "subscribe", last
+    assert "127.0.0.1" in found["DNS"] and found["TCP"].endswith(f":{broker.port}"), found
+    assert re.search(r"TLSv1_3, \w+, certificate of .*server.* by .*cloud-ca.* until 20", found["TLS"])
+    assert "session" in found["CONNACK"], found
+    gateway.stop()
+
+    def wrong(port, **more):
+        other = daemon(config={"upstream": [cloud(port, OUT, **more)]}).start()
+        _, last = trial(other)
+        other.stop()
+        assert not last["ok"], last
+        return last["layer"], last["text"]
+
+    layer, text = wrong(broker.port)
+    assert layer == "CONNACK" and "TLS (mqtts://" in text, (layer, text)
+    closed = free_port()
+    layer, text = wrong(broker.port, proxy=f"http://127.0.0.1:{closed}")
+    assert layer == "proxy" and str(closed) in text, (layer, text)
+    broker.stop()
+
+    locked = upstream()
+    locked.config.write_text(locked.config.read_text().replace("anonymous true", "anonymous false"))
+    locked.start()
+    layer, text = wrong(locked.port)
+    assert layer == "CONNACK" and "not authorized (CONNACK 5)" in text and "password_file" in text, text
+
+
+def test_what_a_queue_loses_is_in_the_log(daemon):
+    gateway = daemon(config={"upstream": [
+        cloud(free_port(), {**OUT, "name": "r", "on_full": "drop-new", "max_messages": 1}),
+    ]}).start()
+    client = Client("near", gateway.ports["mqtt"]).connect()
+    for n in range(3):
+        client.publish("t/x", str(n).encode())
+    gateway.log_has(r"WARN.*lost messages.*upstream=\"?cloud.*route=\"?r\b.*queue-full.*messages=[12]\b")
+
+
+def test_what_the_route_makes_no_topic_of_is_told_as_a_dead_letter(daemon, upstream):
+    broker = upstream().start()
+    route = {"direction": "out", "filter": "t/#", "remote_topic": "o/${topic(4)}"}
+    gateway = daemon(config={"upstream": [cloud(broker.port, route)]}).start()
+    gateway.wait_link("cloud")
+    client = Client("near", gateway.ports["mqtt"]).connect()
+    client.publish("t/x", b"1")
+    gateway.log_has(r"WARN.*dead letters.*upstream-refused.*messages=1\b")
+    letters = gateway.ctl_json("bridge", "dead-letters", "list")
+    assert '"t/x": it has no level 4' in letters[0]["reason"], letters
+    assert 'iotedge_route_dead_letters{upstream="cloud",route="out:t/#"} 1' in gateway.admin("/metrics")[1]

@@ -1,6 +1,7 @@
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use iotedge_model::DropReason;
 use iotedge_ports::{
     AttachRoute, BrokerPort, Clock, Pause, UpstreamLine, UpstreamPeer, UpstreamPort,
     UpstreamStatus, Wake,
@@ -10,6 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use crate::losses::Losses;
 use crate::shared::{Desired, Shared, taker_name};
 use crate::task::{Around, OutRoute, Task};
 use crate::uplink::{Client, Connector};
@@ -34,6 +36,7 @@ pub struct Bridge {
     tasks: tokio::sync::Mutex<Vec<JoinHandle<()>>>,
     store: Store,
     clock: Arc<dyn Clock>,
+    losses: Mutex<Losses>,
 }
 
 impl Bridge {
@@ -98,7 +101,9 @@ impl Bridge {
             tasks.push(runtime.spawn(task.run()));
             links.push(shared);
         }
+        let before: Vec<_> = links.iter().map(|link| link.status(&store)).collect();
         Ok(Self {
+            losses: Mutex::new(Losses::new(&before)),
             links,
             tasks: tokio::sync::Mutex::new(tasks),
             store,
@@ -116,6 +121,28 @@ impl Bridge {
             if let Err(error) = task.await {
                 tracing::error!(event = iotedge_telemetry::event::UPSTREAM, %error, "an upstream's task did not end well");
             }
+        }
+    }
+
+    /// Once a second or so: says what routes have lost, and what became dead letters.
+    pub fn tick(&self) {
+        let (status, now) = (self.status(), self.clock.now().mono);
+        let mut losses = self.losses.lock().unwrap_or_else(PoisonError::into_inner);
+        for loss in losses.look(&status, now) {
+            let what = match loss.reason == DropReason::UpstreamRefused.as_str() {
+                true => {
+                    "messages became dead letters: `iotedgectl bridge dead-letters list` says why"
+                }
+                false => "a route has lost messages",
+            };
+            tracing::warn!(
+                event = iotedge_telemetry::event::UPSTREAM,
+                upstream = &*loss.upstream,
+                route = &*loss.route,
+                reason = loss.reason,
+                messages = loss.messages,
+                "{what}"
+            );
         }
     }
 

@@ -27,6 +27,7 @@ mod gate;
 mod inbound;
 mod link;
 mod liveness;
+mod losses;
 mod mapping;
 mod pacing;
 mod pause;

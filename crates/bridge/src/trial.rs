@@ -10,7 +10,9 @@ use iotedge_ports::LinkState;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::shared::{Desired, Shared};
-use crate::uplink::{Acknowledged, Connection, Ended, Event, Filter, Layer, Publish, reason};
+use crate::uplink::{
+    Accepted, Acknowledged, Connection, Ended, Event, Filter, Layer, Publish, reason,
+};
 use crate::{Bridge, Direction};
 
 /// For the link to let go, for the connection, the subscriptions, a message and good-bye, twice: together
@@ -105,6 +107,14 @@ async fn run(link: &Arc<Shared>, topic: Option<&Topic>) -> Vec<TrialStep> {
         Ok(Err(ended)) => Some(ended.clone()),
         Err(_) => Some(Ended::lost(last, "no answer within 9 s")),
     };
+    let mut found = link.connector.found();
+    if let Ok(Ok((_, accepted))) = &outcome {
+        found.push((Layer::Connack, said(accepted)));
+    }
+    let of_layer = |layer: Layer| {
+        let text = found.iter().find(|(of, _)| *of == layer);
+        text.map_or_else(|| "ok".to_owned(), |(_, text)| text.clone())
+    };
     let mut steps = Vec::new();
     for (at, (layer, from)) in begun.iter().enumerate() {
         let until = begun.get(at + 1).map_or(end, |(_, next)| *next);
@@ -115,7 +125,7 @@ async fn run(link: &Arc<Shared>, topic: Option<&Topic>) -> Vec<TrialStep> {
         steps.push(TrialStep {
             layer: layer.as_str(),
             ok: true,
-            text: "ok".into(),
+            text: of_layer(*layer),
             millis: millis(*from, until),
         });
     }
@@ -142,10 +152,30 @@ async fn run(link: &Arc<Shared>, topic: Option<&Topic>) -> Vec<TrialStep> {
     steps
 }
 
-/// Not authorized is a matter of policy; so is, with AWS IoT Core, silence after CONNECT.
+/// What CONNACK said.
+fn said(accepted: &Accepted) -> String {
+    let mut text = match accepted.session_present {
+        true => "our session is there".to_owned(),
+        false => "a new session".to_owned(),
+    };
+    if accepted.receive_maximum < u16::MAX {
+        text.push_str(&format!(", {} in flight", accepted.receive_maximum));
+    }
+    if let Some(bytes) = accepted.maximum_packet_size {
+        text.push_str(&format!(", packets of {bytes} bytes"));
+    }
+    if accepted.maximum_qos < QoS::AtLeastOnce {
+        text.push_str(", QoS 0 only");
+    }
+    if !accepted.retain_available {
+        text.push_str(", no retained messages");
+    }
+    text
+}
+
+/// With AWS IoT Core silence after CONNECT is a matter of policy.
 fn layer_of(ended: &Ended, link: &Shared) -> &'static str {
     match (ended.layer, ended.code) {
-        (_, Some(0x05 | 0x87)) => "policy",
         (Layer::Connack | Layer::Mqtt, None) if !link.config.hint().is_empty() => "policy",
         (Layer::Mqtt, _) => Layer::Connack.as_str(),
         (layer, _) => layer.as_str(),
@@ -153,8 +183,21 @@ fn layer_of(ended: &Ended, link: &Shared) -> &'static str {
 }
 
 fn hint(ended: &Ended, link: &Shared) -> &'static str {
+    let config = &link.config;
     match (ended.layer, ended.code) {
-        (Layer::Connack | Layer::Mqtt, None) => link.config.hint(),
+        (Layer::Connack | Layer::Mqtt, None) => config.hint(),
+        (Layer::Connack, Some(0x04 | 0x05 | 0x86 | 0x87 | 0x8C)) => {
+            match (&config.username, &config.certificate) {
+                (Some(_), _) => {
+                    "; look at username and password_file, and at what this user may do"
+                }
+                (None, Some(_)) => {
+                    "; may this certificate connect with this client_id, or are username and \
+                     password_file needed?"
+                }
+                (None, None) => "; username and password_file, or a certificate, may be needed",
+            }
+        }
         _ => "",
     }
 }

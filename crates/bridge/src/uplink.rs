@@ -20,6 +20,7 @@ use iotedge_model::{Properties, QoS};
 mod client;
 mod counted;
 mod dial;
+mod found;
 pub(crate) mod proxy;
 pub mod reason;
 #[doc(hidden)]
@@ -305,6 +306,11 @@ pub trait Connector: Send + Sync {
     /// From name resolution to CONNACK. `progress` is told each layer that is begun. To drop the
     /// future is to give up.
     fn connect<'a>(&'a self, progress: &'a (dyn Fn(Layer) + Send + Sync)) -> Connecting<'a>;
+
+    /// What the last try has found on its way, layer by layer.
+    fn found(&self) -> Vec<(Layer, String)> {
+        Vec::new()
+    }
 
     /// Bytes sent and received since start, without TCP's and IP's headers.
     fn traffic(&self) -> (u64, u64) {

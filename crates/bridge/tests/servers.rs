@@ -163,7 +163,7 @@ async fn a_test_names_the_layer_that_fails() {
     let here = format!("localhost:{}", mosquitto.port);
     assert_eq!(fails(config(&format!("mqtts://{here}"))).await, "TLS");
     assert_eq!(fails(config(&format!("ws://{here}"))).await, "WebSocket");
-    assert_eq!(fails(config(&format!("mqtt://{here}"))).await, "policy");
+    assert_eq!(fails(config(&format!("mqtt://{here}"))).await, "CONNACK");
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = silent.local_addr().unwrap().port();
     assert_eq!(

@@ -16,6 +16,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::counted::Traffic;
 use super::dial::{self, Dial, Stream, tls_ended};
+use super::found::{self, Found};
 use super::session::{Hello, Session};
 use super::{
     Accepted, Connecting, Connection, Connector, Ended, Event, Filter, Finishing, Layer, Publish,
@@ -40,6 +41,7 @@ pub(crate) struct Client {
     endpoint: Endpoint,
     clock: Arc<dyn Clock>,
     traffic: Arc<Traffic>,
+    found: Found,
 }
 
 impl Client {
@@ -49,6 +51,7 @@ impl Client {
             config,
             clock,
             traffic: Arc::default(),
+            found: Found::default(),
         })
     }
 
@@ -81,22 +84,30 @@ impl Client {
 impl Connector for Client {
     fn connect<'a>(&'a self, progress: &'a (dyn Fn(Layer) + Send + Sync)) -> Connecting<'a> {
         Box::pin(async move {
+            self.found.forget();
             let session = self.session(self.login()?)?;
             let dial = Dial {
                 config: &self.config,
                 endpoint: &self.endpoint,
                 clock: &self.clock,
                 traffic: &self.traffic,
+                found: &self.found,
                 progress,
             };
             let wire = dial.dial().await?;
             progress(Layer::Connack);
             let trusted = self.clock.now().trusted;
             let mut link = Box::new(Link::new(wire, session, trusted));
-            let accepted = link.connack(self.config.keep_alive).await?;
+            let accepted = link.connack(self.config.keep_alive).await;
+            let tls = self.endpoint.scheme.is_tls();
+            let accepted = accepted.map_err(|ended| found::before_connack(ended, tls))?;
             link.keep_alive(accepted.keep_alive);
             Ok((link as Box<dyn Connection>, accepted))
         })
+    }
+
+    fn found(&self) -> Vec<(Layer, String)> {
+        self.found.all()
     }
 
     fn traffic(&self) -> (u64, u64) {

@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::counted::{Counted, Traffic};
+use super::found::{self, Found};
 use super::{Ended, Kind, Layer, proxy, websocket};
 use crate::endpoint::Endpoint;
 use crate::{Config, tls};
@@ -33,6 +34,7 @@ pub(super) struct Dial<'a> {
     pub(super) endpoint: &'a Endpoint,
     pub(super) clock: &'a Arc<dyn Clock>,
     pub(super) traffic: &'a Arc<Traffic>,
+    pub(super) found: &'a Found,
     pub(super) progress: &'a (dyn Fn(Layer) + Send + Sync),
 }
 
@@ -62,9 +64,16 @@ impl Dial<'_> {
                 let (speaks, host, port) = settings
                     .place()
                     .map_err(|e| Ended::refused(Layer::Settings, e.to_string()))?;
-                let mut stream = self.tcp(&host, port).await?;
+                let way = self.tcp(&host, port).await;
+                let mut stream = way.map_err(|ended| Ended {
+                    layer: Layer::Proxy,
+                    text: format!("the proxy cannot be reached: {}", ended.text),
+                    ..ended
+                })?;
                 (self.progress)(Layer::Proxy);
                 proxy::pass(&mut stream, speaks, self.endpoint, login).await?;
+                self.found
+                    .note(Layer::Proxy, format!("through {}", settings.url));
                 Box::new(stream)
             }
             None => Box::new(self.tcp(&self.endpoint.host, self.endpoint.port).await?),
@@ -73,7 +82,10 @@ impl Dial<'_> {
             Some((connector, name)) => {
                 (self.progress)(Layer::Tls);
                 let connected = connector.connect(name, stream).await;
-                Box::new(connected.map_err(|e| self.tls_failed(&e))?)
+                let connected = connected.map_err(|e| self.tls_failed(&e))?;
+                self.found
+                    .note(Layer::Tls, found::tls(connected.get_ref().1));
+                Box::new(connected)
             }
             None => stream,
         };
@@ -100,6 +112,9 @@ impl Dial<'_> {
         let addresses: Vec<SocketAddr> = found
             .map_err(|e| Ended::lost(Layer::Dns, format!("{host}: {e}")))?
             .collect();
+        let all: Vec<_> = addresses.iter().map(|a| a.ip().to_string()).collect();
+        self.found
+            .note(Layer::Dns, format!("{host} is {}", all.join(", ")));
         (self.progress)(Layer::Tcp);
         let mut last = Ended::lost(Layer::Dns, format!("{host}: the name has no address"));
         for (at, address) in addresses.iter().enumerate() {
@@ -107,7 +122,10 @@ impl Dial<'_> {
             // The last one has what is left of the whole try's time.
             let patience = if only { Duration::MAX } else { EACH_ADDRESS };
             let text = match tokio::time::timeout(patience, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => return Ok(self.settle(stream)),
+                Ok(Ok(stream)) => {
+                    self.found.note(Layer::Tcp, address.to_string());
+                    return Ok(self.settle(stream));
+                }
                 Ok(Err(error)) => format!("{address}: {error}"),
                 Err(_) => format!("{address}: no answer"),
             };
