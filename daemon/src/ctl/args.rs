@@ -273,16 +273,22 @@ pub(super) enum Bridge {
     /// Upstreams with their state, and the accounts of their routes
     Status,
     /// What waits in the queues
+    #[command(after_help = "Example: iotedgectl bridge queue --upstream cloud --peek 5")]
     Queue {
         /// Only this upstream
         #[arg(long)]
         upstream: Option<String>,
-        /// With the first COUNT messages of each
+        /// With the first COUNT messages of each: when accepted, topic, bytes, QoS and client
         #[arg(long, value_name = "COUNT", default_value_t = 0,
               value_parser = clap::value_parser!(u32).range(0..=100))]
         peek: u32,
     },
-    /// Connect once, layer by layer, and name the one that fails; the link pauses meanwhile
+    /// Connect once, layer by layer, and name the one that fails; a working link is dropped meanwhile
+    #[command(
+        after_help = "Connects outside windows, over budget and while paused, too.\n\
+                            Examples: iotedgectl bridge test cloud\n          \
+                            iotedgectl bridge test cloud --publish site7/test"
+    )]
     Test {
         /// Its name
         upstream: String,
@@ -294,12 +300,14 @@ pub(super) enum Bridge {
     /// Messages that an upstream never takes
     #[command(subcommand)]
     DeadLetters(DeadLetters),
-    /// Stop sending to and receiving from an upstream; its queue goes on filling
+    /// Stop sending to and receiving from an upstream, over restarts; its queue goes on filling
+    #[command(after_help = "Example: iotedgectl bridge pause cloud")]
     Pause {
         /// Its name
         upstream: String,
     },
-    /// Undo pause
+    /// Undo pause; a link that waits for its next try begins it at once
+    #[command(after_help = "Example: iotedgectl bridge resume cloud")]
     Resume {
         /// Its name
         upstream: String,
