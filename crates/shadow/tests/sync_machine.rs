@@ -379,6 +379,8 @@ fn another_spelling_of_a_number_is_no_change() {
     world.run(1_000);
     world.update_there("lamp", &json!({"reported": {"x": 1.0}}));
     world.run(2_000);
+    let replica = world.stored("lamp").unwrap().replica();
+    assert_eq!(replica.version(), Some(1), "devices hear of nothing");
     let sent = world.sent.len();
     world.machine.link_down();
     // A deletion goes over, because nobody has changed anything since.
