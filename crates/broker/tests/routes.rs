@@ -424,6 +424,49 @@ fn retained_messages_wait_for_a_route_that_wants_them() {
 }
 
 #[test]
+fn a_burst_into_a_full_queue_loses_its_oldest_though_none_is_committed() {
+    for (max_messages, max_bytes) in [(5, 1 << 20), (1000, 5 * 10_100)] {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options {
+            linger: Duration::from_millis(500),
+            min_free_disk: 0,
+            ..Options::default()
+        };
+        let house = House::open_with(dir.path(), Limits::default(), options);
+        let route = Route::of(house, |route| {
+            route.on_full = OnFull::DropOldest;
+            route.max_messages = max_messages;
+            route.max_bytes = max_bytes;
+        });
+        let hand_in = |n: usize| route.hand_in("up/a", &format!("{n:010000}"));
+        let drain = || -> Vec<usize> {
+            let all = texts(&route.drain(50)).into_iter();
+            all.map(|text| text.parse().unwrap()).collect()
+        };
+        // The link is up, and one is in flight: it stays, whatever comes.
+        assert!(drain().is_empty());
+        hand_in(0);
+        let sent = route.drain(1);
+        assert_eq!(sent.len(), 1);
+        (1..30).for_each(hand_in);
+        route.settle();
+        assert_eq!(drain(), [26, 27, 28, 29]);
+        route.mailbox.acknowledge(&sent);
+        route.settle();
+        let account = route.account();
+        assert_eq!((account.accepted, account.queued), (30, 4));
+        assert_eq!(account.dropped[&DropReason::QueueFull], 25);
+        // What is committed is older than what is not.
+        route.mailbox.rewind();
+        (30..33).for_each(hand_in);
+        let mut left = drain();
+        route.settle();
+        left.extend(drain());
+        assert_eq!(left, [28, 29, 30, 31, 32]);
+    }
+}
+
+#[test]
 fn a_route_knows_which_retained_messages_are_on_their_way_over_a_restart_too() {
     let dir = tempfile::tempdir().unwrap();
     let open = || {

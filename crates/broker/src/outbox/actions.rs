@@ -128,7 +128,7 @@ impl Shared {
         let id = core.next_message();
         let queue = taker.and_then(|taker| core.queue_of(taker)).cloned();
         if let Some(queue) = &queue {
-            queue.queued(id);
+            queue.queued(id, found.message.cost() as u64);
             if found.retain {
                 queue.queued_retained(&found.message.topic, id);
             }

@@ -298,18 +298,16 @@ impl Feed {
         if state.caught_up || state.joined.is_some() {
             return None;
         }
-        let before = MessageId(self.env.first_id.0.saturating_sub(1));
-        let rows = state.rows();
-        Some(Behind {
-            read: rows.cursor,
-            settled: rows.settled.unwrap_or(before),
-        })
+        let read = state.rows().cursor;
+        drop(state);
+        let settled = self.settled();
+        Some(Behind { read, settled })
     }
 
-    /// Whether the store is done with the row of `id`: it can be read, or is gone.
-    pub(crate) fn is_settled(&self, id: MessageId) -> bool {
+    /// The last row that the store is done with: it and all before it can be read, or are gone.
+    pub(crate) fn settled(&self) -> MessageId {
         let settled = self.lock().rows().settled;
-        id < self.env.first_id || settled.is_some_and(|settled| id <= settled)
+        settled.unwrap_or(MessageId(self.env.first_id.0.saturating_sub(1)))
     }
 
     /// Takes up to `limit`, at most `kept` of them with an acknowledgement to come. `None` when the

@@ -1,6 +1,6 @@
 //! A route's queue: everything has a row, and what is in flight is kept apart.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -34,6 +34,8 @@ pub(crate) struct RouteBox {
     newest: AtomicU64,
     /// Of what waits. Never locked for longer than a look.
     ages: Mutex<Ages>,
+    /// Of a route that drops its oldest: what no read shows yet, with its bytes. The last lock.
+    uncommitted: Mutex<VecDeque<(MessageId, u64)>>,
     /// Of topics with retained messages, where somebody asks for them. Locked for a look, or while
     /// rows of an earlier process are read.
     states: Option<Mutex<States>>,
@@ -102,6 +104,7 @@ impl RouteBox {
             state: Mutex::new(state),
             newest: AtomicU64::new(newest.0),
             ages: Mutex::new(ages),
+            uncommitted: Mutex::default(),
         }
     }
 
@@ -109,9 +112,17 @@ impl RouteBox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A message is about to be queued, under the broker's lock.
-    pub(crate) fn queued(&self, id: MessageId) {
+    /// A message of `cost` bytes is about to be queued, under the broker's lock.
+    pub(crate) fn queued(&self, id: MessageId, cost: u64) {
         self.newest.store(id.0, Ordering::Relaxed);
+        if self.on_full == OnFull::DropOldest {
+            let settled = self.feed.settled();
+            let mut uncommitted = self.uncommitted();
+            while uncommitted.front().is_some_and(|(id, _)| *id <= settled) {
+                uncommitted.pop_front();
+            }
+            uncommitted.push_back((id, cost));
+        }
         self.ages().seen(id, &self.feed.env.clock.now());
     }
 
@@ -129,7 +140,7 @@ impl RouteBox {
 
     /// Whether a message that was queued is still there.
     fn has(&self, id: MessageId) -> bool {
-        if self.state().out.contains(&id) || !self.feed.is_settled(id) {
+        if self.state().out.contains(&id) || id > self.feed.settled() {
             return true;
         }
         let store = &self.feed.env.store;
@@ -141,6 +152,11 @@ impl RouteBox {
                 true
             }
         }
+    }
+
+    fn uncommitted(&self) -> MutexGuard<'_, VecDeque<(MessageId, u64)>> {
+        let uncommitted = self.uncommitted.lock();
+        uncommitted.unwrap_or_else(PoisonError::into_inner)
     }
 
     fn ages(&self) -> MutexGuard<'_, Ages> {
@@ -217,6 +233,18 @@ impl RouteBox {
                 }
             }
         }
+        // In a burst the oldest are on their way to the disk: they are never written then.
+        self.uncommitted().retain(|(id, cost)| {
+            let readable = after.is_some_and(|after| *id <= after);
+            let goes = (bytes > 0 || rows > 0) && !readable && !out.contains(id);
+            if goes {
+                freed += cost;
+                bytes = bytes.saturating_sub(*cost);
+                rows = rows.saturating_sub(1);
+                dropped.push(*id);
+            }
+            !goes && !readable
+        });
         drop(state);
         self.give_up(&dropped, reason, freed);
         bytes == 0 && rows == 0

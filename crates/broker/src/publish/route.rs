@@ -102,7 +102,7 @@ pub(super) fn give_to_route(
         false => message.qos,
     };
     let qos = grant.qos.min(published).min(route.qos);
-    route.queued(message.id);
+    route.queued(message.id, cost);
     if message.retain {
         route.queued_retained(&message.topic, message.id);
     }
