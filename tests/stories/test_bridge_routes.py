@@ -336,8 +336,7 @@ def test_state_on_both_sides_ends_up_the_same_after_an_outage(daemon, upstream, 
     assert len(seen.collect(3)) == 3, "what is retained"
     if restart:
         gateway.restart()
-    else:
-        gateway.ctl_ok("bridge", "resume", "cloud")
+    gateway.ctl_ok("bridge", "resume", "cloud")
     gateway.wait_link("cloud")
     want = {"state/lamp": b"new", "state/door": b"of another", "state/idle": b"old"}
     until(lambda: kept(broker.port, "state/#") == want, "upstream has it", 15)
@@ -349,3 +348,37 @@ def test_state_on_both_sides_ends_up_the_same_after_an_outage(daemon, upstream, 
         near.disconnect()
         seen.disconnect()
     far.disconnect()
+
+
+def test_a_burst_into_a_full_queue_that_drops_the_oldest_keeps_the_newest(daemon, upstream):
+    route = {**OUT, "on_full": "drop-oldest", "max_messages": 5}
+    broker = upstream().start()
+    config = {"upstream": upstream_of(broker.port, route), "store": {"sync": "50ms"}}
+    gateway = daemon(config=config).start()
+    gateway.wait_link("cloud")
+    gateway.ctl_ok("bridge", "pause", "cloud")
+    gateway.wait_link("cloud", "paused")
+    near, far = Client("near", gateway.ports["mqtt"]).connect(), Client("far", broker.port).connect()
+    far.subscribe("telemetry/#")
+    # All at once: their commits are due together.
+    sent = [near._paho.publish("telemetry/x", b"%d" % n, 1) for n in range(15)]
+    for one in sent:
+        one.wait_for_publish(10)
+    status = gateway.route("cloud")
+    assert status["dropped"] == {"queue-full": 10} and balanced(status), status
+    gateway.ctl_ok("bridge", "resume", "cloud")
+    assert [message.payload for message in far.collect(5)] == [b"%d" % n for n in range(10, 15)]
+    near.disconnect()
+    far.disconnect()
+
+
+def test_what_waits_for_a_route_that_is_taken_out_is_counted(daemon, upstream):
+    gateway = daemon(config={"upstream": upstream_of(upstream().port, OUT)}).start()
+    near = Client("near", gateway.ports["mqtt"]).connect()
+    for n in range(3):
+        near.publish("telemetry/x", b"%d" % n)
+    gateway.stop()
+    gateway.config["upstream"][0]["route"][0] = {**OUT, "filter": "other/#"}
+    gateway.write()
+    gateway.start()
+    assert gateway.ctl_json("status")["dropped"]["taker-removed"] == 3

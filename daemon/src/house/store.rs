@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use iotedge_model::DropReason;
 use iotedge_store::{Opened, Options as StoreOptions, Store, TakerKind};
-use iotedge_telemetry::event;
+use iotedge_telemetry::{METRICS, event};
 
 use super::{Fatal, Problems, convert, problem};
 use crate::config::Config;
@@ -70,6 +70,7 @@ fn remove_orphans(store: &Store, opened: &Opened, config: &Config) {
                 queued = taker.account.queued,
                 "nobody reads this queue any more; it is removed"
             );
+            METRICS.dropped(DropReason::TakerRemoved, taker.account.queued);
             store.remove_taker(taker.id, DropReason::TakerRemoved, None);
         }
     }
