@@ -356,6 +356,9 @@ impl Store {
         max_rows: usize,
         max_bytes: usize,
     ) -> Result<Vec<QueuedRow>, StoreError> {
+        if max_rows == 0 {
+            return Ok(Vec::new());
+        }
         let mut after = after;
         loop {
             // Before the read: what is committed in between is not in the file then.
@@ -365,11 +368,11 @@ impl Store {
                 .readers
                 .with(|c| read::read(c, taker, after, max_rows, max_bytes, &passed))?;
             self.discard(taker, &found.unreadable, DropReason::Damaged);
-            if !found.rows.is_empty() || found.unreadable.is_empty() {
+            let Some(next) = found.next.filter(|_| found.rows.is_empty()) else {
                 return Ok(found.rows);
-            }
+            };
             // Nothing but unreadable rows: an empty answer would mean that nothing waits.
-            after = found.unreadable.last().copied();
+            after = Some(MessageId(next.0.saturating_sub(1)));
         }
     }
 

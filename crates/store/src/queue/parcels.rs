@@ -386,9 +386,12 @@ pub(super) fn read(
     let mut decoder = Decoder::default();
     let mut read = Read::default();
     let mut bytes = 0usize;
-    while read.rows.len() + read.unreadable.len() < max_rows {
-        let Some(row) = found.next()? else { break };
+    while let Some(row) = found.next()? {
         let (first, index, gone) = index_of(row)?;
+        if read.is_full(max_rows) {
+            read.next = Some(MessageId(first));
+            break;
+        }
         let Some(index) = index else {
             unreadable(first, "its index");
             if signed(first) > after {
@@ -400,14 +403,14 @@ pub(super) fn read(
         let wants = |at: usize, id: MessageId| {
             id_column(id) > after && gone & (1 << at) == 0 && !passed_over.contains(&id)
         };
-        let mut full = false;
         let whole = parcel::each(&mut decoder, &index, body, wants, |row| {
             bytes = bytes.saturating_add(row.message.cost());
-            full = read.rows.len() >= max_rows || (bytes > max_bytes && !read.rows.is_empty());
-            if !full {
-                read.rows.push(row);
+            if read.is_full(max_rows) || (bytes > max_bytes && !read.rows.is_empty()) {
+                read.next = Some(row.message.id);
+                return false;
             }
-            !full
+            read.rows.push(row);
+            true
         });
         if whole.is_none() {
             unreadable(first, "its body");
@@ -418,7 +421,7 @@ pub(super) fn read(
             read.unreadable
                 .extend(lost.filter(|id| !there.contains(id)));
         }
-        if full {
+        if read.next.is_some() {
             break;
         }
     }

@@ -83,6 +83,8 @@ impl Readers {
 pub(crate) struct Read {
     pub(crate) rows: Vec<QueuedRow>,
     pub(crate) unreadable: Vec<MessageId>,
+    /// The first that was left out for a limit: all before it is here. `None`: all is.
+    pub(crate) next: Option<MessageId>,
 }
 
 /// Rows of `taker` after `after`, at most `max_rows`, and at most `max_bytes` but at least one.
@@ -106,25 +108,38 @@ pub(crate) fn read(
 }
 
 impl Read {
-    /// Both in the order of their ids, within the limits.
-    fn merge(mut self, other: Self, max_rows: usize, max_bytes: usize) -> Self {
-        self.unreadable.extend(other.unreadable);
-        if other.rows.is_empty() {
-            return self;
+    /// Whether the limit of rows is reached.
+    pub(super) fn is_full(&self, max_rows: usize) -> bool {
+        self.rows.len() + self.unreadable.len() >= max_rows
+    }
+
+    /// Both in the order of their ids, within the limits. Where one of them stops, what the other has
+    /// behind that is for the next read: who reads on does so behind the last row.
+    fn merge(mut self, mut other: Self, max_rows: usize, max_bytes: usize) -> Self {
+        self.next = [self.next, other.next].into_iter().flatten().min();
+        self.unreadable.append(&mut other.unreadable);
+        if let Some(next) = self.next {
+            self.unreadable.retain(|id| *id < next);
         }
-        let only = self.rows.is_empty();
-        self.rows.extend(other.rows);
-        if only {
-            return self;
+        let both = !self.rows.is_empty() && !other.rows.is_empty();
+        self.rows.append(&mut other.rows);
+        if both {
+            self.rows.sort_by_key(|row| row.message.id);
         }
-        self.rows.sort_by_key(|row| row.message.id);
+        if let Some(next) = self.next {
+            let before = self.rows.partition_point(|row| row.message.id < next);
+            self.rows.truncate(before);
+        }
         let mut bytes = 0usize;
         let fitting = self.rows.iter().take_while(|row| {
             bytes = bytes.saturating_add(row.message.cost());
             bytes <= max_bytes
         });
         let fitting = fitting.count().max(1).min(max_rows);
-        self.rows.truncate(fitting);
+        if let Some(left_out) = self.rows.get(fitting) {
+            self.next = Some(left_out.message.id);
+            self.rows.truncate(fitting);
+        }
         self
     }
 }
@@ -186,17 +201,21 @@ fn collect(
     let mut decoder = Decoder::default();
     let mut read = Read::default();
     let mut bytes = 0usize;
-    while read.rows.len() + read.unreadable.len() < max_rows {
-        let Some(row) = found.next()? else { break };
+    while let Some(row) = found.next()? {
         let id: i64 = row.get(0)?;
         let id = MessageId(id.unsigned_abs());
         if passed_over.contains(&id) {
             continue;
         }
+        if read.is_full(max_rows) {
+            read.next = Some(id);
+            break;
+        }
         match readable(id, decode(&mut decoder, row))? {
             Some(queued) => {
                 bytes = bytes.saturating_add(queued.message.cost());
                 if bytes > max_bytes && !read.rows.is_empty() {
+                    read.next = Some(id);
                     break;
                 }
                 read.rows.push(queued);
