@@ -215,6 +215,7 @@ impl House {
     /// returns.
     pub async fn open(config: Config, dev: bool) -> Result<Self, Problems> {
         let documents = documents::read(&config)?;
+        convert::check_upstreams(&config)?;
         let named_users = authenticate::read_users(&config.users).await?;
         let ports = serial_ports(&config)?;
         let fatal = Arc::new(Fatal::default());

@@ -258,3 +258,12 @@ def test_when_the_mistake_is_mended_it_starts(daemon):
     assert json.loads(client.next().payload) == {"x": 1}
     client.disconnect()
     gateway.stop()
+
+
+def test_what_only_the_bridge_refuses_is_found_by_the_check(daemon):
+    gateway = daemon(config={"upstream": [{
+        "name": "cloud", "kind": "aws-iot-core", "url": "mqtts://cloud.example", "username": "u",
+        "keep_alive": 1300,
+    }]})
+    line = line_of(gateway.file.read_text(), "keep_alive")
+    refused(gateway, "iotedge.toml", line, r"upstream\.keep_alive", "1200 seconds")

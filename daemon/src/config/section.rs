@@ -2,7 +2,7 @@
 //! hears of all of them at once.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -75,6 +75,15 @@ impl<'a> Section<'a> {
         self.table
             .and_then(|table| table.get(key))
             .map_or_else(|| self.place.clone(), |(_, node)| node.place.clone())
+    }
+
+    /// Where each key's value stands; under the empty key where the table begins.
+    pub(super) fn places(&self) -> BTreeMap<String, Place> {
+        let keys = self.table.into_iter().flatten();
+        let places = keys.map(|(key, (_, node))| (key.clone(), node.place.clone()));
+        places
+            .chain([(String::new(), self.place.clone())])
+            .collect()
     }
 
     /// Whether the key is there, right or wrong.

@@ -25,8 +25,8 @@ pub use shadows::ShadowsConfig;
 /// `[[upstream]]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UpstreamConfig {
-    /// Where it stands.
-    pub place: Option<Place>,
+    /// Where its keys stand; under the empty one where it begins.
+    pub places: BTreeMap<String, Place>,
     /// Its name; queues live under it.
     pub name: String,
     /// Where it is.
@@ -269,7 +269,7 @@ fn upstream(
     let (name, url) = (name?, url?);
     let shadows = shadows.map(|shadows| shadows.of(&name, &url.host));
     Some(UpstreamConfig {
-        place: Some(section.place().clone()),
+        places: section.places(),
         name,
         url,
         shadows,

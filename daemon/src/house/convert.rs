@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use iotedge_bridge::ConfigError;
 use iotedge_gateway::{Address, Auth, Listener, Speaks};
 use iotedge_identity::{
     ClientAuth, ClientCas, Crls, Identity, TlsOptions, is_token_key, token_key,
@@ -185,12 +186,7 @@ pub(super) fn check_files(config: &Config) -> Result<(), Vec<String>> {
             Some(format!("{}listener: {error}", place(listener)))
         })
         .chain(crls(config).err())
-        .chain(
-            config
-                .upstreams
-                .iter()
-                .filter_map(|upstream| wrong(upstream, config)),
-        )
+        .chain(check_upstreams(config).err().into_iter().flatten())
         .collect();
     if problems.is_empty() {
         Ok(())
@@ -344,12 +340,28 @@ pub(super) fn route_names(config: &Config) -> HashSet<String> {
     names
 }
 
-/// What the bridge would refuse, so that a check finds what a start does.
+/// What the bridge would refuse, before anything is opened.
+pub(super) fn check_upstreams(config: &Config) -> Result<(), Vec<String>> {
+    let all = config.upstreams.iter();
+    let problems: Vec<_> = all.filter_map(|upstream| wrong(upstream, config)).collect();
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(problems)
+    }
+}
+
 fn wrong(upstream: &UpstreamConfig, config: &Config) -> Option<String> {
     let error = link(upstream, config).check().err()?;
-    let place = upstream.place.as_ref();
+    let (key, told) = match &error {
+        ConfigError::Value { key, reason } => (*key, format!("upstream.{key}: {reason}")),
+        ConfigError::Url { .. } => ("url", format!("upstream.{error}")),
+        _ => ("", format!("upstream {:?}: {error}", upstream.name)),
+    };
+    let places = &upstream.places;
+    let place = places.get(key).or_else(|| places.get(""));
     let place = place.map(|p| format!("{p}: ")).unwrap_or_default();
-    Some(format!("{place}upstream {:?}: {error}", upstream.name))
+    Some(format!("{place}{told}"))
 }
 
 /// Every upstream's link.
@@ -360,7 +372,6 @@ pub(super) fn upstreams(
     let mut links = Vec::with_capacity(config.upstreams.len());
     let mut problems = Vec::new();
     for upstream in &config.upstreams {
-        problems.extend(wrong(upstream, config));
         let mut link = link(upstream, config);
         link.gateway_id = gateway_id.clone();
         if let Some(uri) = link.key.take_if(|key| is_token_key(key)) {
@@ -450,7 +461,7 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> bool {
             listener.crl = Vec::new();
         }
         for upstream in &mut config.upstreams {
-            upstream.place = None;
+            upstream.places.clear();
             if let Some(shadows) = &mut upstream.shadows {
                 shadows.places.clear();
             }
