@@ -17,6 +17,8 @@ pub(crate) struct Echoes {
     counts: HashMap<u64, u32>,
     /// Monotonic milliseconds until which each is expected, oldest first.
     order: VecDeque<(u64, u64)>,
+    /// Since when there is no connection.
+    down: Option<u64>,
 }
 
 impl Echoes {
@@ -43,6 +45,26 @@ impl Echoes {
             self.counts.remove(&hash);
         }
         true
+    }
+
+    /// The connection is gone: nothing comes back before there is another one.
+    pub(crate) fn disconnected(&mut self, now: u64) {
+        self.down.get_or_insert(now);
+    }
+
+    /// There is another one. A session that the upstream has kept brings what the last one did not,
+    /// however long ago that was; a new one brings nothing.
+    pub(crate) fn connected(&mut self, session_present: bool, now: u64) {
+        let since = self.down.take().unwrap_or(now);
+        if !session_present {
+            self.counts.clear();
+            self.order.clear();
+            return;
+        }
+        let away = now.saturating_sub(since);
+        for (until, _) in &mut self.order {
+            *until = until.saturating_add(away);
+        }
     }
 
     /// One goes out to a topic that we have subscribed to. `now`: monotonic milliseconds.
@@ -105,6 +127,24 @@ mod tests {
         assert!(!echoes.is_echo("a", b"1", 20), "somebody else's");
         echoes.sent_again("a", b"1", 30);
         assert!(echoes.is_echo("a", b"1", 40), "sent before a restart");
+        assert!(echoes.counts.is_empty() && echoes.order.is_empty());
+    }
+
+    #[test]
+    fn what_a_kept_session_brings_after_an_outage_is_still_an_echo() {
+        let mut echoes = Echoes::default();
+        echoes.sent("a", b"1", 0);
+        echoes.sent("a", b"2", 0);
+        echoes.disconnected(1_000);
+        echoes.disconnected(5_000);
+        let day = 24 * 3_600_000;
+        echoes.connected(true, day);
+        assert!(echoes.is_echo("a", b"1", day + WAIT - 2_000));
+        assert!(!echoes.is_echo("a", b"2", day + WAIT), "its time is over");
+        echoes.sent("a", b"3", day);
+        echoes.disconnected(day);
+        echoes.connected(false, day + 1);
+        assert!(!echoes.is_echo("a", b"3", day + 1), "somebody else's");
         assert!(echoes.counts.is_empty() && echoes.order.is_empty());
     }
 

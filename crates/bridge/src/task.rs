@@ -370,6 +370,8 @@ impl Task {
                 self.log();
                 let now = tokio::time::Instant::now();
                 self.liveness = Liveness::new(accepted.keep_alive, now);
+                let mono = self.now().mono;
+                self.echoes.connected(accepted.session_present, mono);
                 self.accepted = accepted;
                 self.window.set_limit(self.window_limit());
                 self.suspects.connected(self.now().mono);
@@ -408,6 +410,8 @@ impl Task {
     /// Nothing of the old connection is left: the mailboxes give again what was not acknowledged.
     fn disconnected(&mut self) {
         self.pass_on_acknowledgements();
+        let mono = self.now().mono;
+        self.echoes.disconnected(mono);
         self.window.clear();
         self.aside.clear();
         self.shared.peering.set_up(false);
