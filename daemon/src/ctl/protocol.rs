@@ -31,6 +31,7 @@ macro_rules! arguments {
 mod answers;
 mod policies;
 mod things;
+mod upstreams;
 
 pub use answers::*;
 pub use policies::*;
