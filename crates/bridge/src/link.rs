@@ -147,11 +147,13 @@ impl Link {
         self.retry_in(slow.saturating_add(dice % slow), now);
     }
 
-    /// All subscriptions stand.
-    pub(crate) fn subscribed(&mut self, now: Now) {
-        if self.state == LinkState::Misconfigured && self.up_since.is_some() {
+    /// All subscriptions stand. `true`: another state.
+    pub(crate) fn subscribed(&mut self, now: Now) -> bool {
+        let again = self.state == LinkState::Misconfigured && self.up_since.is_some();
+        if again {
             self.enter(LinkState::Connected, "connected", now);
         }
+        again
     }
 
     /// By an operator, or for a test; since a time before this start, it may be.

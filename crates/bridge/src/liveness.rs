@@ -24,6 +24,49 @@ pub(crate) enum Verdict {
     Lost(Duration),
 }
 
+/// How long no byte of a packet may come for it to be still under way.
+const STALE: Duration = Duration::from_secs(20);
+
+/// Bytes that come. A large packet on a slow line is a sign of life long before it is whole, and
+/// acknowledgements stand behind it.
+#[derive(Debug)]
+pub(crate) struct Received {
+    bytes: u64,
+    /// When there were more than before.
+    grew: Instant,
+    /// How many there were with the last packet.
+    packet: u64,
+}
+
+impl Received {
+    pub(crate) fn new(bytes: u64, now: Instant) -> Self {
+        Self {
+            bytes,
+            grew: now,
+            packet: bytes,
+        }
+    }
+
+    /// So many have come in all. `true`: more than before.
+    pub(crate) fn look(&mut self, bytes: u64, now: Instant) -> bool {
+        let more = bytes > self.bytes;
+        if more {
+            (self.bytes, self.grew) = (bytes, now);
+        }
+        more
+    }
+
+    /// A packet is whole.
+    pub(crate) fn packet(&mut self, bytes: u64) {
+        self.packet = bytes;
+    }
+
+    /// Whether a packet is on its way.
+    pub(crate) fn is_under_way(&self, now: Instant) -> bool {
+        self.bytes > self.packet && now.saturating_duration_since(self.grew) < STALE
+    }
+}
+
 /// One connection.
 #[derive(Debug)]
 pub(crate) struct Liveness {
@@ -176,6 +219,22 @@ mod tests {
         assert_eq!(liveness.check(start + seconds(20), sent, NO), Verdict::Fine);
         liveness.answered();
         assert_eq!(liveness.next(None, NO), None);
+    }
+
+    #[test]
+    fn a_packet_that_comes_slowly_is_under_way_until_it_is_whole_or_stops() {
+        let start = Instant::now();
+        let mut received = Received::new(100, start);
+        assert!(!received.look(100, start) && !received.is_under_way(start));
+        let mut now = start;
+        for bytes in [200, 300, 400] {
+            now += seconds(15);
+            assert!(received.look(bytes, now));
+            assert!(received.is_under_way(now + seconds(15)));
+        }
+        assert!(!received.is_under_way(now + seconds(20)), "it stopped");
+        received.packet(400);
+        assert!(!received.is_under_way(now), "it is whole");
     }
 
     #[test]

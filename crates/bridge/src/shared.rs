@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use iotedge_model::{DropReason, Now};
-use iotedge_ports::{Pause, RouteStatus, UpstreamStatus};
+use iotedge_model::{DropReason, Message, Now, QoS, Topic};
+use iotedge_ports::{BrokerPort, LinkState, Pause, Publication, RouteStatus, UpstreamStatus};
 use iotedge_store::{Account, Store, TakerKind};
 use tokio::sync::{Notify, watch};
 
@@ -76,6 +76,8 @@ pub(crate) struct Shared {
     paused: Mutex<Option<Pause>>,
     /// Bytes of the day that count for its budget.
     pub(crate) spent: AtomicU64,
+    /// The state that was told last.
+    pub(crate) told: watch::Sender<LinkState>,
     /// Who talks with the upstream beside the routes.
     pub(crate) peering: Arc<Peering>,
 }
@@ -102,6 +104,7 @@ impl Shared {
             desired: watch::Sender::new(desired),
             paused: Mutex::new(paused),
             spent: AtomicU64::new(0),
+            told: watch::Sender::new(LinkState::Resolving),
             connector,
             peering: Arc::new(Peering::new(notify)),
             config,
@@ -115,6 +118,31 @@ impl Shared {
     /// Never locked together with the link.
     pub(crate) fn paused(&self) -> MutexGuard<'_, Option<Pause>> {
         self.paused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whoever listens hears of the state at once, whoever comes later of the last one.
+    pub(crate) fn tell(&self, broker: &dyn BrokerPort) {
+        let link = self.link();
+        let state = link.state();
+        let text = serde_json::json!({
+            "upstream": self.config.name,
+            "state": state,
+            "reason": link.reason(),
+            "since": link.since().0,
+            "next_retry": link.next_retry().map(|at| at.0),
+        });
+        drop(link);
+        self.told.send_replace(state);
+        let name = format!("$SYS/upstream/{}/state", self.config.name);
+        let Ok(topic) = Topic::new(&name) else {
+            return;
+        };
+        let text = text.to_string().into();
+        let message = Message {
+            retain: true,
+            ..Message::internal("bridge", topic, text, QoS::AtMostOnce)
+        };
+        broker.publish(&mut [Publication::new(message, None)]);
     }
 
     pub(crate) fn status(&self, store: &Store) -> UpstreamStatus {

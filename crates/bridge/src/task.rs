@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use iotedge_model::{Message, Now, Principal, QoS, Source, Topic, TopicFilter, UnixMillis};
-use iotedge_ports::{BrokerPort, Clock, Delivery, LinkState, Mailbox, Publication};
+use iotedge_model::{Now, Principal, Source, Topic, TopicFilter, UnixMillis};
+use iotedge_ports::{BrokerPort, Clock, Delivery, LinkState, Mailbox};
 use iotedge_store::Documents;
 use tokio::sync::{Notify, watch};
 
 use crate::echo::Echoes;
 use crate::gate::Gate;
 use crate::inbound::{Inbound, Sink};
-use crate::liveness::Liveness;
+use crate::liveness::{Liveness, Received};
 use crate::pacing::Pacing;
 use crate::schedule::Schedule;
 use crate::shared::{Desired, Shared};
@@ -133,6 +133,7 @@ pub(crate) struct Task {
     /// The CONNACK of the connection.
     accepted: Accepted,
     liveness: Liveness,
+    received: Received,
     /// Windows and the day's budget.
     gate: Gate,
     /// Where the budget is kept.
@@ -188,6 +189,7 @@ impl Task {
             clock: around.clock,
             accepted: Accepted::unlimited(0),
             liveness: Liveness::new(0, tokio::time::Instant::now()),
+            received: Received::new(0, tokio::time::Instant::now()),
             pacing,
             gate,
             kept: around.kept,
@@ -246,6 +248,7 @@ impl Task {
                 continue;
             }
             self.shared.link().connecting(self.now());
+            self.shared.tell(&*self.broker);
             let end = self.connect().await;
             self.blame(&end);
             self.disconnected();
@@ -328,33 +331,20 @@ impl Task {
             LinkState::Misconfigured => tell!(warn),
             _ => tell!(info),
         }
-        let told = serde_json::json!({
-            "upstream": self.shared.config.name,
-            "state": link.state(),
-            "reason": link.reason(),
-            "since": link.since().0,
-            "next_retry": link.next_retry().map(|at| at.0),
-        });
         drop(link);
-        self.tell(told.to_string());
-    }
-
-    /// Whoever listens here hears of it at once.
-    fn tell(&self, state: String) {
-        let name = format!("$SYS/upstream/{}/state", self.shared.config.name);
-        let Ok(topic) = Topic::new(&name) else {
-            return;
-        };
-        let message = Message::internal("bridge", topic, state.into(), QoS::AtMostOnce);
-        let mut batch = [Publication::new(message, None)];
-        self.broker.publish(&mut batch);
+        self.shared.tell(&*self.broker);
     }
 
     /// From name resolution to the connection's end.
     async fn connect(&mut self) -> End {
-        let (shared, clock) = (self.shared.clone(), self.clock.clone());
+        let (shared, clock, broker) =
+            (self.shared.clone(), self.clock.clone(), self.broker.clone());
         let progress = |layer: Layer| {
-            shared.link().progress(layer, clock.now());
+            // The lock is let go of before the broker is called.
+            let entered = shared.link().progress(layer, clock.now());
+            if entered {
+                shared.tell(&*broker);
+            }
         };
         let connecting = tokio::time::timeout(
             self.shared.config.connect_timeout,
@@ -372,6 +362,7 @@ impl Task {
                 self.liveness = Liveness::new(accepted.keep_alive, now);
                 let mono = self.now().mono;
                 self.echoes.connected(accepted.session_present, mono);
+                self.received = Received::new(self.shared.connector.traffic().1, now);
                 self.accepted = accepted;
                 self.window.set_limit(self.window_limit());
                 self.suspects.connected(self.now().mono);
@@ -399,7 +390,11 @@ impl Task {
             (Layer::Connack | Layer::Mqtt, None) => self.shared.config.hint(),
             _ => "",
         };
-        let text = format!("{host}: {}{hint}", ended.text);
+        // The address says it already where it is the name.
+        let text = match ended.text.starts_with(&host) {
+            true => format!("{}{hint}", ended.text),
+            false => format!("{host}: {}{hint}", ended.text),
+        };
         match ended.kind {
             Kind::Lost => End::Lost(Fault::new(&ended, text)),
             Kind::Clock => End::Clock(text),

@@ -81,9 +81,10 @@ impl Bridge {
 }
 
 async fn let_go(link: &Shared) {
-    while !matches!(link.link().state(), LinkState::Paused | LinkState::Stopped) {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let mut told = link.told.subscribe();
+    let down = |state: &LinkState| matches!(state, LinkState::Paused | LinkState::Stopped);
+    // Its sender lives in `link`.
+    let _ = told.wait_for(down).await;
 }
 
 fn millis(since: Instant, until: Instant) -> u64 {

@@ -152,6 +152,8 @@ async fn a_silent_upstream_is_asked_then_degraded_then_left_and_everyone_is_told
     assert_eq!(
         told,
         [
+            "resolving",
+            "handshaking",
             "connected",
             "degraded",
             "connected",

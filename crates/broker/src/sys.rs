@@ -17,6 +17,8 @@ use iotedge_telemetry::{METRICS, Metric, Traffic};
 
 use crate::Shared;
 
+/// What all of them are below.
+const PREFIX: &str = "$SYS/";
 /// The room that the counters come from.
 const SERVICE: &str = "sys";
 /// The minutes that a load is the mean of.
@@ -34,10 +36,9 @@ const LOADS: [&str; 9] = [
     "connections",
 ];
 
-/// Whether a message is one of the broker's own counters.
+/// Whether a message is one of the gateway's own on `$SYS`: a counter, or the state of an upstream.
 pub(crate) fn is_counter(message: &Message) -> bool {
-    matches!(&message.source, Source::Service { name } if **name == *SERVICE)
-        && message.topic.is_reserved()
+    matches!(&message.source, Source::Service { .. }) && message.topic.as_str().starts_with(PREFIX)
 }
 
 /// What the broker knows of itself at one moment.

@@ -11,7 +11,7 @@ def config(port, *routes, sync="full", store=None, **upstream):
         "store": {"sync": sync, "min_free_disk": "1MiB", **(store or {})},
         "upstream": [{
             "name": "cloud", "url": f"mqtt://127.0.0.1:{port}", "client_id": "gateway",
-            "keep_alive": 5, "route": list(routes) or [ROUTE], **upstream,
+            "keep_alive": 5, "max_inflight": 100, "route": list(routes) or [ROUTE], **upstream,
         }],
     }
 

@@ -70,6 +70,7 @@ impl Task {
                 }
                 next = connection.buffered();
             }
+            self.received.packet(self.shared.connector.traffic().1);
             self.pass_on_acknowledgements();
         }
     }
@@ -99,8 +100,8 @@ impl Task {
                     if self.is_closed() {
                         return Err(End::Desired);
                     }
-                    self.overdue(begun)?;
                     self.watch(connection)?;
+                    self.overdue(begun)?;
                     self.pump(connection)?;
                     self.resubscribe(connection)?;
                 }
@@ -123,6 +124,7 @@ impl Task {
 
     /// Looks whether the other side still answers.
     fn watch(&mut self, connection: &mut dyn Connection) -> Result<(), End> {
+        self.look_at_bytes();
         let (waiting, slack) = (self.waits_since(), self.slack());
         match self.liveness.check(Instant::now(), waiting, slack) {
             Verdict::Fine => Ok(()),
@@ -140,6 +142,14 @@ impl Task {
                 "the other side is silent: no answer for {} s",
                 silence.as_secs()
             ))),
+        }
+    }
+
+    /// Part of a packet is a sign of life, too.
+    fn look_at_bytes(&mut self) {
+        let bytes = self.shared.connector.traffic().1;
+        if self.received.look(bytes, Instant::now()) {
+            self.heard();
         }
     }
 
@@ -168,6 +178,9 @@ impl Task {
     /// Pings alone keep a connection up on which nothing else is answered.
     fn overdue(&self, begun: Instant) -> Result<(), End> {
         let (now, patience) = (Instant::now(), self.patience());
+        if self.received.is_under_way(now) {
+            return Ok(());
+        }
         let late = |since: Option<Instant>| since.is_some_and(|since| now >= since + patience);
         let seconds = patience.as_secs();
         if late(self.window.waits_since()) {
@@ -315,7 +328,10 @@ impl Task {
         let refused = std::mem::take(&mut self.subscribe.refused);
         let (now, dice) = (self.now(), self.dice());
         if refused.is_empty() {
-            self.shared.link().subscribed(now);
+            let entered = self.shared.link().subscribed(now);
+            if entered {
+                self.log();
+            }
             return;
         }
         let reason = format!(

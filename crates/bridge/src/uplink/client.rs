@@ -76,6 +76,7 @@ impl Client {
             client_id: &self.config.client_id,
             clean: self.config.clean_session,
             keep_alive: self.config.keep_alive,
+            max_packet_bytes: self.config.max_packet_bytes,
             login,
         })
     }

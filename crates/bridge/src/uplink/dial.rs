@@ -7,6 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use iotedge_ports::Clock;
 use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, CertificateError};
@@ -21,8 +23,9 @@ use crate::{Config, tls};
 
 /// How long data may wait for TCP's acknowledgement before the connection counts as dead.
 const USER_TIMEOUT: Duration = Duration::from_secs(60);
-/// The longest that one of several addresses is tried.
-const EACH_ADDRESS: Duration = Duration::from_secs(5);
+/// How long an address is waited for alone, before the next one is tried beside it (RFC 8305, 5, has a
+/// quarter of a second to two seconds).
+const STAGGER: Duration = Duration::from_secs(1);
 
 /// What the way is made of in the end.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -116,22 +119,14 @@ impl Dial<'_> {
         self.found
             .note(Layer::Dns, format!("{host} is {}", all.join(", ")));
         (self.progress)(Layer::Tcp);
-        let mut last = Ended::lost(Layer::Dns, format!("{host}: the name has no address"));
-        for (at, address) in addresses.iter().enumerate() {
-            let only = at + 1 == addresses.len();
-            // The last one has what is left of the whole try's time.
-            let patience = if only { Duration::MAX } else { EACH_ADDRESS };
-            let text = match tokio::time::timeout(patience, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => {
-                    self.found.note(Layer::Tcp, address.to_string());
-                    return Ok(self.settle(stream));
-                }
-                Ok(Err(error)) => format!("{address}: {error}"),
-                Err(_) => format!("{address}: no answer"),
-            };
-            last = Ended::lost(Layer::Tcp, text);
+        let stream = reach(&addresses).await.map_err(|text| {
+            let text = text.unwrap_or_else(|| format!("{host}: the name has no address"));
+            Ended::lost(Layer::Tcp, text)
+        })?;
+        if let Ok(address) = stream.peer_addr() {
+            self.found.note(Layer::Tcp, address.to_string());
         }
-        Err(last)
+        Ok(self.settle(stream))
     }
 
     fn settle(&self, stream: TcpStream) -> Counted<TcpStream> {
@@ -145,6 +140,30 @@ impl Dial<'_> {
     fn tls_failed(&self, error: &io::Error) -> Ended {
         tls_ended(error, self.clock.now().trusted)
             .unwrap_or_else(|| Ended::lost(Layer::Tls, error.to_string()))
+    }
+}
+
+/// The first of several addresses that answers: one that is silent holds up none behind it. An error:
+/// the last one's; `None`: there was no address.
+async fn reach(addresses: &[SocketAddr]) -> Result<TcpStream, Option<String>> {
+    let mut rest = addresses.iter();
+    let (mut tries, mut last) = (FuturesUnordered::new(), None);
+    loop {
+        match rest.next() {
+            Some(address) => tries.push(async move {
+                let connected = TcpStream::connect(address).await;
+                connected.map_err(|error| format!("{address}: {error}"))
+            }),
+            None if tries.is_empty() => return Err(last),
+            None => {}
+        }
+        tokio::select! {
+            Some(tried) = tries.next() => match tried {
+                Ok(stream) => return Ok(stream),
+                Err(text) => last = Some(text),
+            },
+            () = tokio::time::sleep(STAGGER), if rest.len() > 0 => {}
+        }
     }
 }
 
@@ -212,6 +231,31 @@ mod tests {
 
     fn ended(error: rustls::Error, trusted: bool) -> Ended {
         tls_ended(&io::Error::other(error), trusted).unwrap()
+    }
+
+    #[tokio::test]
+    async fn addresses_that_are_silent_hold_up_none_behind_them() {
+        // A listener with a full backlog answers nobody.
+        let silent = tokio::net::TcpSocket::new_v4().unwrap();
+        silent.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let silent = silent.listen(1).unwrap();
+        let dead = silent.local_addr().unwrap();
+        let mut fill = Vec::new();
+        for _ in 0..8 {
+            let one = tokio::time::timeout(Duration::from_millis(100), TcpStream::connect(dead));
+            fill.push(one.await);
+        }
+        assert!(fill.iter().any(Result::is_err), "it is silent now");
+        let live = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = live.local_addr().unwrap();
+        let all = [dead, dead, dead, address];
+        let reached = tokio::time::timeout(Duration::from_secs(5), reach(&all));
+        let stream = reached.await.unwrap().unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), address);
+        let closed = "127.0.0.1:1".parse().unwrap();
+        let refused = reach(&[closed]).await.unwrap_err().unwrap();
+        assert!(refused.starts_with("127.0.0.1:1: "), "{refused}");
+        assert_eq!(reach(&[]).await.unwrap_err(), None);
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub(super) struct Hello<'a> {
     pub(super) client_id: &'a str,
     pub(super) clean: bool,
     pub(super) keep_alive: u16,
+    /// The largest packet that we take, in bytes. A server of version 5 sends none that is larger.
+    pub(super) max_packet_bytes: usize,
     /// User name and password.
     pub(super) login: Option<(String, String)>,
 }
@@ -98,7 +100,7 @@ impl Session {
         let text = |text: &str| Str::new(text).map_err(unspeakable);
         let properties = ConnectProperties {
             session_expiry: if hello.clean { 0 } else { FOREVER },
-            maximum_packet_size: u32::try_from(MAX_PACKET_BYTES)
+            maximum_packet_size: u32::try_from(hello.max_packet_bytes.min(MAX_PACKET_BYTES))
                 .ok()
                 .and_then(NonZeroU32::new),
             ..ConnectProperties::default()
@@ -304,7 +306,10 @@ impl Session {
         keep_alive: u16,
     ) -> Result<Option<Accepted>, Ended> {
         let decoded = self.decoder.decode(buffer);
-        let packet = decoded.map_err(|error| Ended::lost(Layer::Connack, error.to_string()))?;
+        let packet = decoded.map_err(|error| {
+            let text = format!("what answers there does not speak MQTT: {error}");
+            Ended::lost(Layer::Connack, text)
+        })?;
         let ack = match packet {
             None => return Ok(None),
             Some(Packet::ConnAck(ack)) => ack,
@@ -327,7 +332,11 @@ impl Session {
             maximum_packet_size: said.maximum_packet_size.map(NonZeroU32::get),
             maximum_qos: said.maximum_qos,
             retain_available: said.retain_available,
-            keep_alive: said.server_keep_alive.unwrap_or(keep_alive),
+            // 0 switches the server's clock off (3.2.2.3.14); we go on asking.
+            keep_alive: said
+                .server_keep_alive
+                .filter(|seconds| *seconds > 0)
+                .unwrap_or(keep_alive),
         }))
     }
 

@@ -23,6 +23,8 @@ pub(super) struct State<Op: Operation> {
     pub(super) lazy_since: Option<Instant>,
     /// Where in `waiting` the first sparable job is.
     front: Option<usize>,
+    /// And the last.
+    back: Option<usize>,
     /// When to look whether it can be spared.
     pub(super) look_at: Option<Instant>,
     /// A batch failed on a full disk: nothing is due before this.
@@ -41,6 +43,7 @@ impl<Op: Operation> Default for State<Op> {
             urgent_since: None,
             lazy_since: None,
             front: None,
+            back: None,
             look_at: None,
             not_before: None,
             closing: false,
@@ -60,8 +63,9 @@ impl<Op: Operation> State<Op> {
                 return 0;
             }
         }
-        if self.front.is_none() && job.op.is_sparable() {
-            self.front = Some(self.waiting.len());
+        if job.op.is_sparable() {
+            self.front.get_or_insert(self.waiting.len());
+            self.back = Some(self.waiting.len());
         }
         self.waiting.push(job);
         cost
@@ -82,6 +86,13 @@ impl<Op: Operation> State<Op> {
         } else {
             last.op.spares(&front.op)
         };
+        // Answers come in order, most of the time: behind that for the last message none is waited for.
+        let back = self.back.and_then(|at| self.waiting.get(at));
+        let is_last = back.is_some_and(|back| last.op.spares(&back.op));
+        if is_last && (answered || self.look_at.is_some()) {
+            self.look_at = Some(now);
+            return true;
+        }
         if !answered || self.look_at.is_some() {
             return false;
         }
@@ -146,7 +157,7 @@ impl<Op: Operation> State<Op> {
 
     pub(super) fn take(&mut self) -> Vec<Job<Op>> {
         self.keyed.clear();
-        (self.front, self.look_at) = (None, None);
+        (self.front, self.back, self.look_at) = (None, None, None);
         std::mem::take(&mut self.waiting)
     }
 }

@@ -35,6 +35,7 @@ async fn connected(room: usize) -> (Link, Server) {
         client_id: "gateway",
         clean: true,
         keep_alive: 30,
+        max_packet_bytes: 1 << 20,
         login: None,
     });
     let mut link = Link::new(Box::new(near), session.unwrap(), true);

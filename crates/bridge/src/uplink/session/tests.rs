@@ -18,6 +18,7 @@ impl Pair {
             client_id: "gateway",
             clean: false,
             keep_alive: 60,
+            max_packet_bytes: 5000,
             login: Some(("user".into(), "secret".into())),
         });
         let mut pair = Self {
@@ -30,6 +31,10 @@ impl Pair {
         };
         assert_eq!((&*connect.client_id, connect.clean), ("gateway", false));
         assert_eq!(connect.version, version);
+        let most = connect
+            .properties
+            .map(|p| p.maximum_packet_size.unwrap().get());
+        assert_eq!(most, (version == Version::V5).then_some(5000));
         assert_eq!(connect.password.as_deref(), Some(&b"secret"[..]));
         pair.answer(&Packet::ConnAck(ReasonCode::Success.into()));
         let accepted = pair.session.connack(&mut pair.answers, 60).unwrap();
@@ -218,6 +223,22 @@ fn suback_and_pingresp_are_told_and_one_ping_waits_at_a_time() {
         assert_eq!(read, Ok(Some(Event::Pong)));
         pair.session.ping();
         assert_eq!(pair.sent(), [Packet::PingReq]);
+    }
+}
+
+#[test]
+fn a_server_that_switches_the_keep_alive_off_is_pinged_all_the_same() {
+    for (said, used) in [(Some(0), 60), (Some(20), 20), (None, 60)] {
+        let mut pair = Pair::new(Version::V5);
+        pair.session.decoder = Decoder::new(Role::Client, 1000).with_version(Version::V5);
+        let mut ack = iotedge_mqtt::ConnAck::from(ReasonCode::Success);
+        ack.properties = Some(Box::new(iotedge_mqtt::ConnAckProperties {
+            server_keep_alive: said,
+            ..Default::default()
+        }));
+        pair.answer(&Packet::ConnAck(ack));
+        let accepted = pair.session.connack(&mut pair.answers, 60).unwrap();
+        assert_eq!(accepted.unwrap().keep_alive, used);
     }
 }
 

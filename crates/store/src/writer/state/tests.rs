@@ -111,6 +111,20 @@ fn only_an_answer_to_the_message_in_front_is_worth_a_look() {
 }
 
 #[test]
+fn behind_the_answer_to_the_last_message_nothing_is_waited_for() {
+    let mut clock = Clock::new();
+    for number in 1..=10 {
+        clock.come(Op::Message(number), number);
+    }
+    for number in 1..=9 {
+        clock.come(Op::Answer(number), 100 + number);
+    }
+    assert!(clock.look().is_some_and(|at| at > 1000), "others may come");
+    assert!(clock.come(Op::Answer(10), 200));
+    assert_eq!(clock.look(), Some(200));
+}
+
+#[test]
 fn an_answer_that_came_before_its_message_counts() {
     let mut clock = Clock::new();
     clock.come(Op::Answer(1), 0);
