@@ -1,6 +1,8 @@
 """A network that delays, reorders, starves, stalls and cuts: all arrives, in order, and no more comes
 twice than was in flight."""
 
+import time
+
 import pytest
 from far.gateway import balanced, config, knock, numbered, numbers, publish
 from far.proxy import DOWN, UP
@@ -78,6 +80,27 @@ def test_a_slow_link_is_no_dead_link(daemon, far, network):
     proxy.bytes_per_second = 20_000
     publish(gateway, numbered(0, 500))
     assert arrives(gateway, broker, 500) == 0
+    assert proxy.connections == 1
+
+
+def test_what_matters_more_waits_little_on_a_slow_link(daemon, far, network):
+    """30 KB a second behind a backlog of 900 KB, which takes half a minute: an alarm is there in a few
+    seconds, for no more is under way than the line carries in about one."""
+    broker = far()
+    proxy = network(broker.port)
+    proxy.bytes_per_second = 30_000
+    bulk = {"direction": "out", "filter": "t/#", "qos": 1, "priority": 0}
+    alarm = {"direction": "out", "filter": "alarm/#", "qos": 1, "priority": 9}
+    gateway = daemon(config=config(proxy.port, bulk, alarm, max_inflight=10_000)).start()
+    gateway.wait_link("cloud")
+    publish(gateway, [("t/x", bytes([n % 250]) * 3000) for n in range(300)])
+    # The first of the backlog have shown how slow it is.
+    broker.wait_count(120, 60)
+    began = time.monotonic()
+    publish(gateway, [("alarm/x", b"fire")], name="near-2")
+    broker.wait_payload(b"fire", 30)
+    assert time.monotonic() - began < 6
+    broker.wait_count(301, 60)
     assert proxy.connections == 1
 
 

@@ -74,10 +74,18 @@ def test_states_are_told_at_once(daemon, upstream):
     gateway.wait_link("cloud")
     client = Client("near", gateway.ports["mqtt"]).connect()
     client.subscribe("$SYS/upstream/+/state", 0)
+
+    def told():
+        message = client.next()
+        assert message.topic == "$SYS/upstream/cloud/state"
+        told = json.loads(message.payload)
+        assert told["upstream"] == "cloud", told
+        return told["state"]
+
+    assert told() == "connected", "whoever comes later hears the last one"
     gateway.ctl_ok("bridge", "pause", "cloud")
-    message = client.next()
-    told = json.loads(message.payload)
-    assert message.topic == "$SYS/upstream/cloud/state"
-    assert (told["upstream"], told["state"]) == ("cloud", "paused"), told
+    assert told() == "paused"
+    gateway.ctl_ok("bridge", "resume", "cloud")
+    assert [told() for _ in range(4)] == ["resolving", "connecting", "handshaking", "connected"]
     status = until(lambda: gateway.link("cloud"), "the status")
     assert status["bytes_sent"] > 0 and status["bytes_received"] > 0, status

@@ -21,6 +21,7 @@ mod bridge;
 mod config;
 mod echo;
 mod endpoint;
+mod flow;
 #[doc(hidden)]
 pub mod fuzzed;
 mod gate;

@@ -24,46 +24,37 @@ pub(crate) enum Verdict {
     Lost(Duration),
 }
 
-/// How long no byte of a packet may come for it to be still under way.
-const STALE: Duration = Duration::from_secs(20);
-
 /// Bytes that come. A large packet on a slow line is a sign of life long before it is whole, and
 /// acknowledgements stand behind it.
 #[derive(Debug)]
 pub(crate) struct Received {
     bytes: u64,
-    /// When there were more than before.
-    grew: Instant,
-    /// How many there were with the last packet.
-    packet: u64,
+    /// When part of a packet was seen to have come.
+    part: Option<Instant>,
 }
 
 impl Received {
-    pub(crate) fn new(bytes: u64, now: Instant) -> Self {
-        Self {
-            bytes,
-            grew: now,
-            packet: bytes,
-        }
+    pub(crate) fn new(bytes: u64) -> Self {
+        Self { bytes, part: None }
     }
 
-    /// So many have come in all. `true`: more than before.
+    /// A packet is whole, with so many bytes in all.
+    pub(crate) fn packet(&mut self, bytes: u64) {
+        self.bytes = bytes;
+    }
+
+    /// So many have come. `true`: more of a packet that is not whole yet.
     pub(crate) fn look(&mut self, bytes: u64, now: Instant) -> bool {
         let more = bytes > self.bytes;
         if more {
-            (self.bytes, self.grew) = (bytes, now);
+            (self.bytes, self.part) = (bytes, Some(now));
         }
         more
     }
 
-    /// A packet is whole.
-    pub(crate) fn packet(&mut self, bytes: u64) {
-        self.packet = bytes;
-    }
-
-    /// Whether a packet is on its way.
-    pub(crate) fn is_under_way(&self, now: Instant) -> bool {
-        self.bytes > self.packet && now.saturating_duration_since(self.grew) < STALE
+    /// Since when an answer is waited for without anything that would hold it up.
+    pub(crate) fn unhindered(&self, since: Instant) -> Instant {
+        self.part.map_or(since, |part| part.max(since))
     }
 }
 
@@ -222,19 +213,19 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_that_comes_slowly_is_under_way_until_it_is_whole_or_stops() {
+    fn part_of_a_packet_is_a_sign_of_life_and_holds_answers_up() {
         let start = Instant::now();
-        let mut received = Received::new(100, start);
-        assert!(!received.look(100, start) && !received.is_under_way(start));
-        let mut now = start;
-        for bytes in [200, 300, 400] {
-            now += seconds(15);
-            assert!(received.look(bytes, now));
-            assert!(received.is_under_way(now + seconds(15)));
-        }
-        assert!(!received.is_under_way(now + seconds(20)), "it stopped");
-        received.packet(400);
-        assert!(!received.is_under_way(now), "it is whole");
+        let mut received = Received::new(100);
+        assert!(!received.look(100, start));
+        assert_eq!(received.unhindered(start), start);
+        let part = start + seconds(15);
+        assert!(received.look(200, part));
+        assert!(!received.look(200, part + seconds(1)), "told once");
+        assert_eq!(received.unhindered(start), part);
+        assert_eq!(received.unhindered(part + seconds(5)), part + seconds(5));
+        received.packet(300);
+        assert!(!received.look(300, part + seconds(9)), "it was whole");
+        assert_eq!(received.unhindered(start), part);
     }
 
     #[test]

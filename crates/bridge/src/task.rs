@@ -11,6 +11,7 @@ use iotedge_store::Documents;
 use tokio::sync::{Notify, watch};
 
 use crate::echo::Echoes;
+use crate::flow::Flow;
 use crate::gate::Gate;
 use crate::inbound::{Inbound, Sink};
 use crate::liveness::{Liveness, Received};
@@ -116,6 +117,8 @@ pub(crate) struct Task {
     /// A mailbox had more and gave nothing: asked again after a moment.
     stalled: bool,
     window: Window<Sent>,
+    /// How many bytes may be in it.
+    flow: Flow,
     suspects: Suspects,
     aside: Aside,
     quota: Quota,
@@ -183,13 +186,14 @@ impl Task {
             },
             desired: shared.desired.subscribe(),
             window: Window::new(usize::from(shared.config.max_in_flight)),
+            flow: Flow::default(),
             sink: Arc::new(Sink::new(notify.clone())),
             shared,
             broker: around.broker,
             clock: around.clock,
             accepted: Accepted::unlimited(0),
             liveness: Liveness::new(0, tokio::time::Instant::now()),
-            received: Received::new(0, tokio::time::Instant::now()),
+            received: Received::new(0),
             pacing,
             gate,
             kept: around.kept,
@@ -362,9 +366,10 @@ impl Task {
                 self.liveness = Liveness::new(accepted.keep_alive, now);
                 let mono = self.now().mono;
                 self.echoes.connected(accepted.session_present, mono);
-                self.received = Received::new(self.shared.connector.traffic().1, now);
+                self.received = Received::new(self.shared.connector.traffic().1);
                 self.accepted = accepted;
                 self.window.set_limit(self.window_limit());
+                self.flow = Flow::default();
                 self.suspects.connected(self.now().mono);
                 let end = self.connected(&mut *connection).await;
                 if matches!(end, End::Desired) {

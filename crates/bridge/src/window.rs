@@ -5,12 +5,22 @@
 //! message whose PUBACK does not come.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 /// What nothing waits for; the connection must end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Unexpected;
+
+/// An item whose PUBACK has come.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Answered<T> {
+    pub(crate) item: T,
+    pub(crate) cost: usize,
+    /// Since it was on the wire.
+    pub(crate) waited: Duration,
+}
 
 struct Slot<T> {
     /// Taken when it is acknowledged.
@@ -98,14 +108,21 @@ impl<T> Window<T> {
     }
 
     /// A PUBACK has come, in whatever order.
-    pub(crate) fn acknowledged(&mut self, packet_id: u16) -> Result<T, Unexpected> {
+    pub(crate) fn acknowledged(&mut self, packet_id: u16) -> Result<Answered<T>, Unexpected> {
         let at = self
             .slots
             .iter()
             .take(self.numbered)
             .position(|s| s.packet_id == Some(packet_id) && s.item.is_some())
             .ok_or(Unexpected)?;
-        self.take(at).ok_or(Unexpected)
+        let slot = self.slots.get(at).ok_or(Unexpected)?;
+        let (cost, written) = (slot.cost, slot.written.ok_or(Unexpected)?);
+        let item = self.take(at).ok_or(Unexpected)?;
+        Ok(Answered {
+            item,
+            cost,
+            waited: written.elapsed(),
+        })
     }
 
     fn take(&mut self, at: usize) -> Option<T> {
@@ -131,6 +148,10 @@ impl<T> Window<T> {
 mod tests {
     use super::*;
 
+    fn acknowledged<T>(window: &mut Window<T>, id: u16) -> Result<T, Unexpected> {
+        window.acknowledged(id).map(|answered| answered.item)
+    }
+
     #[test]
     fn acknowledgements_find_their_items_in_any_order() {
         let mut window = Window::new(3);
@@ -139,19 +160,19 @@ mod tests {
         }
         assert_eq!((window.free(), window.bytes()), (0, 30));
         assert_eq!(
-            window.acknowledged(1),
+            acknowledged(&mut window, 1),
             Err(Unexpected),
             "not on the wire yet"
         );
         for id in 1..=3 {
             assert_eq!(window.published(id), Ok(None));
         }
-        assert_eq!(window.acknowledged(2), Ok("b"));
+        assert_eq!(acknowledged(&mut window, 2), Ok("b"));
         assert_eq!(window.free(), 0, "a gap keeps its place");
-        assert_eq!(window.acknowledged(2), Err(Unexpected));
-        assert_eq!(window.acknowledged(1), Ok("a"));
+        assert_eq!(acknowledged(&mut window, 2), Err(Unexpected));
+        assert_eq!(acknowledged(&mut window, 1), Ok("a"));
         assert_eq!((window.free(), window.bytes()), (2, 10));
-        assert_eq!(window.acknowledged(3), Ok("c"));
+        assert_eq!(acknowledged(&mut window, 3), Ok("c"));
         assert!(window.is_empty());
         assert_eq!(window.published(4), Err(Unexpected));
     }
@@ -166,7 +187,7 @@ mod tests {
         assert_eq!(window.published(0), Ok(Some("b")));
         assert_eq!(window.published(0), Ok(Some("c")));
         assert_eq!(window.free(), 1);
-        assert_eq!(window.acknowledged(1), Ok("a"));
+        assert_eq!(acknowledged(&mut window, 1), Ok("a"));
         assert!(window.is_empty());
     }
 }

@@ -5,6 +5,7 @@ mod common;
 
 use std::time::Duration;
 
+use bytes::BytesMut;
 use common::upstream::{Link, Upstream};
 use common::{Setup, config, route, until};
 use iotedge_bridge::{Config, Direction};
@@ -102,4 +103,41 @@ async fn a_link_lost_while_it_ends_is_not_connected_again() {
     let again = tokio::time::timeout(Duration::from_secs(4), upstream.accept_ok()).await;
     assert!(again.is_err(), "a paused link came again");
     assert_eq!(setup.status().state, iotedge_ports::LinkState::Paused);
+}
+
+#[tokio::test]
+async fn a_large_message_that_comes_slowly_is_no_silence() {
+    let upstream = Upstream::start().await;
+    let mut config = impatient(&upstream, Direction::In);
+    config.keep_alive = 6;
+    config.routes.push(route(Direction::Out, "out/#"));
+    let setup = Setup::start(config);
+    let mut link = upstream.accept_ok().await;
+    link.subscribed(true).await;
+    setup.mailbox().push("out/x", "1", QoS::AtLeastOnce);
+    let waits = link.publish().await;
+    // Its PUBACK stands behind what comes: longer than an answer may take otherwise.
+    let mut bytes = BytesMut::new();
+    let mut large = v4::Publish::new("t/x", rumqttc::QoS::AtLeastOnce, vec![b'x'; 24_000]);
+    large.pkid = 9;
+    large.write(&mut bytes).unwrap();
+    for part in bytes.chunks(1000) {
+        link.send(|b| {
+            b.extend_from_slice(part);
+            part.len()
+        })
+        .await;
+        tokio::time::sleep(Duration::from_millis(600)).await;
+    }
+    let status = setup.status();
+    assert_eq!((status.connects, &*status.reason), (1, "connected"));
+    link.ack(waits.pkid).await;
+    until("acknowledged", || setup.mailbox().waiting() == 0).await;
+    loop {
+        match link.next().await {
+            Some(Packet::PubAck(ack)) => break assert_eq!(ack.pkid, 9),
+            Some(Packet::PingReq) => {}
+            other => panic!("no PUBACK: {other:?}"),
+        }
+    }
 }

@@ -172,16 +172,15 @@ impl Task {
     /// When [`Task::overdue`] has something to say. `begun`: the last event.
     fn next_deadline(&self, begun: Instant) -> Instant {
         let first = self.waits_since().unwrap_or(begun).min(begun);
-        first + self.patience()
+        self.received.unhindered(first) + self.patience()
     }
 
     /// Pings alone keep a connection up on which nothing else is answered.
     fn overdue(&self, begun: Instant) -> Result<(), End> {
         let (now, patience) = (Instant::now(), self.patience());
-        if self.received.is_under_way(now) {
-            return Ok(());
-        }
-        let late = |since: Option<Instant>| since.is_some_and(|since| now >= since + patience);
+        let late = |since: Option<Instant>| {
+            since.is_some_and(|since| now >= self.received.unhindered(since) + patience)
+        };
         let seconds = patience.as_secs();
         if late(self.window.waits_since()) {
             return Err(End::Lost(format!("no PUBACK within {seconds} s").into()));

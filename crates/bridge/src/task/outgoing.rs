@@ -10,8 +10,6 @@ use super::{End, Sent, Task};
 use crate::Version;
 use crate::uplink::{Acknowledged, Connection, reason};
 
-/// Bytes on the wire without PUBACK.
-const MAX_BYTES: usize = 1 << 20;
 /// Deliveries that a route sends at once when it is the only one that has any.
 const PORTION: usize = 32;
 /// And when there are others.
@@ -83,7 +81,9 @@ impl Task {
         let (messages, bytes) = self.pacing.allowed(self.now().mono);
         let limit = DrainLimit {
             messages: self.window.free().min(portion).min(messages),
-            bytes: MAX_BYTES
+            bytes: self
+                .flow
+                .limit()
                 .saturating_sub(self.window.bytes())
                 .min(bytes)
                 .min(budget),
@@ -96,7 +96,9 @@ impl Task {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.window.free() > 0 && self.window.bytes() < MAX_BYTES && self.pacing.wait().is_none()
+        self.window.free() > 0
+            && self.window.bytes() < self.flow.limit()
+            && self.pacing.wait().is_none()
     }
 
     /// Hands a delivery over, if it can go; its bytes.
@@ -173,9 +175,12 @@ impl Task {
     /// refuses (MQTT 5, 3.4.2.1) is kept aside with the reason and blocks nothing; an upstream that
     /// is full may have room later.
     pub(super) fn upstream_acknowledged(&mut self, ack: &Acknowledged) -> Result<(), End> {
-        let Ok(sent) = self.window.acknowledged(ack.packet_id) else {
+        let Ok(answered) = self.window.acknowledged(ack.packet_id) else {
             return Ok(());
         };
+        let (flow, left) = (&mut self.flow, self.window.bytes());
+        flow.answered(answered.cost, answered.waited, left);
+        let sent = answered.item;
         if ack.reason < 0x80 {
             self.delivered(sent);
             return Ok(());
