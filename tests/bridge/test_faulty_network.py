@@ -93,7 +93,7 @@ def test_what_matters_more_waits_little_on_a_slow_link(daemon, far, network):
     alarm = {"direction": "out", "filter": "alarm/#", "qos": 1, "priority": 9}
     gateway = daemon(config=config(proxy.port, bulk, alarm, max_inflight=10_000)).start()
     gateway.wait_link("cloud")
-    publish(gateway, [("t/x", bytes([n % 250]) * 3000) for n in range(300)])
+    publish(gateway, [("t/x", b"%04d" % n * 750) for n in range(300)])
     # The first of the backlog have shown how slow it is.
     broker.wait_count(120, 60)
     began = time.monotonic()
