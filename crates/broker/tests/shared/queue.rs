@@ -2,7 +2,7 @@
 
 use iotedge_broker::Limits;
 use iotedge_model::DropReason;
-use iotedge_ports::{EndKind, PublishOutcome};
+use iotedge_ports::{BrokerPort, EndKind, PublishOutcome};
 
 use crate::support::*;
 use crate::{FILTER, ONE, ZERO, acknowledge, committed, house, numbers, publish, queue};
@@ -284,4 +284,86 @@ fn an_expired_message_of_a_group_is_dropped_and_counted() {
     let account = queue(&house).unwrap().account;
     assert_eq!(account.dropped.get(&DropReason::Expired), Some(&2));
     assert_eq!(account.queued, 0);
+}
+
+/// A house whose commits are due after `millis`, and whose counters may lag for a minute.
+fn patient(dir: &std::path::Path, millis: u64) -> House {
+    let options = iotedge_store::Options {
+        linger: std::time::Duration::from_millis(millis),
+        lag: std::time::Duration::from_secs(60),
+        min_free_disk: 0,
+        ..iotedge_store::Options::default()
+    };
+    House::open_with(dir, Limits::default(), options)
+}
+
+fn hand_in(house: &House, ears: &std::sync::Arc<Ears>, numbers: std::ops::Range<usize>) {
+    for n in numbers {
+        let ack = (ears.clone() as std::sync::Arc<_>, n as u64);
+        let message = message("a/b", &n.to_string(), ONE);
+        let mut batch = [iotedge_ports::Publication::new(message, Some(ack))];
+        house.broker.publish(&mut batch);
+        assert_eq!(batch[0].outcome, PublishOutcome::Pending);
+    }
+}
+
+/// The publisher's PUBACK rests on the member's then, as on any other taker's.
+#[test]
+fn what_its_members_acknowledge_before_the_commit_is_due_is_never_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let house = patient(dir.path(), 1000);
+    let members: Vec<_> = ["a", "b"]
+        .map(|id| {
+            let member = house.client(id).persistent().connect();
+            member.subscribe(FILTER, ONE);
+            member
+        })
+        .into();
+    committed(&house);
+    let ears = std::sync::Arc::new(Ears::default());
+    let before = house.store.written_bytes();
+    hand_in(&house, &ears, 0..50);
+    for member in &members {
+        acknowledge(member, &member.drain());
+    }
+    ears.wait("all", |heard| heard.acked.len() == 50);
+    assert_eq!(house.store.written_bytes(), before, "nothing is written");
+    let account = house.store.account(queue(&house).unwrap().id);
+    assert!(account.balances());
+    assert_eq!((account.accepted, account.delivered), (50, 50));
+}
+
+/// One member acknowledges, the other is lost before the commit: what it had is written, and goes to who
+/// comes, also behind a restart.
+#[test]
+fn what_a_lost_member_had_before_the_commit_is_written_and_goes_to_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let house = patient(dir.path(), 500);
+    let (good, lost) = (
+        house.client("good").persistent().connect(),
+        house.client("lost").persistent().connect(),
+    );
+    good.subscribe(FILTER, ONE);
+    lost.subscribe(FILTER, ONE);
+    committed(&house);
+    let ears = std::sync::Arc::new(Ears::default());
+    hand_in(&house, &ears, 0..10);
+    let (kept, gone) = (good.drain(), lost.drain());
+    assert_eq!(kept.len() + gone.len(), 10);
+    assert!(!kept.is_empty() && !gone.is_empty());
+    acknowledge(&good, &kept);
+    lost.disconnect(EndKind::Lost);
+    good.disconnect(EndKind::Lost);
+    ears.wait("all", |heard| heard.acked.len() == 10);
+    committed(&house);
+    house.close();
+    let house = House::open(dir.path(), Limits::default());
+    let next = house.client("next").connect();
+    next.subscribe(FILTER, ONE);
+    let again = next.receive(gone.len());
+    assert_eq!(payloads(&again), payloads(&gone));
+    acknowledge(&next, &again);
+    let account = house.store.account(queue(&house).unwrap().id);
+    assert!(account.balances());
+    assert_eq!((account.accepted, account.delivered), (10, 10));
 }
