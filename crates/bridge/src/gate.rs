@@ -6,6 +6,9 @@ use std::str::FromStr;
 
 /// Minutes of a day.
 const DAY: u16 = 24 * 60;
+/// Milliseconds of a minute, and of a day.
+const MINUTE: u64 = 60_000;
+const DAY_MILLIS: u64 = MINUTE * 24 * 60;
 
 /// From one time of the day to another, over midnight too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,17 +56,28 @@ impl fmt::Display for TimeWindow {
 }
 
 impl TimeWindow {
-    fn holds(self, minute: u16) -> bool {
-        match self.from < self.to {
-            true => (self.from..self.to).contains(&minute),
-            false => minute >= self.from || minute < self.to,
+    fn holds(self, millis: u64) -> bool {
+        let (from, to) = (u64::from(self.from) * MINUTE, u64::from(self.to) * MINUTE);
+        match from < to {
+            true => (from..to).contains(&millis),
+            false => millis >= from || millis < to,
         }
     }
 
-    /// Minutes until it opens.
-    fn opens_in(self, minute: u16) -> u16 {
-        (self.from + DAY - minute) % DAY
+    /// Milliseconds until it opens.
+    fn opens_in(self, millis: u64) -> u64 {
+        until(self.from, millis)
     }
+
+    /// Milliseconds until it closes.
+    fn closes_in(self, millis: u64) -> u64 {
+        until(self.to, millis)
+    }
+}
+
+/// Milliseconds until this minute, today or tomorrow.
+fn until(minute: u16, millis: u64) -> u64 {
+    (u64::from(minute) * MINUTE + DAY_MILLIS).saturating_sub(millis) % DAY_MILLIS
 }
 
 /// The local time, when the clock is trusted.
@@ -71,15 +85,15 @@ impl TimeWindow {
 pub(crate) struct Local {
     /// Any number that is another on another day.
     pub(crate) day: i64,
-    /// Minutes since midnight.
-    pub(crate) minute: u16,
+    /// Milliseconds since midnight.
+    pub(crate) millis: u64,
 }
 
-/// Why a link stays down, and for how many minutes; `None`: until the clock is trusted.
+/// Why a link stays down, and for how many milliseconds; `None`: until the clock is trusted.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Closed {
     pub(crate) reason: String,
-    pub(crate) minutes: Option<u16>,
+    pub(crate) millis: Option<u64>,
 }
 
 /// One link.
@@ -143,26 +157,34 @@ impl Gate {
             self.used = 0;
             self.saved = u64::MAX;
         }
-        let closed = |reason: String, minutes| Some(Closed { reason, minutes });
+        let closed = |reason: String, millis| Some(Closed { reason, millis });
         if let Some(budget) = self.budget.filter(|budget| self.used >= *budget) {
             let reason = format!("today's {budget} bytes are spent");
-            return closed(reason, local.map(|local| DAY - local.minute));
+            return closed(reason, local.map(|local| until(0, local.millis).max(1)));
         }
         if self.windows.is_empty() {
             return None;
         }
-        let Some(Local { minute, .. }) = local else {
+        let Some(Local { millis, .. }) = local else {
             let reason = "its windows wait for a clock that is trusted";
             return closed(reason.into(), None);
         };
-        if self.windows.iter().any(|window| window.holds(minute)) {
+        if self.windows.iter().any(|window| window.holds(millis)) {
             return None;
         }
-        let next = self.windows.iter().min_by_key(|w| w.opens_in(minute))?;
+        let next = self.windows.iter().min_by_key(|w| w.opens_in(millis))?;
         closed(
             format!("outside its windows; the next is {next}"),
-            Some(next.opens_in(minute)),
+            Some(next.opens_in(millis)),
         )
+    }
+
+    /// In how many milliseconds an open gate may close, or its day ends.
+    pub(crate) fn changes_in(&self, local: Local) -> u64 {
+        let open = self.windows.iter().filter(|w| w.holds(local.millis));
+        let closes = open.map(|w| w.closes_in(local.millis)).min();
+        let midnight = DAY_MILLIS.saturating_sub(local.millis);
+        closes.unwrap_or(midnight).min(midnight).max(1)
     }
 
     /// What is to be kept over a restart, when it is worth a write: a hundredth of the budget is
@@ -182,8 +204,9 @@ impl Gate {
 mod tests {
     use super::*;
 
-    fn at(day: i64, minute: u16) -> Option<Local> {
-        Some(Local { day, minute })
+    fn at(day: i64, minute: u64) -> Option<Local> {
+        let millis = minute * MINUTE;
+        Some(Local { day, millis })
     }
 
     fn window(text: &str) -> TimeWindow {
@@ -217,8 +240,14 @@ mod tests {
         }
         for (closed, minutes) in [(360, 360), (780, 540), (1319, 1)] {
             let found = gate.check(at(1, closed), 0).unwrap();
-            assert_eq!(found.minutes, Some(minutes), "{closed}");
+            assert_eq!(found.millis, Some(minutes * MINUTE), "{closed}");
         }
+        let second = |millis| Local { day: 1, millis };
+        let just_before = gate.check(Some(second(22 * 60 * MINUTE - 1)), 0).unwrap();
+        assert_eq!(just_before.millis, Some(1));
+        assert_eq!(gate.check(Some(second(6 * 60 * MINUTE - 1)), 0), None);
+        assert_eq!(gate.changes_in(second(6 * 60 * MINUTE - 1500)), 1500);
+        assert_eq!(gate.changes_in(second(DAY_MILLIS - 700)), 700, "midnight");
         let mut whole = Gate::new(vec![window("00:00-24:00")], None, None);
         assert_eq!(whole.check(at(1, 1439), 0), None);
     }
@@ -226,7 +255,7 @@ mod tests {
     #[test]
     fn a_clock_that_is_not_trusted_opens_no_window_and_ends_no_day() {
         let mut gate = Gate::new(vec![window("00:00-24:00")], None, None);
-        assert_eq!(gate.check(None, 0).unwrap().minutes, None);
+        assert_eq!(gate.check(None, 0).unwrap().millis, None);
         let mut gate = Gate::new(Vec::new(), Some(1000), None);
         assert_eq!(gate.check(at(7, 0), 0), None);
         assert!(gate.check(None, 1000).is_some());
@@ -247,7 +276,7 @@ mod tests {
         assert_eq!(again.check(at(7, 200), 0), None);
         assert_eq!(again.left(599), 1);
         let closed = again.check(at(7, 200), 600).unwrap();
-        assert_eq!(closed.minutes, Some(DAY - 200));
+        assert_eq!(closed.millis, Some(DAY_MILLIS - 200 * MINUTE));
         assert_eq!(again.check(at(8, 0), 600), None);
         assert_eq!(again.left(700), 900);
         assert!(again.worth_keeping(true).unwrap().starts_with("8 "));

@@ -139,6 +139,8 @@ pub(crate) struct Task {
     received: Received,
     /// Windows and the day's budget.
     gate: Gate,
+    /// When the gate is looked at next, at the latest.
+    next_look: tokio::time::Instant,
     /// Where the budget is kept.
     kept: Option<Documents>,
     /// Over all connections: an upstream counts that way too.
@@ -196,6 +198,7 @@ impl Task {
             received: Received::new(0),
             pacing,
             gate,
+            next_look: tokio::time::Instant::now(),
             kept: around.kept,
             subscribe: Subscribing::default(),
             intake: Intake::new(notify.clone()),

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use iotedge_model::UnixMillis;
 use iotedge_store::{Documents, Expect};
+use tokio::time::Instant;
 
 use super::Task;
 use crate::Config;
 use crate::gate::{Gate, Local};
 
 /// How often the time is looked at, at least.
-pub(super) const LOOK: Duration = Duration::from_secs(20);
+const LOOK: Duration = Duration::from_secs(20);
 
 /// The gate of a link, with what it spent before a restart.
 pub(super) fn gate(config: &Config, kept: Option<&Documents>) -> Gate {
@@ -24,10 +25,11 @@ fn local(wall: UnixMillis) -> Option<Local> {
     let millis = i64::try_from(wall.0).ok()?;
     let at = jiff::Timestamp::from_millisecond(millis).ok()?;
     let here = at.to_zoned(jiff::tz::TimeZone::system());
-    let minute = u16::try_from(here.hour()).ok()? * 60 + u16::try_from(here.minute()).ok()?;
+    let minutes = i64::from(here.hour()) * 60 + i64::from(here.minute());
+    let millis = (minutes * 60 + i64::from(here.second())) * 1000 + i64::from(here.millisecond());
     Some(Local {
         day: i64::from(here.year()) * 1000 + i64::from(here.day_of_year()),
-        minute,
+        millis: u64::try_from(millis).ok()?,
     })
 }
 
@@ -45,6 +47,12 @@ impl Task {
         usize::try_from(left).unwrap_or(usize::MAX)
     }
 
+    /// [`Task::is_closed`] when it is time to look. However much goes on: a busy link has no silence
+    /// to look in.
+    pub(super) fn is_closed_by_now(&mut self) -> bool {
+        self.gate.is_some() && Instant::now() >= self.next_look && self.is_closed()
+    }
+
     /// Whether the link has to stay down, or go down.
     pub(super) fn is_closed(&mut self) -> bool {
         if !self.gate.is_some() {
@@ -55,6 +63,8 @@ impl Task {
         let closed = self.gate.check(local, counter);
         self.shared.spent.store(self.gate.used(), Ordering::Relaxed);
         self.keep_budget(false);
+        let changes = local.map(|local| Duration::from_millis(self.gate.changes_in(local)));
+        self.next_look = Instant::now() + changes.unwrap_or(LOOK).min(LOOK);
         closed.is_some()
     }
 
@@ -65,14 +75,17 @@ impl Task {
         let Some(closed) = self.gate.check(local, counter) else {
             return;
         };
-        let millis = closed.minutes.map(|minutes| u64::from(minutes) * 60_000);
-        if self.shared.link().closed(&closed.reason, millis, now) {
+        if self
+            .shared
+            .link()
+            .closed(&closed.reason, closed.millis, now)
+        {
             self.log();
         }
-        let pause = millis.map_or(LOOK, Duration::from_millis);
+        let pause = closed.millis.map_or(LOOK, Duration::from_millis);
         let mut desired = self.desired.clone();
         tokio::select! {
-            () = tokio::time::sleep(pause.clamp(Duration::from_secs(1), LOOK)) => {}
+            () = tokio::time::sleep(pause.clamp(Duration::from_millis(1), LOOK)) => {}
             _ = desired.changed() => {}
         }
     }

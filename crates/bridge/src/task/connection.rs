@@ -6,7 +6,6 @@ use std::time::Duration;
 use iotedge_ports::LinkState;
 use tokio::time::Instant;
 
-use super::closing::LOOK;
 use super::{Asked, End, Task};
 use crate::liveness::Verdict;
 use crate::trial::FILTERS;
@@ -39,7 +38,7 @@ impl Task {
             return end;
         }
         loop {
-            if self.budget_left() == 0 {
+            if self.is_closed_by_now() || self.budget_left() == 0 {
                 self.leave(connection).await;
                 return End::Desired;
             }
@@ -89,7 +88,7 @@ impl Task {
                 until = until.min(next);
             }
             if self.gate.is_some() {
-                until = until.min(Instant::now() + LOOK);
+                until = until.min(self.next_look);
             }
             tokio::select! {
                 event = next(connection) => {
@@ -97,7 +96,7 @@ impl Task {
                 }
                 () = notify.notified() => self.pump(connection)?,
                 () = tokio::time::sleep_until(until) => {
-                    if self.is_closed() {
+                    if self.is_closed_by_now() {
                         return Err(End::Desired);
                     }
                     self.watch(connection)?;

@@ -4,6 +4,7 @@
 //! Packet ids, window and PINGREQ are a client's; everything else is what the test says.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -37,11 +38,14 @@ pub enum Packet {
 
 struct Attempt {
     answer: oneshot::Sender<Outcome>,
+    sent: Arc<AtomicU64>,
 }
 
 /// The link's side: a [`Connector`] for `Bridge::start_over`.
 pub struct ScriptedConnector {
     attempts: mpsc::Sender<Attempt>,
+    /// Bytes of topics and payloads that went.
+    sent: Arc<AtomicU64>,
 }
 
 /// The test's side.
@@ -52,8 +56,11 @@ pub struct ScriptedUpstream {
 /// A connector and who answers it.
 pub fn pair() -> (Arc<ScriptedConnector>, ScriptedUpstream) {
     let (sender, attempts) = mpsc::channel(16);
-    let connector = Arc::new(ScriptedConnector { attempts: sender });
-    (connector, ScriptedUpstream { attempts })
+    let connector = ScriptedConnector {
+        attempts: sender,
+        sent: Arc::default(),
+    };
+    (Arc::new(connector), ScriptedUpstream { attempts })
 }
 
 impl Connector for ScriptedConnector {
@@ -62,10 +69,15 @@ impl Connector for ScriptedConnector {
             progress(Layer::Connack);
             let gone = || Ended::lost(Layer::Tcp, "the script is over");
             let (answer, answered) = oneshot::channel();
-            let attempt = Attempt { answer };
+            let sent = self.sent.clone();
+            let attempt = Attempt { answer, sent };
             self.attempts.send(attempt).await.map_err(|_| gone())?;
             answered.await.map_err(|_| gone())?
         })
+    }
+
+    fn traffic(&self) -> (u64, u64) {
+        (self.sent.load(Ordering::Relaxed), 0)
     }
 }
 
@@ -103,6 +115,7 @@ impl Try {
             packets: sender,
             ids: BTreeSet::new(),
             last_id: 0,
+            sent: self.0.sent,
         };
         let up: Outcome = Ok((Box::new(link), accepted));
         self.0.answer.send(up).ok()?;
@@ -204,6 +217,7 @@ struct Scripted {
     /// Packet ids in use.
     ids: BTreeSet<u16>,
     last_id: u16,
+    sent: Arc<AtomicU64>,
 }
 
 impl Scripted {
@@ -244,6 +258,9 @@ impl Connection for Scripted {
             QoS::AtMostOnce => 0,
             _ => self.next_id(),
         };
+        let bytes = publish.topic.len() + publish.payload.len();
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.sent.fetch_add(bytes, Ordering::Relaxed);
         self.give(Packet::Publish(id, publish), Event::Published(id))
     }
 
