@@ -153,7 +153,7 @@ bench-c:
 .PHONY: bench-bridge
 bench-bridge:
 	@. packaging/apt.sh && apt_install mosquitto python3
-	@$(RUST) cargo build --locked --release -p iotedge
+	@$(RUST) cargo build --locked --release -p iotedge -p iotedge-benches
 	@python3 benches/bridge.py $(ARGS)
 	@$(RUST) cargo bench --locked -q -p iotedge-store --bench flash
 
