@@ -32,7 +32,7 @@
 //! 11. **A dead letter leaves its queue once**: it is counted as dropped in the transaction that
 //!     buries it, and as accepted again in the one that revives it.
 //! 12. **Ready without scanning.** Opening reads takers, sessions, retained messages and wills;
-//!     queues are neither counted nor read.
+//!     queues are neither counted nor read, but for those whose books can not be right.
 //!
 //! Calls do not wait for the disk, but for [`Store::read`], [`Store::oldest`] and the reads of
 //! [`Documents`]. What waits for a commit is in memory, bounded by what callers admit:

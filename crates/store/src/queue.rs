@@ -10,6 +10,7 @@ use crate::{Append, SessionRecord, SubscriptionRecord, TakerId, TakerKind, WillR
 
 pub(crate) mod batch;
 mod bulk;
+pub(crate) mod checked;
 pub(crate) mod dead;
 pub(crate) mod early;
 pub(crate) mod engine;
@@ -21,6 +22,7 @@ pub(crate) mod parcels;
 pub(crate) mod qos2;
 pub(crate) mod read;
 mod records;
+pub(crate) mod recount;
 pub(crate) mod rows;
 pub(crate) mod spare;
 pub(crate) mod takers;

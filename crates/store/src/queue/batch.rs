@@ -13,6 +13,7 @@ use super::early::Early;
 use super::memory::Memory;
 use super::mirror::{REMOVED, Tallies, Tally, signed};
 use super::parcels::{Last, Opened, Packing};
+use super::recount::COST;
 use super::rows::{COLUMNS, Encoder, identifiers_column, sum};
 use super::{Ending, Op, Settled};
 use crate::types::id_column;
@@ -50,6 +51,8 @@ pub(crate) struct Batch<'a> {
     released: HashMap<i64, i64>,
     pub(super) last: &'a mut Last,
     pub(super) parcels: Opened,
+    /// Takers of which a parcel is not as it was written.
+    pub(super) crooked: HashSet<TakerId>,
     pub(super) tallies: Tallies,
     /// What earlier messages came to that were never written: booked, and not in the file.
     pub(super) owed: Tallies,
@@ -83,6 +86,7 @@ impl<'a> Batch<'a> {
             released: HashMap::new(),
             last,
             parcels: Opened::new(),
+            crooked: HashSet::new(),
             tallies: Tallies::new(),
             owed: owed.tallies.clone(),
             booked_removed: Tally::default(),
@@ -236,13 +240,13 @@ impl<'a> Batch<'a> {
         if bytes.is_some() {
             *self.released.entry(id).or_default() += 1;
         }
-        Ok(bytes)
+        Ok(bytes.map(|bytes| bytes.clamp(0, COST)))
     }
 
     pub(super) fn count_settled(&mut self, taker: TakerId, bytes: i64, how: Settled) {
         let tally = self.tallies.entry(taker).or_default();
         tally.rows -= 1;
-        tally.bytes -= bytes;
+        tally.bytes = tally.bytes.saturating_sub(bytes);
         how.count(tally);
     }
 
@@ -369,6 +373,7 @@ impl<'a> Batch<'a> {
         for (id, tally) in &self.owed {
             write_tally(self.connection, *id, tally)?;
         }
+        self.recount()?;
         if self.highest.saturating_add(ID_BLOCK / 2) > *self.reserved {
             let reserved = self.highest.saturating_add(ID_BLOCK);
             write_reserved(self.connection, reserved)?;

@@ -140,7 +140,7 @@ impl Batch<'_> {
             identifiers_column(&row.identifiers),
         ];
         self.encoder.insert(self.connection, sql, message, kept)?;
-        self.dead.change += cost(message);
+        self.dead.change = self.dead.change.saturating_add(cost(message));
         self.dead.grew = true;
         Ok(())
     }
@@ -174,7 +174,7 @@ impl Batch<'_> {
             )
             .optional()?;
         if let Some(bytes) = bytes {
-            self.dead.change += bytes;
+            self.dead.change = self.dead.change.saturating_add(bytes);
             self.dead.grew = true;
         }
         Ok(())
@@ -206,7 +206,7 @@ impl Batch<'_> {
             .prepare_cached("DELETE FROM dead_letters WHERE id = ?1 RETURNING bytes")?
             .query_row([signed(letter)], |row| row.get(0))
             .optional()?;
-        self.dead.change -= bytes.unwrap_or(0);
+        self.dead.change = self.dead.change.saturating_sub(bytes.unwrap_or(0));
         Ok(())
     }
 
@@ -220,7 +220,7 @@ impl Batch<'_> {
             .prepare_cached("SELECT value FROM meta WHERE name = 'dead_bytes'")?
             .query_row([], |row| row.get(0))
             .optional()?;
-        let mut bytes = known.unwrap_or(0) + self.dead.change;
+        let mut bytes = known.unwrap_or(0).saturating_add(self.dead.change);
         let mut gone = 0u64;
         while self.dead.grew && bytes > signed(self.dead.most) {
             let oldest: Option<i64> = self
@@ -232,7 +232,7 @@ impl Batch<'_> {
                 .query_row([], |row| row.get(0))
                 .optional()?;
             let Some(oldest) = oldest else { break };
-            bytes -= oldest;
+            bytes = bytes.saturating_sub(oldest);
             gone += 1;
         }
         if gone > 0 {

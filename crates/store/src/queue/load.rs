@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use iotedge_model::{ClientId, DropReason, UnixMillis};
 use iotedge_telemetry::event;
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::mirror::signed;
+use super::recount;
 use super::rows::{Bad, COLUMNS, Decoder, qos, unsigned};
 use crate::{
     Account, Opened, SessionRecord, SubscriptionRecord, TakerId, TakerInfo, TakerKind, WillRecord,
@@ -27,7 +29,8 @@ pub(crate) fn drops(
         let text: String = row.get(0)?;
         let count: i64 = row.get(1)?;
         let reason = DropReason::parse(&text).unwrap_or(DropReason::Damaged);
-        *drops.entry(reason).or_default() += count;
+        let sum: &mut i64 = drops.entry(reason).or_default();
+        *sum = sum.saturating_add(count);
     }
     Ok(drops)
 }
@@ -98,21 +101,8 @@ fn keep<T>(
 
 /// Fills in all but the next message id; gives the books of removed takers.
 pub(crate) fn load(connection: &Connection, opened: &mut Opened) -> rusqlite::Result<Account> {
-    let mut removed = Account::default();
-    let mut statement = connection.prepare(
-        "SELECT id, kind, name, accepted, delivered, rows, bytes FROM takers ORDER BY id",
-    )?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        let id: i64 = row.get(0)?;
-        if id == 0 {
-            removed = keep(account(connection, row), "takers", opened)?.unwrap_or_default();
-            continue;
-        }
-        let taker = keep(taker(connection, row), "takers", opened)?;
-        opened.takers.extend(taker);
-    }
-    drop(rows);
+    recount::mend(connection)?;
+    let removed = takers(connection, opened)?;
     let mut subscriptions = subscriptions(connection, opened)?;
     let mut unreleased = unreleased(connection, opened)?;
     let mut decoder = Decoder::default();
@@ -126,6 +116,8 @@ pub(crate) fn load(connection: &Connection, opened: &mut Opened) -> rusqlite::Re
         let session = keep(session, "sessions", opened)?;
         opened.sessions.extend(session);
     }
+    drop(rows);
+    find_queues(connection, opened)?;
     let mut statement = connection.prepare(&format!("SELECT id, {COLUMNS} FROM retained"))?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -140,6 +132,96 @@ pub(crate) fn load(connection: &Connection, opened: &mut Opened) -> rusqlite::Re
         opened.wills.extend(will);
     }
     Ok(removed)
+}
+
+/// Takers with their books; gives those of removed ones.
+fn takers(connection: &Connection, opened: &mut Opened) -> rusqlite::Result<Account> {
+    let mut removed = Account::default();
+    let mut statement = connection.prepare(
+        "SELECT id, kind, name, accepted, delivered, rows, bytes FROM takers ORDER BY id",
+    )?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let id: i64 = row.get(0)?;
+        if id == 0 {
+            removed = keep(account(connection, row), "takers", opened)?.unwrap_or_default();
+            continue;
+        }
+        let taker = keep(taker(connection, row), "takers", opened)?;
+        opened.takers.extend(taker);
+    }
+    Ok(removed)
+}
+
+/// A session whose queue is not the one of its name would lose what comes for it.
+fn find_queues(connection: &Connection, opened: &mut Opened) -> rusqlite::Result<()> {
+    let of_sessions = opened.takers.iter();
+    let of_sessions = of_sessions.filter(|taker| taker.kind == TakerKind::Session);
+    let by_name: HashMap<Arc<str>, TakerId> = of_sessions
+        .map(|taker| (taker.name.clone(), taker.id))
+        .collect();
+    let readable: HashSet<TakerId> = opened.takers.iter().map(|taker| taker.id).collect();
+    let mut made = false;
+    for session in &mut opened.sessions {
+        let name = session.client_id.as_str();
+        let there = by_name.get(name).copied();
+        if there == Some(session.taker) {
+            continue;
+        }
+        let taker = match there {
+            Some(taker) => taker,
+            None => {
+                made = true;
+                make_queue(connection, name, session.taker, &readable)?
+            }
+        };
+        tracing::error!(
+            event = event::STORE,
+            client_id = name,
+            named = session.taker.0,
+            taker = taker.0,
+            "a session's queue was not there"
+        );
+        connection.execute(
+            "UPDATE sessions SET taker = ?2 WHERE client_id = ?1",
+            params![name, signed(taker.0)],
+        )?;
+        session.taker = taker;
+    }
+    if !made {
+        return Ok(());
+    }
+    recount::mend(connection)?;
+    opened.takers.clear();
+    takers(connection, opened).map(drop)
+}
+
+/// A queue for a session: with the number that its record has, where nobody else has it.
+fn make_queue(
+    connection: &Connection,
+    name: &str,
+    wanted: TakerId,
+    readable: &HashSet<TakerId>,
+) -> rusqlite::Result<TakerId> {
+    let is_garbage: bool = connection.query_row(
+        "SELECT EXISTS (SELECT 1 FROM garbage WHERE taker = ?1)",
+        [signed(wanted.0)],
+        |row| row.get(0),
+    )?;
+    let next = next_taker(connection)?;
+    // A number far from all that were given is none that was.
+    let free = (1..next.saturating_add(1 << 20)).contains(&wanted.0)
+        && !is_garbage
+        && !readable.contains(&wanted);
+    let id = if free { wanted } else { TakerId(next) };
+    connection.execute(
+        "INSERT INTO takers(id, kind, name) VALUES (?1, ?2, ?3)
+         ON CONFLICT(id) DO UPDATE SET kind = excluded.kind, name = excluded.name",
+        params![signed(id.0), TakerKind::Session.as_str(), name],
+    )?;
+    // Rows wait for it that no books have.
+    connection.execute("UPDATE takers SET rows = -1 WHERE id = ?1", [signed(id.0)])?;
+    Ok(id)
 }
 
 fn taker(connection: &Connection, row: &Row<'_>) -> Result<TakerInfo, Bad> {

@@ -19,18 +19,19 @@ pub(crate) struct Tally {
 
 impl Tally {
     pub(crate) fn add(&mut self, other: &Self, sign: i64) {
-        self.accepted += sign * other.accepted;
-        self.delivered += sign * other.delivered;
-        self.rows += sign * other.rows;
-        self.bytes += sign * other.bytes;
+        let add = |to: &mut i64, n: i64| *to = to.saturating_add(n.saturating_mul(sign));
+        add(&mut self.accepted, other.accepted);
+        add(&mut self.delivered, other.delivered);
+        add(&mut self.rows, other.rows);
+        add(&mut self.bytes, other.bytes);
         for (reason, n) in &other.dropped {
-            self.drop(*reason, sign * n);
+            self.drop(*reason, n.saturating_mul(sign));
         }
     }
 
     pub(crate) fn drop(&mut self, reason: DropReason, n: i64) {
         let count = self.dropped.entry(reason).or_default();
-        *count += n;
+        *count = count.saturating_add(n);
         if *count == 0 {
             self.dropped.remove(&reason);
         }
@@ -213,8 +214,8 @@ impl Mirror {
 
     pub(crate) fn depth(&self, id: TakerId) -> Depth {
         self.takers.get(&id).map_or_else(Depth::default, |e| Depth {
-            rows: count(e.committed.rows + e.pending.rows),
-            bytes: count(e.committed.bytes + e.pending.bytes),
+            rows: count(e.committed.rows.saturating_add(e.pending.rows)),
+            bytes: count(e.committed.bytes.saturating_add(e.pending.bytes)),
         })
     }
 
@@ -223,8 +224,8 @@ impl Mirror {
         let mut all = Depth::default();
         for id in self.takers.keys() {
             let depth = self.depth(*id);
-            all.rows += depth.rows;
-            all.bytes += depth.bytes;
+            all.rows = all.rows.saturating_add(depth.rows);
+            all.bytes = all.bytes.saturating_add(depth.bytes);
         }
         all
     }

@@ -2,16 +2,19 @@
 //! the last of their messages is.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::OnceLock;
 
 use iotedge_model::{DropReason, MessageId};
 use iotedge_telemetry::event;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::Settled;
-use super::batch::{Batch, Staged, StagedRow, cost};
+use super::batch::{Batch, Staged, StagedRow, cost, write_tally};
+use super::checked::{COLUMNS, Content, Parcel, body};
 use super::mirror::signed;
 use super::parcel::{self, Index, Packer};
 use super::read::Read;
+use super::recount;
 use super::rows::Decoder;
 use crate::types::id_column;
 use crate::{QueuedRow, RowState, TakerId, TakerRow};
@@ -32,6 +35,8 @@ pub(super) struct Open {
     gone: u64,
     bytes: i64,
     changed: bool,
+    /// An index to be written in the place of one that has changed.
+    ids: Option<Vec<u8>>,
 }
 
 impl Open {
@@ -39,7 +44,7 @@ impl Open {
     fn take(&mut self, id: u64) -> Option<i64> {
         let (at, cost) = self.find(id)?;
         self.gone |= 1 << at;
-        self.bytes -= cost;
+        self.bytes = self.bytes.saturating_sub(cost);
         self.changed = true;
         Some(cost)
     }
@@ -191,6 +196,9 @@ impl Batch<'_> {
         let Some((first, open)) = find(self.connection, taker, id)? else {
             return Ok(None);
         };
+        if open.changed {
+            self.crooked.insert(taker);
+        }
         // One that is open is as the file has it, or newer.
         Ok(Some(self.parcels.entry((taker, first)).or_insert(open)))
     }
@@ -270,37 +278,37 @@ impl Batch<'_> {
                      WHERE taker = ?1 AND first = ?2",
                 )?
                 .execute([key[0], key[1], open.live(), open.bytes, open.gone as i64])?;
+            if let Some(ids) = open.ids {
+                self.connection
+                    .prepare_cached("UPDATE parcels SET ids = ?3 WHERE taker = ?1 AND first = ?2")?
+                    .execute(params![key[0], key[1], ids])?;
+            }
         }
         Ok(())
     }
 
-    /// A parcel whose index says nothing: its messages are lost.
+    /// A parcel of which is not known what it has: its messages are lost, and counted when the
+    /// transaction ends.
     pub(super) fn drop_unreadable(&mut self, taker: TakerId, first: u64) -> Sql<bool> {
-        let key = [signed(taker.0), signed(first)];
-        let found: Option<(i64, i64, i64, Option<Index>)> = self
-            .connection
-            .prepare_cached(
-                "SELECT live, bytes, body, ids FROM parcels WHERE taker = ?1 AND first = ?2",
-            )?
-            .query_row(key, |row| {
-                let ids = row.get_ref(3)?.as_blob().unwrap_or_default();
-                Ok((
-                    row.get(0)?,
-                    row.get(1)?,
-                    row.get(2)?,
-                    parcel::index(first, ids),
-                ))
-            })
-            .optional()?;
-        let Some((live, bytes, body, None)) = found else {
+        let found = nearest(self.connection, taker, first)?;
+        let Some(found) = found.filter(|found| found.first == first && found.content.is_none())
+        else {
             return Ok(false);
         };
-        remove(self.connection, key, body)?;
-        let tally = self.tallies.entry(taker).or_default();
-        tally.rows -= live;
-        tally.bytes -= bytes;
-        tally.drop(DropReason::Damaged, live);
+        let key = [signed(taker.0), signed(first)];
+        remove(self.connection, key, found.body)?;
+        self.crooked.insert(taker);
         Ok(true)
+    }
+
+    /// Counts what waits for takers of which a parcel was not as it was written.
+    pub(super) fn recount(&mut self) -> Sql<()> {
+        for taker in std::mem::take(&mut self.crooked) {
+            let tally = recount::recount(self.connection, signed(taker.0))?;
+            write_tally(self.connection, taker, &tally)?;
+            self.tallies.entry(taker).or_default().add(&tally, 1);
+        }
+        Ok(())
     }
 }
 
@@ -328,48 +336,52 @@ pub(super) fn clear(connection: &Connection, taker: i64, most: usize) -> Sql<usi
     Ok(found.len())
 }
 
-/// The last parcel of the taker that begins at `id` or before it. One whose index can not be read
-/// has nothing.
-fn find(connection: &Connection, taker: TakerId, id: u64) -> Sql<Option<(u64, Open)>> {
+/// The last parcel of the taker that begins at `id` or before it.
+fn nearest(connection: &Connection, taker: TakerId, id: u64) -> Sql<Option<Parcel>> {
+    static SQL: OnceLock<String> = OnceLock::new();
+    let sql = SQL.get_or_init(|| {
+        format!(
+            "SELECT {COLUMNS} FROM parcels p WHERE p.taker = ?1 AND p.first <= ?2
+             ORDER BY p.first DESC LIMIT 1"
+        )
+    });
     connection
-        .prepare_cached(
-            "SELECT first, body, gone, bytes, ids FROM parcels WHERE taker = ?1 AND first <= ?2
-             ORDER BY first DESC LIMIT 1",
-        )?
+        .prepare_cached(sql)?
         .query_row([signed(taker.0), signed(id)], |row| {
-            let first = row.get::<_, i64>(0)?.unsigned_abs();
-            let ids = row.get_ref(4)?.as_blob().unwrap_or_default();
-            let open = Open {
-                body: row.get(1)?,
-                gone: row.get::<_, i64>(2)? as u64,
-                bytes: row.get(3)?,
-                index: parcel::index(first, ids).unwrap_or_default(),
-                changed: false,
-            };
-            Ok((first, open))
+            Parcel::of(connection, taker, row)
         })
         .optional()
 }
 
-fn body(connection: &Connection, number: i64) -> Sql<Vec<u8>> {
-    let found = connection
-        .prepare_cached("SELECT body FROM bodies WHERE id = ?1")?
-        .query_row([number], |row| row.get(0))
-        .optional()?;
-    Ok(found.unwrap_or_default())
+/// The same to take messages out of. One whose index can not be read has nothing.
+fn find(connection: &Connection, taker: TakerId, id: u64) -> Sql<Option<(u64, Open)>> {
+    let found = nearest(connection, taker, id)?;
+    Ok(found.map(|found| {
+        let mut open = Open {
+            body: found.body,
+            index: Index::new(),
+            gone: 0,
+            bytes: 0,
+            changed: false,
+            ids: None,
+        };
+        if let Some(content) = found.content {
+            open.index = content.index;
+            open.gone = content.gone;
+            open.bytes = content.bytes;
+            open.changed = content.mended;
+            open.ids = content.ids;
+        }
+        (found.first, open)
+    }))
 }
 
 /// Parcels of a taker from the one on that may have the message after `?2`.
 const FROM: &str = "FROM parcels p WHERE p.taker = ?1 AND p.first >= ifnull((SELECT max(first) \
      FROM parcels WHERE taker = ?1 AND first <= ?2), 0) ORDER BY p.first";
 
-/// The index of a row of [`FROM`], and which of it is gone.
-fn index_of(row: &Row<'_>) -> Sql<(u64, Option<Index>, u64)> {
-    let first = row.get::<_, i64>(0)?.unsigned_abs();
-    let ids = row.get_ref(1)?.as_blob().unwrap_or_default();
-    let gone = row.get::<_, i64>(2)? as u64;
-    Ok((first, parcel::index(first, ids), gone))
-}
+/// The body in [`read`]: behind the [`COLUMNS`].
+const BODY: usize = 7;
 
 /// Messages of parcels, within the limits of [`super::read::read`].
 pub(super) fn read(
@@ -380,26 +392,26 @@ pub(super) fn read(
     passed_over: &HashSet<MessageId>,
 ) -> Sql<Read> {
     let mut statement = connection.prepare_cached(&format!(
-        "SELECT p.first, p.ids, p.gone, (SELECT body FROM bodies WHERE id = p.body) {FROM}"
+        "SELECT {COLUMNS}, (SELECT body FROM bodies WHERE id = p.body) {FROM}"
     ))?;
     let mut found = statement.query([signed(taker.0), after])?;
     let mut decoder = Decoder::default();
     let mut read = Read::default();
     let mut bytes = 0usize;
     while let Some(row) = found.next()? {
-        let (first, index, gone) = index_of(row)?;
         if read.is_full(max_rows) {
-            read.next = Some(MessageId(first));
+            read.next = Some(MessageId(row.get::<_, i64>(0)?.unsigned_abs()));
             break;
         }
-        let Some(index) = index else {
+        let Parcel { first, content, .. } = Parcel::of(connection, taker, row)?;
+        let Some(Content { index, gone, .. }) = content else {
             unreadable(first, "its index");
             if signed(first) > after {
                 read.unreadable.push(MessageId(first));
             }
             continue;
         };
-        let body = row.get_ref(3)?.as_blob().unwrap_or_default();
+        let body = row.get_ref(BODY)?.as_blob().unwrap_or_default();
         let wants = |at: usize, id: MessageId| {
             id_column(id) > after && gone & (1 << at) == 0 && !passed_over.contains(&id)
         };
@@ -444,14 +456,15 @@ pub(super) fn oldest(
     n: usize,
     passed_over: &HashSet<MessageId>,
 ) -> Sql<Vec<MessageId>> {
-    let mut statement =
-        connection.prepare_cached(&format!("SELECT p.first, p.ids, p.gone {FROM}"))?;
+    let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} {FROM}"))?;
     let mut found = statement.query([signed(taker.0), -1])?;
     let mut ids = Vec::new();
     while ids.len() < n {
         let Some(row) = found.next()? else { break };
-        let (_, index, gone) = index_of(row)?;
-        let index = index.unwrap_or_default();
+        let found = Parcel::of(connection, taker, row)?.content;
+        let Some(Content { index, gone, .. }) = found else {
+            continue;
+        };
         let there = index.iter().enumerate();
         let there = there.filter(|(at, _)| gone & (1 << at) == 0);
         ids.extend(

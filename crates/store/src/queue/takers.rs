@@ -17,7 +17,12 @@ impl Batch<'_> {
     pub(super) fn create_taker(&mut self, id: TakerId, kind: TakerKind, name: &str) -> Sql<()> {
         self.known.insert(id);
         self.connection
-            .prepare_cached("INSERT INTO takers(id, kind, name) VALUES (?1, ?2, ?3)")?
+            // One that could not be read at start is not to stop the writer.
+            .prepare_cached(
+                "INSERT INTO takers(id, kind, name) VALUES (?1, ?2, ?3)
+                 ON CONFLICT(kind, name) DO UPDATE SET id = excluded.id, accepted = 0,
+                     delivered = 0, rows = 0, bytes = 0",
+            )?
             .execute(params![signed(id.0), kind.as_str(), name])?;
         // Earlier versions left some of removed takers, whose numbers are given again.
         self.connection
@@ -39,6 +44,7 @@ impl Batch<'_> {
         }
         self.write_staged()?;
         self.last.remove(&id);
+        self.crooked.remove(&id);
         let booked = [self.owed.remove(&id), self.tallies.remove(&id)];
         for tally in booked.iter().flatten() {
             write_tally(self.connection, id, tally)?;

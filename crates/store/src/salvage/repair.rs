@@ -5,12 +5,14 @@ use std::collections::BTreeSet;
 
 use rusqlite::{Connection, params};
 
-use crate::TakerKind;
 use crate::queue::batch::ID_BLOCK;
+use crate::queue::checked::{COLUMNS, Content, Parcel};
 use crate::queue::mirror::signed;
 use crate::queue::parcel::{self, Index, Origin};
-use crate::queue::rows::{Bad, COLUMNS, Decoder, ENVELOPE, sum};
+use crate::queue::recount;
+use crate::queue::rows::{Bad, COLUMNS as MESSAGE, Decoder, ENVELOPE, sum};
 use crate::queue::takers::NAMED;
+use crate::{TakerId, TakerKind};
 
 /// Repairs; gives the number of queue rows that are known to be lost. `incomplete`: tables in which
 /// something could not be read.
@@ -29,6 +31,7 @@ pub(crate) fn repair(
     )?;
     remove_unreadable(fresh)?;
     remove_changed(fresh)?;
+    recount::bound(fresh)?;
     // Where all of them are there, a body without one is of messages that are gone.
     if incomplete.contains("parcels") {
         rebuild(fresh)?;
@@ -64,6 +67,13 @@ pub(crate) fn repair(
          DELETE FROM unreleased WHERE client_id NOT IN (SELECT client_id FROM sessions);
          DELETE FROM drops WHERE taker NOT IN (SELECT id FROM takers);",
     )?;
+    let takers: Vec<i64> = fresh
+        .prepare("SELECT id FROM takers")?
+        .query_map([], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    for id in takers {
+        recount::make_possible(fresh, id)?;
+    }
     let lost = number(&format!("SELECT ifnull(sum(max(gap, 0)), 0) FROM ({GAPS})"))?;
     fresh.execute_batch(&format!(
         "CREATE TEMP TABLE gaps AS {GAPS};
@@ -85,36 +95,50 @@ pub(crate) fn repair(
         [NAMED],
     )?;
     keep_ids_growing(fresh)?;
-    Ok((orphans + lost).unsigned_abs())
+    Ok(orphans.saturating_add(lost).unsigned_abs())
 }
 
 /// Parcels whose bytes are not what was written, or whose index or body is not there.
 fn remove_unreadable(fresh: &Connection) -> rusqlite::Result<()> {
-    let mut statement = fresh.prepare(
-        "SELECT p.taker, p.first, p.live, p.gone, p.ids, b.body
-         FROM parcels p LEFT JOIN bodies b ON b.id = p.body",
-    )?;
+    let mut statement = fresh.prepare(&format!(
+        "SELECT {COLUMNS}, b.body, p.taker FROM parcels p LEFT JOIN bodies b ON b.id = p.body"
+    ))?;
     let mut rows = statement.query([])?;
     let mut unreadable: Vec<[i64; 2]> = Vec::new();
+    let mut mended: Vec<([i64; 2], Content)> = Vec::new();
     while let Some(row) = rows.next()? {
-        let key: [i64; 2] = [row.get(0)?, row.get(1)?];
-        let (live, gone): (i64, i64) = (row.get(2)?, row.get(3)?);
-        let index = parcel::index(key[1].unsigned_abs(), row.get_ref(4)?.as_blob()?);
-        let there = index.map_or(0, |index| index.len()) as i64 - i64::from(gone.count_ones());
-        let body = row.get_ref(5)?.as_blob_or_null()?.unwrap_or_default();
-        if live != there || !parcel::is_whole(body) {
-            unreadable.push(key);
+        let key: [i64; 2] = [row.get(8)?, row.get(0)?];
+        let body = row.get_ref(7)?.as_blob_or_null()?.unwrap_or_default();
+        let found = Parcel::of(fresh, TakerId(key[0].unsigned_abs()), row)?;
+        match found.content.filter(|_| parcel::is_whole(body)) {
+            None => unreadable.push(key),
+            Some(content) if content.mended => mended.push((key, content)),
+            Some(_) => {}
         }
     }
     for key in unreadable {
         fresh.execute("DELETE FROM parcels WHERE taker = ?1 AND first = ?2", key)?;
+    }
+    for (key, content) in mended {
+        fresh.execute(
+            "UPDATE parcels SET live = ?3, bytes = ?4, gone = ?5, ids = ifnull(?6, ids)
+             WHERE taker = ?1 AND first = ?2",
+            params![
+                key[0],
+                key[1],
+                content.live(),
+                content.bytes,
+                content.gone as i64,
+                content.ids
+            ],
+        )?;
     }
     Ok(())
 }
 
 /// Messages in rows of their own that are not what was written.
 fn remove_changed(fresh: &Connection) -> rusqlite::Result<()> {
-    let mut statement = fresh.prepare(&format!("SELECT id, {COLUMNS}, sum FROM messages"))?;
+    let mut statement = fresh.prepare(&format!("SELECT id, {MESSAGE}, sum FROM messages"))?;
     let mut rows = statement.query([])?;
     let mut decoder = Decoder::default();
     let mut changed: Vec<i64> = Vec::new();
@@ -176,7 +200,9 @@ fn rebuild(fresh: &Connection) -> rusqlite::Result<()> {
                 taker,
                 signed(origin.first),
                 signed(costs.len() as u64),
-                costs.iter().sum::<i64>(),
+                costs
+                    .iter()
+                    .fold(0i64, |sum, cost| sum.saturating_add(*cost)),
                 gone as i64,
                 id,
                 origin.ids
