@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use iotedge_model::{QoS, Topic, TopicError, TopicFilter};
+use iotedge_model::{QoS, SharedFilter, Topic, TopicError, TopicFilter};
 use iotedge_ports::{OnFull, RouteRules};
 
 use crate::{ConfigError, Template};
@@ -111,9 +111,22 @@ impl Route {
         TopicFilter::new(&format!("{}{}", self.local_prefix, self.filter))
     }
 
-    /// The filter of topics there.
+    /// The filter of topics there, as it stands in SUBSCRIBE: it may be a shared subscription.
     pub fn remote_filter(&self) -> Result<TopicFilter, TopicError> {
         TopicFilter::new(&format!("{}{}", self.remote_prefix, self.filter))
+    }
+
+    /// Whether it is one member of a shared subscription upstream.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.direction == Direction::In && self.filter.starts_with("$share/")
+    }
+
+    /// The filter that topics there have to match.
+    pub(crate) fn remote_topics(&self) -> Result<TopicFilter, TopicError> {
+        match self.is_shared() {
+            true => TopicFilter::new(unshared(&self.filter)),
+            false => self.remote_filter(),
+        }
     }
 
     /// The topic on the other side of one that its filter matches. `client_id`: the publisher's.
@@ -130,7 +143,7 @@ impl Route {
     /// Whether a message that came by `inbound` may be on a topic that this one carries out.
     pub(crate) fn sends_back(&self, inbound: &Self) -> bool {
         let ours = format!("{}{}", self.local_prefix, self.filter);
-        let theirs = format!("{}{}", inbound.local_prefix, inbound.filter);
+        let theirs = format!("{}{}", inbound.local_prefix, unshared(&inbound.filter));
         inbound.topic.is_some() || overlap(&ours, &theirs)
     }
 
@@ -163,12 +176,43 @@ impl Route {
         }
         self.local_filter().map_err(error("local_prefix"))?;
         self.remote_filter().map_err(error("remote_prefix"))?;
+        self.check_shared()?;
         if self.qos == QoS::ExactlyOnce {
             return Err(ConfigError::Qos {
                 route: self.name.clone(),
             });
         }
         self.check_rules()
+    }
+
+    /// A shared subscription comes in, and is written as a filter.
+    fn check_shared(&self) -> Result<(), ConfigError> {
+        let shared = |prefix: &str| format!("{prefix}{}", self.filter).starts_with("$share/");
+        let bare = self.filter.starts_with("$share/");
+        let rule = |key, reason| {
+            Err(ConfigError::Rule {
+                route: self.name.clone(),
+                key,
+                reason,
+            })
+        };
+        if bare && self.direction == Direction::Out {
+            return rule("filter", "a shared subscription only comes in");
+        }
+        if bare && !self.remote_prefix.is_empty() {
+            return rule("remote_prefix", "a shared subscription has none");
+        }
+        if !bare && (shared(&self.remote_prefix) || shared(&self.local_prefix)) {
+            let reason = "a shared subscription stands in filter: $share/NAME/FILTER";
+            return rule("filter", reason);
+        }
+        SharedFilter::new(&self.filter)
+            .map(drop)
+            .map_err(|reason| ConfigError::Filter {
+                route: self.name.clone(),
+                key: "filter",
+                reason,
+            })
     }
 
     fn check_rules(&self) -> Result<(), ConfigError> {
@@ -196,13 +240,20 @@ impl Route {
     }
 }
 
+/// A filter without `$share/NAME/` (MQTT 5, 4.8.2): topics match what is behind it.
+fn unshared(filter: &str) -> &str {
+    let behind = filter.strip_prefix("$share/");
+    let behind = behind.and_then(|rest| rest.split_once('/'));
+    behind.map_or(filter, |(_, filter)| filter)
+}
+
 /// Inbound routes must not overlap: only one of them could have a message.
 pub(crate) fn check_overlap(routes: &[Route]) -> Result<(), ConfigError> {
     let inbound = || routes.iter().filter(|r| r.direction == Direction::In);
     for (at, route) in inbound().enumerate() {
-        let filter = format!("{}{}", route.remote_prefix, route.filter);
+        let filter = format!("{}{}", route.remote_prefix, unshared(&route.filter));
         for other in inbound().skip(at + 1) {
-            let of_other = format!("{}{}", other.remote_prefix, other.filter);
+            let of_other = format!("{}{}", other.remote_prefix, unshared(&other.filter));
             if overlap(&filter, &of_other) {
                 return Err(ConfigError::Overlap {
                     route: route.name.clone(),
@@ -253,6 +304,7 @@ mod tests {
             (("x/", "#"), ("", "x")),
             (("", "+/y"), ("", "x/+")),
             (("", "x/#"), ("x/", "y/z")),
+            (("", "$share/g/x/#"), ("", "x/y")),
         ] {
             let refused = ConfigError::Overlap {
                 route: "a".into(),

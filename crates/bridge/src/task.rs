@@ -32,13 +32,14 @@ mod outgoing;
 mod peer;
 mod quota;
 mod retained;
+mod subscriptions;
 mod suspect;
 
 use aside::Aside;
-use connection::Subscribing;
 use end::{End, Fault};
 use incoming::{Blocked, Intake};
 use quota::Quota;
+use subscriptions::Subscribing;
 use suspect::Suspects;
 
 /// An outbound route's place in the task.
@@ -107,7 +108,7 @@ pub(crate) struct Task {
     clock: Arc<dyn Clock>,
     desired: watch::Receiver<Desired>,
     notify: Arc<Notify>,
-    /// The upstream filters of inbound routes, each with its place in `config.routes`.
+    /// What topics of inbound routes match upstream, each with its place in `config.routes`.
     incoming: Vec<(usize, TopicFilter)>,
     principal: Arc<Principal>,
     source: Source,
@@ -163,7 +164,7 @@ impl Task {
         for (at, route) in shared.config.routes.iter().enumerate() {
             if route.direction == Direction::In {
                 let filter = route
-                    .remote_filter()
+                    .remote_topics()
                     .map_err(|reason| ConfigError::Filter {
                         route: route.name.clone(),
                         key: "remote_prefix",

@@ -232,7 +232,8 @@ async fn subscribe(link: &Shared, connection: &mut dyn Connection) -> TrialStep 
             Some(Filter {
                 filter: route.remote_filter().ok()?.to_string(),
                 qos: route.qos,
-                no_local: true,
+                // A protocol error with a shared one (MQTT 5, 3.8.3.1).
+                no_local: !route.is_shared(),
                 retain_as_published: true,
                 retained: false,
             })

@@ -3,13 +3,11 @@
 use std::future::poll_fn;
 use std::time::Duration;
 
-use iotedge_ports::LinkState;
 use tokio::time::Instant;
 
-use super::{Asked, End, Task};
+use super::{End, Task};
 use crate::liveness::Verdict;
-use crate::trial::FILTERS;
-use crate::uplink::{Connection, Ended, Event, Filter, SLOWEST, reason};
+use crate::uplink::{Connection, Ended, Event, SLOWEST};
 
 /// How long acknowledgements under way may take when the link is to end.
 const GRACE: Duration = Duration::from_secs(1);
@@ -17,16 +15,6 @@ const GRACE: Duration = Duration::from_secs(1);
 const FAREWELL: Duration = Duration::from_secs(2);
 /// When a stalled mailbox or a refusing broker is asked again.
 const AGAIN: Duration = Duration::from_millis(200);
-
-/// How far the subscriptions of a connection are.
-#[derive(Default)]
-pub(super) struct Subscribing {
-    /// How many filters have their SUBACK.
-    done: usize,
-    /// The next filters may go.
-    due: bool,
-    refused: Vec<String>,
-}
 
 async fn next(connection: &mut dyn Connection) -> Result<Event, Ended> {
     poll_fn(|cx| connection.poll_event(cx)).await
@@ -232,112 +220,12 @@ impl Task {
             }
             Event::Pong => {
                 self.liveness.answered();
+                self.settle_by_pong();
                 self.suspects.round_trip();
                 Ok(())
             }
             Event::SubscribeSent | Event::Left => Ok(()),
         }
-    }
-
-    /// Begins with the first filters; [`Task::subscribe_next`] goes on behind each SUBACK.
-    fn subscribe(&mut self, connection: &mut dyn Connection) -> Result<(), End> {
-        self.subscribe = Subscribing {
-            due: true,
-            ..Subscribing::default()
-        };
-        self.subscribe_next(connection)
-    }
-
-    pub(super) fn subscribe_next(&mut self, connection: &mut dyn Connection) -> Result<(), End> {
-        if !self.subscribe.due || !self.knows_its_states() {
-            return Ok(());
-        }
-        self.subscribe.due = false;
-        let rest = self.incoming.iter().skip(self.subscribe.done);
-        let filters: Vec<_> = rest
-            .take(FILTERS)
-            .filter_map(|(at, filter)| {
-                let route = self.shared.config.routes.get(*at)?;
-                Some(Filter {
-                    filter: filter.to_string(),
-                    qos: route.qos,
-                    no_local: true,
-                    retain_as_published: true,
-                    retained: route.rules.send_retained,
-                })
-            })
-            .collect();
-        if filters.is_empty() {
-            return Ok(());
-        }
-        connection
-            .subscribe(filters)
-            .map_err(|ended| self.failed(ended))?;
-        self.subscribing = Some(Instant::now());
-        self.asked = Asked::Routes;
-        Ok(())
-    }
-
-    /// Asks again for subscriptions that were refused, when it is time.
-    fn resubscribe(&mut self, connection: &mut dyn Connection) -> Result<(), End> {
-        let now = self.now();
-        let due = self.shared.link().wait(now).is_some_and(|w| w.is_zero());
-        // One SUBSCRIBE at a time: its SUBACK is then the next one.
-        let asked = self.subscribing.is_some();
-        if !due || asked || self.shared.link().state() != LinkState::Misconfigured {
-            return Ok(());
-        }
-        // Until the answer comes nothing is due.
-        let dice = self.dice();
-        let reason = self.shared.link().reason().to_owned();
-        self.shared.link().subscription_refused(&reason, now, dice);
-        self.subscribe(connection)
-    }
-
-    /// SUBACK of the filters that were asked for last.
-    fn subscribed(&mut self, codes: &[u8]) {
-        self.subscribing = None;
-        let mut codes = codes.iter();
-        if let Asked::Peer(filters) = std::mem::replace(&mut self.asked, Asked::Routes) {
-            for filter in filters {
-                let code = codes.next().copied().unwrap_or(0x80);
-                self.shared.peering.subscribed(&filter, code < 0x80);
-            }
-            return;
-        }
-        let done = self.subscribe.done;
-        let asked = self.incoming.iter().skip(done).take(FILTERS);
-        let mut count = 0;
-        for (_, filter) in asked {
-            count += 1;
-            let code = codes.next().copied().unwrap_or(0x80);
-            if code >= 0x80 {
-                self.subscribe.refused.push(match code {
-                    0x80 => filter.to_string(),
-                    _ => format!("{filter} ({})", reason::text(code)),
-                });
-            }
-        }
-        self.subscribe.done += count;
-        if self.subscribe.done < self.incoming.len() {
-            self.subscribe.due = true;
-            return;
-        }
-        let refused = std::mem::take(&mut self.subscribe.refused);
-        let (now, dice) = (self.now(), self.dice());
-        if refused.is_empty() {
-            let entered = self.shared.link().subscribed(now);
-            if entered {
-                self.log();
-            }
-            return;
-        }
-        let reason = format!(
-            "the upstream refuses the subscription to {}",
-            refused.join(", ")
-        );
-        self.shared.link().subscription_refused(&reason, now, dice);
-        self.log();
     }
 
     /// Waits a moment for acknowledgements under way, then says good-bye.

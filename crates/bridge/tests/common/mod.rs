@@ -343,6 +343,7 @@ pub struct Setup {
     pub broker: Arc<MemoryBroker>,
     pub bridge: Bridge,
     pub clock: Arc<AheadClock>,
+    store: Store,
     _dir: tempfile::TempDir,
 }
 
@@ -367,6 +368,21 @@ impl Setup {
             Bridge::start_over(vec![(config, connector)], port, clock, store, runtime)
         });
         (setup, upstream)
+    }
+
+    /// Stops, and starts over with another configuration.
+    pub async fn again(&mut self, config: Config) -> ScriptedUpstream {
+        self.bridge.stop().await;
+        let (connector, upstream) = scripted::pair();
+        let port: Arc<dyn BrokerPort> = self.broker.clone();
+        let clock: Arc<dyn Clock> = self.clock.clone();
+        let (links, runtime) = (
+            vec![(config, connector as _)],
+            tokio::runtime::Handle::current(),
+        );
+        self.bridge =
+            Bridge::start_over(links, &port, &clock, self.store.clone(), &runtime).unwrap();
+        upstream
     }
 
     fn run(
@@ -404,11 +420,12 @@ impl Setup {
         });
         let clock: Arc<dyn Clock> = ahead.clone();
         let runtime = tokio::runtime::Handle::current();
-        let bridge = start(&port, &clock, store, &runtime).unwrap();
+        let bridge = start(&port, &clock, store.clone(), &runtime).unwrap();
         Self {
             broker,
             bridge,
             clock: ahead,
+            store,
             _dir: dir,
         }
     }
