@@ -214,3 +214,54 @@ async fn tls_with_a_client_certificate_carries_messages() {
     let reason = setup.status().reason;
     assert!(reason.contains("nowhere.key"), "{reason}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_upstream_keeps_no_subscription_that_no_route_wants() {
+    subscriptions_follow_the_configuration(Version::V3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_upstream_keeps_no_subscription_with_mqtt_5_either() {
+    subscriptions_follow_the_configuration(Version::V5).await;
+}
+
+async fn subscriptions_follow_the_configuration(version: Version) {
+    let Some(mosquitto) = Mosquitto::open() else {
+        return;
+    };
+    let with = |filter: &str| {
+        let mut config = config(&mosquitto.url());
+        config.version = version;
+        config.routes.push(route(Direction::In, "end"));
+        config.routes.push(route(Direction::In, filter));
+        config
+    };
+    let qos = rumqttc::QoS::AtLeastOnce;
+    let watcher = Watcher::start(mosquitto.port, "watcher", "end").await;
+    // Until it comes through, for it may be published before the SUBSCRIBE.
+    let stands = async |setup: &Setup, topic: &str| {
+        until(topic, || {
+            let _ = watcher.client.try_publish(topic, qos, false, topic);
+            setup.broker.payloads().iter().any(|p| p == topic)
+        })
+        .await;
+    };
+    let mut setup = Setup::start(with("a/#"));
+    stands(&setup, "a/1").await;
+    setup.restart(with("$share/g/b/#")).await;
+    stands(&setup, "b/1").await;
+    setup.bridge.stop().await;
+    setup.broker.taken.lock().unwrap().clear();
+    for topic in ["a/2", "b/2", "end"] {
+        let sent = watcher.client.publish(topic, qos, false, topic);
+        sent.await.unwrap();
+    }
+    until("all upstream", || watcher.payloads() == ["end"]).await;
+    setup.restart(with("a/#")).await;
+    until("the last", || {
+        setup.broker.payloads().last().is_some_and(|p| p == "end")
+    })
+    .await;
+    let came = setup.broker.payloads();
+    assert!(!came.iter().any(|p| p == "a/2"), "{came:?}");
+}

@@ -385,6 +385,16 @@ impl Setup {
         upstream
     }
 
+    /// [`Setup::again`] with the upstream that the configuration names.
+    pub async fn restart(&mut self, config: Config) {
+        self.bridge.stop().await;
+        let port: Arc<dyn BrokerPort> = self.broker.clone();
+        let clock: Arc<dyn Clock> = self.clock.clone();
+        let runtime = tokio::runtime::Handle::current();
+        let store = self.store.clone();
+        self.bridge = Bridge::start(vec![config], &port, &clock, store, &runtime).unwrap();
+    }
+
     fn run(
         trusted: bool,
         start: impl FnOnce(
