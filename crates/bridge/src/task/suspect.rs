@@ -9,7 +9,8 @@
 //!    stays behind it, so that each topic keeps its order.
 //! 3. Further losses count only where **others went through** since the one before, on one connection,
 //!    with more bytes than it has, over a time longer than it had: a network that ends each connection
-//!    after so many bytes or seconds convicts nobody. The pauses between them grow.
+//!    after so many bytes or seconds convicts nobody. The pauses between them grow, and the first
+//!    connection behind a pause is the others' for a while: the link's own pause may be the longer one.
 //! 4. Silence convicts nobody, nor does an end that comes before it was on the wire.
 //! 5. Convicted, it is a dead letter. The next one of its topic has the benefit of one doubt only.
 //!
@@ -65,6 +66,8 @@ struct Case {
     lived: u64,
     /// Others went through since the last loss.
     others: bool,
+    /// Others had a connection of their own since the last loss.
+    let_by: bool,
     /// What the last loss was.
     reason: String,
 }
@@ -129,6 +132,17 @@ impl Suspects {
         let forgotten =
             |case: &Case| case.id.is_none() && case.not_before.saturating_add(FORGET) < now;
         self.cases.retain(|case| !forgotten(case));
+        for case in &mut self.cases {
+            if case.losses >= HOLDS && !case.others && !case.let_by {
+                let longer = case
+                    .lived
+                    .saturating_mul(2)
+                    .max(self.base)
+                    .min(self.longest);
+                case.not_before = case.not_before.max(now.saturating_add(longer));
+                case.let_by = true;
+            }
+        }
         self.round = Round {
             began: now,
             ..Round::default()
@@ -191,6 +205,7 @@ impl Suspects {
             bytes: 0,
             lived: 0,
             others: false,
+            let_by: false,
             reason: String::new(),
         });
         true
@@ -217,6 +232,7 @@ impl Suspects {
         case.bytes = bytes;
         case.lived = case.lived.max(lived);
         case.others = false;
+        case.let_by = false;
         case.reason.clone_from(&fault.text);
         // Nobody has passed it yet: its next try is the next connection.
         case.not_before = match case.losses < HOLDS {
@@ -347,6 +363,7 @@ impl Suspects {
             case.id = None;
             case.losses = GUILTY - 1;
             case.others = false;
+            case.let_by = false;
             case.not_before = now.saturating_add(pause);
         }
     }

@@ -206,3 +206,28 @@ fn it_does_not_grow() {
     }
     assert_eq!(suspects.cases.len(), MOST);
 }
+
+#[test]
+fn however_long_the_link_was_away_the_others_go_first_once() {
+    let mut court = Court::new();
+    for _ in 0..HOLDS {
+        court.lost_alone(10, &fault(false));
+    }
+    court.now += 600_000;
+    court.connect();
+    assert_eq!(
+        court.suspects.due(court.now),
+        None,
+        "the others' connection"
+    );
+    let wait = court.suspects.next_due(court.now).unwrap();
+    assert!(!wait.is_zero(), "{wait:?}");
+    court.now += millis(wait);
+    assert_eq!(court.suspects.due(court.now), Some(court.bad.key));
+    court.connect();
+    assert_eq!(
+        court.suspects.due(court.now),
+        Some(court.bad.key),
+        "its own"
+    );
+}
