@@ -18,7 +18,6 @@ def config(port, *routes, sync="full", store=None, **upstream):
 
 def knock(gateway):
     """The bridge tries now, and not at the end of its pause."""
-    gateway.ctl_ok("bridge", "pause", "cloud")
     gateway.ctl_ok("bridge", "resume", "cloud")
 
 

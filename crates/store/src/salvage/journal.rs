@@ -76,6 +76,12 @@ impl Frame<'_> {
 }
 
 /// Frames as they are gone through.
+///
+/// Behind a place that is not as it was written there may be commits that were on the disk, or what a
+/// crash left: the torn end of its last commit, and behind that the end of a longer one of a crash
+/// before, which nothing has overwritten. A commit begins when the one before it is on the disk, and its
+/// first frame goes on with that one's sums. So two in a row prove what was there; one alone proves
+/// nothing.
 struct Walk {
     salts: Option<(u32, u32)>,
     big: bool,
@@ -83,26 +89,48 @@ struct Walk {
     before: Option<(u32, u32)>,
     /// Frames behind the last commit.
     open: Vec<(u32, u64)>,
-    /// What was committed behind a frame that is not as it was written, and the size then.
+    /// What was committed since the last frame that is not as it was written, without proof, and the
+    /// size then.
+    doubtful: Vec<(u32, u64)>,
+    doubtful_size: u32,
+    /// And with it.
     later: Vec<(u32, u64)>,
     later_size: u32,
     broken: bool,
-    commit_after: bool,
+    proved: bool,
+    /// The frame before was the last of a commit behind a broken place.
+    commit_before: bool,
 }
 
 impl Walk {
+    /// What comes is not what was written behind the one before.
+    fn part(&mut self) {
+        if self.broken && !self.proved {
+            self.open.clear();
+        }
+        self.broken = true;
+        self.proved = false;
+        self.doubtful.clear();
+    }
+
     fn take(&mut self, frame: &Frame<'_>, at: u64, journal: &mut Journal) {
+        let follows_commit = std::mem::take(&mut self.commit_before);
         if self.salts != Some(frame.salts()) {
             // Of a generation before this one, or not as it was written.
             self.before = None;
-            self.broken = true;
+            self.part();
             return;
         }
-        // The next commit is begun when the last one is on the disk.
-        journal.damaged |= self.commit_after;
         let whole = (self.before).is_some_and(|before| frame.follows(self.big, before));
         self.before = Some(frame.sums());
-        self.broken |= !whole;
+        if !whole {
+            self.part();
+        } else if follows_commit && !self.proved {
+            self.proved = true;
+            journal.damaged = true;
+            self.later.append(&mut self.doubtful);
+            self.later_size = self.doubtful_size;
+        }
         let (page, size) = (word(frame.0, 0), word(frame.0, 4));
         if whole {
             self.open.push((page, at + FRAME as u64));
@@ -110,13 +138,16 @@ impl Walk {
         if size == 0 {
             return;
         }
-        if self.broken {
-            self.commit_after = true;
+        self.commit_before = self.broken;
+        if !self.broken {
+            journal.pages.extend(self.open.drain(..));
+            journal.size = size;
+        } else if self.proved {
             self.later.append(&mut self.open);
             self.later_size = size;
         } else {
-            journal.pages.extend(self.open.drain(..));
-            journal.size = size;
+            self.doubtful.append(&mut self.open);
+            self.doubtful_size = size;
         }
     }
 }
@@ -151,10 +182,13 @@ pub(super) fn read(path: &Path, page: usize) -> std::io::Result<Journal> {
         big,
         before: whole.then_some(sums),
         open: Vec::new(),
+        doubtful: Vec::new(),
+        doubtful_size: 0,
         later: Vec::new(),
         later_size: 0,
         broken: !whole,
-        commit_after: false,
+        proved: false,
+        commit_before: false,
     };
     if !whole {
         walk.big = cfg!(target_endian = "big");
@@ -205,4 +239,97 @@ fn frames(
         at += bytes.len() as u64;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: usize = 512;
+    const SALTS: (u32, u32) = (7, 8);
+
+    fn put(bytes: &mut [u8], at: usize, word: u32) {
+        bytes[at..at + 4].copy_from_slice(&word.to_be_bytes());
+    }
+
+    /// Header and frames: the number of each page, the size of the file with the last of a commit.
+    fn journal(commits: &[&[u32]], content: u8) -> Vec<Vec<u8>> {
+        let mut head = vec![0; HEADER];
+        for (at, word) in [(0, 0x377f_0682), (4, 3_007_000), (8, 512), (16, 7), (20, 8)] {
+            put(&mut head, at, word);
+        }
+        let mut sums = sum(false, (0, 0), &head[..24]);
+        put(&mut head, 24, sums.0);
+        put(&mut head, 28, sums.1);
+        let mut all = vec![head];
+        for commit in commits {
+            for (n, page) in commit.iter().enumerate() {
+                let mut frame = vec![content; FRAME + PAGE];
+                let last = n + 1 == commit.len();
+                let words = [*page, if last { 9 } else { 0 }, SALTS.0, SALTS.1];
+                (0..4).for_each(|at| put(&mut frame, at * 4, words[at]));
+                sums = sum(false, sum(false, sums, &frame[..8]), &frame[FRAME..]);
+                put(&mut frame, 16, sums.0);
+                put(&mut frame, 20, sums.1);
+                all.push(frame);
+            }
+        }
+        all
+    }
+
+    fn read_back(frames: &[Vec<u8>]) -> (bool, Vec<u32>) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("queue.db");
+        std::fs::write(crate::file::suffixed(&path, "-wal"), frames.concat()).unwrap();
+        let journal = read(&path, 0).unwrap();
+        let mut pages: Vec<u32> = journal.pages.into_keys().collect();
+        pages.sort_unstable();
+        (journal.damaged, pages)
+    }
+
+    #[test]
+    fn a_commit_that_another_goes_on_from_was_on_the_disk() {
+        let whole = journal(&[&[1, 2], &[3, 4], &[5, 6], &[7]], 1);
+        assert_eq!(read_back(&whole), (false, vec![1, 2, 3, 4, 5, 6, 7]));
+        let mut changed = whole.clone();
+        changed[4][FRAME + 5] ^= 1;
+        assert_eq!(read_back(&changed), (true, vec![1, 2, 3, 5, 6, 7]));
+        // Two places.
+        changed[1][FRAME + 5] ^= 1;
+        assert_eq!(read_back(&changed), (true, vec![2, 3, 5, 6, 7]));
+        // The last one may have been torn.
+        let mut torn = whole;
+        torn[7][FRAME + 5] ^= 1;
+        assert_eq!(read_back(&torn), (false, vec![1, 2, 3, 4, 5, 6]));
+    }
+
+    #[test]
+    fn what_crashes_have_left_behind_each_other_is_no_damage() {
+        let first = journal(&[&[1, 2], &[3, 4, 5, 6, 7, 8, 9, 10]], 1);
+        // Of the longer one nothing was synced, nor of the next start's, which is over it.
+        for torn in 3..=6 {
+            let mut left = first.clone();
+            left[3][FRAME + 5] ^= 1;
+            let mut next = journal(&[&[1, 2], &[3, 4, 5, 6]], 2);
+            next[1..3].clone_from_slice(&first[1..3]);
+            let relinked = relink(next);
+            for at in (3..=6).filter(|at| *at != torn) {
+                left[at] = relinked[at].clone();
+            }
+            let (damaged, pages) = read_back(&left);
+            assert!(!damaged, "{torn}");
+            assert_eq!(pages, [1, 2]);
+        }
+    }
+
+    /// The sums anew, behind frames that were put in.
+    fn relink(mut frames: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+        let mut sums = (word(&frames[0], 24), word(&frames[0], 28));
+        for frame in frames.iter_mut().skip(1) {
+            sums = sum(false, sum(false, sums, &frame[..8]), &frame[FRAME..]);
+            put(frame, 16, sums.0);
+            put(frame, 20, sums.1);
+        }
+        frames
+    }
 }
