@@ -57,14 +57,19 @@ def test_the_counters_count(gateway):
                 and number["publish/messages/received"] >= 10
                 and number["publish/messages/sent"] >= 10
                 and min(number["bytes/received"], number["bytes/sent"]) > 1000
-                and number["retained messages/count"] == 1
-                and number["clients/connected"] in (1, 2)
+                and number["retained messages/count"] >= 1
+                and number["clients/connected"] >= 1
                 and float(found["load/publish/received/1min"]) > 0
             )
 
-        found = until(
-            lambda: is_counted(told := counters(gateway)) and told, "the counters have caught up", 30, every=0.2
-        )
+        def counted():
+            # A load is of what comes between two ticks.
+            link.send(raw.publish("t", b"more", qos=1, packet_id=99))
+            assert {link.receive().kind, link.receive().kind} == {raw.PUBACK, raw.PUBLISH}
+            found = counters(gateway)
+            return is_counted(found) and found
+
+        found = until(counted, "the counters have caught up", 30, every=0.2)
     assert re.fullmatch(r"iotedge \d+\.\d+\.\d+", found["version"])
     assert re.fullmatch(r"\d+ seconds", found["uptime"])
 
